@@ -1,0 +1,1 @@
+"""weir: a transparent MCP proxy that measures and regulates."""

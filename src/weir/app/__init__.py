@@ -1,0 +1,1 @@
+"""PUTS IT TOGETHER: the stack, the wiring, the life of the process."""

@@ -1,0 +1,1 @@
+"""WHAT THE OPERATOR ASKED FOR: the configuration model and its loading."""

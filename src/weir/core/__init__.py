@@ -1,0 +1,1 @@
+"""WHAT A CALL IS: the vocabulary every other room speaks. Pure."""

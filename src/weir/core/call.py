@@ -1,0 +1,197 @@
+"""A call is one thing a client asks for, until its outcome; an attempt is one try of it against the upstream.
+
+Instants are seconds on one monotonic clock that the caller of this room chooses; durations are seconds.
+"""
+
+import enum
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+from weir.protocol.envelope import NOTHING, Kind, Message
+from weir.protocol.tracecontext import TraceContext
+
+if TYPE_CHECKING:
+    from weir.core.outcome import Outcome
+
+Headers = list[tuple[bytes, bytes]]
+"""End-to-end HTTP headers, names in lower case, in the order received. Empty on stdio."""
+
+
+class Transport(enum.Enum):
+    """How a side is connected; the value is the convention's `network.transport`."""
+
+    HTTP = "tcp"
+    STDIO = "pipe"
+
+
+class Peer(NamedTuple):
+    """The other end of a hop. Address and port are absent on stdio."""
+
+    transport: Transport
+    address: str = ""
+    port: int = 0
+    http_version: str = ""
+
+
+class Sink(Protocol):
+    """Where a reply goes that is relayed while it arrives. Awaiting it is the backpressure."""
+
+    async def open(self, status: int, headers: Headers) -> None:
+        """Send the head of a streamed reply."""
+
+    async def write(self, chunk: bytes) -> None:
+        """Send bytes of the body: whole SSE events, or a piece of an opaque body."""
+
+
+class Asker(Protocol):
+    """Told about what a server sends the client on a call's stream (or on the GET stream)."""
+
+    def asked(self, call: "Call", message: Message, body: bytes) -> bytes:
+        """The server asks the client. Returns the body to relay (trace context may have been set)."""
+
+    def told(self, call: "Call", message: Message) -> None:
+        """The server sent a notification that belongs to this stream."""
+
+
+class Call:
+    """One downstream request until its outcome: a POST body, a GET stream, a DELETE, any other exchange.
+
+    `target` is path and query as they go upstream. `session` is the value of `Mcp-Session-Id`; like
+    the headers it is a secret of the two ends and is never written down.
+    """
+
+    __slots__ = (
+        "_asking_since",
+        "asker",
+        "attempts",
+        "body",
+        "body_at",
+        "bytes_sent",
+        "client_seconds",
+        "committed",
+        "ended_at",
+        "headers",
+        "link",
+        "message",
+        "parent",
+        "peer",
+        "pending_asks",
+        "queued_seconds",
+        "received_at",
+        "revision",
+        "session",
+        "sink",
+        "status",
+        "target",
+        "trace",
+        "upstream",
+        "verb",
+    )
+
+    def __init__(
+        self,
+        *,
+        upstream: str,
+        peer: Peer,
+        sink: Sink,
+        received_at: float,
+        verb: bytes = b"POST",
+        target: bytes = b"",
+        headers: Headers | None = None,
+        body: bytes = b"",
+        message: Message = NOTHING,
+    ) -> None:
+        self.upstream = upstream
+        self.peer = peer
+        self.sink = sink
+        self.verb = verb
+        self.target = target
+        self.headers: Headers = headers if headers is not None else []
+        self.body = body
+        self.message = message
+        self.session = ""
+        self.revision = message.revision
+        self.asker: Asker | None = None
+        self.attempts: list[Attempt] = []
+        self.committed = False
+        self.status = 0
+        self.bytes_sent = 0
+        # where it stands in a trace: its own SERVER span, that span's parent, and a context to link to
+        self.trace: TraceContext | None = None
+        self.parent: TraceContext | None = None
+        self.link: TraceContext | None = None
+        # instants and durations; see core/phases.py for what they mean together
+        self.received_at = received_at
+        self.body_at = received_at
+        self.ended_at = 0.0
+        self.queued_seconds = 0.0
+        self.client_seconds = 0.0
+        self.pending_asks = 0
+        self._asking_since = 0.0
+
+    @property
+    def is_request(self) -> bool:
+        """A JSON-RPC request: it has an id and exactly one answer."""
+        return self.message.kind is Kind.REQUEST
+
+    @property
+    def is_stream(self) -> bool:
+        """Long-lived by nature: no latency objective applies, only the idle timer."""
+        return self.verb == b"GET" or self.message.method in ("subscriptions/listen", "tasks/result")
+
+    def ask_began(self, now: float) -> None:
+        """A server→client request went out on this call's stream: the upstream's clocks stand still."""
+        if self.pending_asks == 0:
+            self._asking_since = now
+        self.pending_asks += 1
+
+    def ask_ended(self, now: float) -> None:
+        """The client answered (or the request was withdrawn)."""
+        if self.pending_asks == 0:
+            return
+        self.pending_asks -= 1
+        if self.pending_asks == 0:
+            self.client_seconds += now - self._asking_since
+
+
+class Attempt:
+    """One try of a call, numbered from 1. What goes upstream may differ from what came: context, id, headers."""
+
+    __slots__ = (
+        "body",
+        "call",
+        "connect_seconds",
+        "ended_at",
+        "first_byte_at",
+        "headers",
+        "number",
+        "outcome",
+        "peer",
+        "sent_at",
+        "started_at",
+        "target",
+        "trace",
+    )
+
+    def __init__(self, call: Call, number: int, started_at: float) -> None:
+        self.call = call
+        self.number = number
+        self.started_at = started_at
+        self.body = call.body
+        self.headers = call.headers
+        self.target = call.target
+        self.peer: Peer | None = None
+        self.trace: TraceContext | None = None
+        self.outcome: Outcome | None = None
+        self.connect_seconds = 0.0
+        self.sent_at = 0.0
+        self.first_byte_at = 0.0
+        self.ended_at = 0.0
+
+
+def header(headers: Sequence[tuple[bytes, bytes]], name: bytes) -> bytes:
+    """The first value of a header (name in lower case), b"" when absent."""
+    for key, value in headers:
+        if key == name:
+            return value
+    return b""

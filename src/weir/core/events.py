@@ -1,0 +1,189 @@
+"""What happened, as frozen facts. Telemetry is a fold over these; policies and edges never log.
+
+A member `at` is an instant on the monotonic clock; `seconds` and `size` are what they say.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+from msgspec import Struct
+
+from weir.core.call import Attempt, Call
+from weir.core.outcome import Outcome, Verdict
+from weir.protocol.envelope import Message
+from weir.protocol.tracecontext import TraceContext
+
+
+class CallStarted(Struct, frozen=True, gc=False):
+    """A call's body is complete and peeked."""
+
+    call: Call
+
+
+class CallFinished(Struct, frozen=True, gc=False):
+    """A call has its outcome, and the reply has been handed to the downstream transport."""
+
+    call: Call
+    outcome: Outcome
+
+
+class AttemptStarted(Struct, frozen=True, gc=False):
+    """A try begins."""
+
+    attempt: Attempt
+
+
+class AttemptFinished(Struct, frozen=True, gc=False):
+    """A try has its outcome."""
+
+    attempt: Attempt
+    outcome: Outcome
+
+
+class Ask:
+    """One server→client request (sampling, elicitation, roots, ping): the roles are reversed."""
+
+    __slots__ = ("answered_at", "asked_at", "call", "message", "outbound", "parent", "revision", "trace", "upstream")
+
+    def __init__(self, upstream: str, message: Message, asked_at: float, call: Call | None) -> None:
+        self.upstream = upstream
+        self.message = message
+        self.asked_at = asked_at
+        self.call = call
+        self.revision = call.revision if call is not None else ""
+        self.answered_at = 0.0
+        self.parent: TraceContext | None = None
+        self.trace: TraceContext | None = None
+        """weir's SERVER span towards the asking server."""
+        self.outbound: TraceContext | None = None
+        """weir's CLIENT span towards the asked client."""
+
+
+class AskStarted(Struct, frozen=True, gc=False):
+    """The server's request was relayed to the client."""
+
+    ask: Ask
+
+
+class AskFinished(Struct, frozen=True, gc=False):
+    """The client answered; verdict None: it never did (stream ended, session closed)."""
+
+    ask: Ask
+    verdict: Verdict | None
+
+
+class ServerNotified(Struct, frozen=True, gc=False):
+    """A notification from the server was relayed. `call` is the stream it travelled on."""
+
+    call: Call
+    message: Message
+
+
+class SessionOpened(Struct, frozen=True, gc=False):
+    """A session began on one side of weir: side is "client" (downstream) or "server" (upstream)."""
+
+    upstream: str
+    side: str
+    revision: str
+
+
+class SessionClosed(Struct, frozen=True, gc=False):
+    """A session ended. `reason` is a word of a closed list: deleted, idle, exited, shutdown, evicted."""
+
+    upstream: str
+    side: str
+    revision: str
+    seconds: float
+    reason: str
+
+
+class ConnectionOpened(Struct, frozen=True, gc=False):
+    """An upstream connection stands."""
+
+    upstream: str
+    seconds: float
+
+
+class ChildStarted(Struct, frozen=True, gc=False):
+    """A stdio server was started."""
+
+    upstream: str
+    pid: int
+
+
+class ChildExited(Struct, frozen=True, gc=False):
+    """A stdio server ended; `code` as in subprocess (negative: the signal). `expected`: weir asked it to."""
+
+    upstream: str
+    pid: int
+    code: int
+    expected: bool
+    stderr_tail: str
+
+
+class LineSkipped(Struct, frozen=True, gc=False):
+    """A stdio server wrote something to stdout that is no JSON-RPC message. `size` in bytes."""
+
+    upstream: str
+    size: int
+
+
+class LimitReached(Struct, frozen=True, gc=False):
+    """A bound was hit. `limit` is a word of a closed list (max_body, header_size, orphans, sessions, ...)."""
+
+    upstream: str
+    limit: str
+
+
+class Notice(Struct, frozen=True, gc=False):
+    """Something an operator should read once: started, draining, a misconfiguration. Level as in logging."""
+
+    level: str
+    text: str
+    fields: dict[str, str | int | float | bool]
+
+
+Event = (
+    CallStarted
+    | CallFinished
+    | AttemptStarted
+    | AttemptFinished
+    | AskStarted
+    | AskFinished
+    | ServerNotified
+    | SessionOpened
+    | SessionClosed
+    | ConnectionOpened
+    | ChildStarted
+    | ChildExited
+    | LineSkipped
+    | LimitReached
+    | Notice
+)
+
+Emit = Callable[[Any], None]
+
+
+class Observer(Protocol):
+    """A fold over events. Handlers are synchronous, never await, and never touch what they are given."""
+
+    def handlers(self) -> dict[type, Callable[[Any], None]]:
+        """The event types this observer wants, each with the function that takes it."""
+
+
+def fan_out(observers: Sequence[Observer], on_failure: Callable[[Exception], None]) -> Emit:
+    """One function that hands each event to those who want it. A failing observer harms nobody else."""
+    wanted: dict[type, list[Callable[[Any], None]]] = {}
+    for observer in observers:
+        for kind, handle in observer.handlers().items():
+            wanted.setdefault(kind, []).append(handle)
+    nobody: list[Callable[[Any], None]] = []
+
+    def emit(event: Any) -> None:
+        for handle in wanted.get(type(event), nobody):
+            try:
+                handle(event)
+            except Exception as error:  # noqa: BLE001 - watching must never harm what is watched
+                on_failure(error)
+
+    return emit

@@ -1,0 +1,103 @@
+"""How a call or an attempt ended. Outcomes are values: an exception inside the stack is a bug.
+
+`Replied`: the upstream answered, errors and `isError` results included; it passes unchanged.
+`Failed`: nobody answered; the edge that saw it says where, whose fault, and whether it was sent.
+`Refused`: a policy said no; the upstream was not asked.
+"""
+
+import enum
+from dataclasses import dataclass
+
+from weir.core.call import Headers
+
+
+class Blame(enum.Enum):
+    """Whose fault a failure is."""
+
+    UPSTREAM = "upstream"
+    DOWNSTREAM = "downstream"
+    WEIR = "weir"
+
+
+class Sent(enum.Enum):
+    """What the upstream can have seen of an attempt. Only NO makes trying an unsafe call again safe."""
+
+    NO = "not_sent"
+    YES = "sent"
+    ANSWERED = "answered"
+
+
+class FailureKind(enum.Enum):
+    """Why nobody answered. The value is the `error.type` and the `reason` on the wire (a closed list)."""
+
+    CONNECT = "upstream_connect_error"
+    TLS = "upstream_tls_error"
+    RESET = "upstream_reset"
+    EXITED = "upstream_exited"
+    PROTOCOL = "upstream_protocol_error"
+    TOO_LARGE = "upstream_reply_too_large"
+    TIMEOUT = "upstream_timeout"
+    CANCELLED = "cancelled"
+    INTERNAL = "internal_error"
+
+
+class RefusalKind(enum.Enum):
+    """Why weir said no (a closed list)."""
+
+    RATE_LIMITED = "rate_limited"
+    CIRCUIT_OPEN = "circuit_open"
+    OVERLOADED = "overloaded"
+    SESSIONS_FULL = "sessions_full"
+    UNKNOWN_SESSION = "unknown_session"
+    BAD_MESSAGE = "bad_message"
+    DRAINING = "draining"
+
+
+@dataclass(slots=True, frozen=True)
+class Verdict:
+    """What the answer says about the call: taken from the reply's own bytes."""
+
+    error_code: int | None = None
+    error_message: str = ""
+    is_tool_error: bool = False
+    answered: bool = True
+    """False: the exchange ended with no JSON-RPC answer (202, a 401 page, a stream to be polled)."""
+
+
+PLAIN = Verdict()
+NO_ANSWER = Verdict(answered=False)
+
+
+@dataclass(slots=True)
+class Replied:
+    """The upstream answered. `body` is None when the reply has already gone down through the call's sink."""
+
+    status: int
+    headers: Headers
+    body: bytes | None
+    verdict: Verdict = PLAIN
+
+
+@dataclass(slots=True)
+class Failed:
+    """Nobody answered. `timer` and `after_seconds` say which limit ran out, for TIMEOUT."""
+
+    kind: FailureKind
+    detail: str
+    blame: Blame = Blame.UPSTREAM
+    sent: Sent = Sent.YES
+    timer: str = ""
+    after_seconds: float = 0.0
+
+
+@dataclass(slots=True)
+class Refused:
+    """A policy said no. `retry_after_seconds` is None when weir cannot know."""
+
+    kind: RefusalKind
+    detail: str
+    scope: str = ""
+    retry_after_seconds: float | None = None
+
+
+Outcome = Replied | Failed | Refused

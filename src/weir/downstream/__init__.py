@@ -1,0 +1,1 @@
+"""HOW CLIENTS REACH US: HTTP, stdio, and rescue (outcome to wire error)."""

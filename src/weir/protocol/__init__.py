@@ -1,0 +1,1 @@
+"""WHAT MCP SAYS: messages, methods, framing, headers, trace context. Pure and synchronous."""

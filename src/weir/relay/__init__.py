@@ -1,0 +1,1 @@
+"""WHO TALKS TO WHOM: sessions, back-channel, subscriptions, routing."""

@@ -1,0 +1,1 @@
+"""WHO WATCHES: folds over events into traces, metrics and logs."""

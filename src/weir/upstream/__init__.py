@@ -1,0 +1,1 @@
+"""HOW WE REACH THE SERVER: HTTP connections and child processes."""
