@@ -1,0 +1,53 @@
+"""The sockets weir listens on, bound before anything starts so that a taken port is one clear error."""
+
+import errno
+import socket
+from typing import NamedTuple
+
+
+class Address(NamedTuple):
+    """Where to listen."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+class ListenError(Exception):
+    """An address cannot be listened on. The text names the address and the mend."""
+
+
+def bind(address: Address, key: str) -> socket.socket:
+    """A listening socket. `key` is the configuration key the address comes from.
+
+    Raises:
+        ListenError: the address is taken, not ours, or not allowed.
+    """
+    try:
+        family, kind, proto, _, target = socket.getaddrinfo(
+            address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+    except socket.gaierror as error:
+        raise ListenError(f"{key}: cannot resolve {address}: {error.strerror}") from None
+    listener = socket.socket(family, kind, proto)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(target)
+        listener.listen(2048)
+    except OSError as error:
+        listener.close()
+        raise ListenError(f"{key}: cannot listen on {address}: {_mend(error)}") from None
+    listener.setblocking(False)
+    return listener
+
+
+def _mend(error: OSError) -> str:
+    if error.errno == errno.EADDRINUSE:
+        return "the port is in use; stop the other program or choose another port"
+    if error.errno == errno.EADDRNOTAVAIL:
+        return "this machine has no such address"
+    if error.errno == errno.EACCES:
+        return "not allowed (ports below 1024 need privileges); choose a higher port"
+    return error.strerror or str(error)

@@ -1,0 +1,293 @@
+"""The MCP port: an ASGI application that turns each HTTP exchange into a Call and its Outcome into a reply."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from weir.core.call import Call, Headers, Peer, Transport
+from weir.core.events import CallFinished, Emit, LimitReached, Notice
+from weir.core.layer import CallHandler
+from weir.core.outcome import Blame, Failed, FailureKind, Outcome, Replied, Sent
+from weir.downstream.gate import Gate
+from weir.downstream.rescue import rescue
+from weir.protocol import sse
+from weir.protocol.envelope import NOTHING, Kind, Message, peek
+
+Send = Callable[[dict[str, Any]], Any]
+Receive = Callable[[], Any]
+
+_GONE = Failed(FailureKind.CANCELLED, "the client disconnected", Blame.DOWNSTREAM)
+_BUG = Failed(FailureKind.INTERNAL, "weir failed to handle this; its log has the reason", Blame.WEIR, Sent.NO)
+
+
+class Route(Protocol):
+    """What a path leads to (relay/routes.py)."""
+
+    @property
+    def upstream(self) -> str: ...
+    @property
+    def handler(self) -> CallHandler: ...
+    @property
+    def path(self) -> bytes: ...
+
+
+class Answered(Protocol):
+    """Told of client→server responses, and of calls that ended (relay/backchannel.py)."""
+
+    def asked(self, call: Call, message: Message, body: bytes) -> bytes: ...
+    def told(self, call: Call, message: Message) -> None: ...
+    def answered(self, session: str, message: Message) -> None: ...
+    def finished(self, call: Call) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class HttpSettings:
+    """Limits of a request."""
+
+    body_limit_bytes: int = 16 * 1024 * 1024
+    refusals_as_200: bool = False
+
+
+class HttpSink:
+    """Relays a streamed reply into one ASGI exchange."""
+
+    __slots__ = ("_call", "_send", "is_open", "is_sse")
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self._call: Call | None = None
+        self.is_open = False
+        self.is_sse = False
+
+    def carries(self, call: Call) -> None:
+        """Count what is written on this call."""
+        self._call = call
+
+    async def open(self, status: int, headers: Headers) -> None:
+        """Write the head at once: a GET stream may stay silent for long."""
+        self.is_open = True
+        self.is_sse = any(name == b"content-type" and value.startswith(b"text/event-stream") for name, value in headers)
+        if self._call is not None:
+            self._call.status = status
+        await self._send({"type": "http.response.start", "status": status, "headers": headers})
+        await self._send({"type": "http.response.body", "body": b"", "more_body": True})
+
+    async def write(self, chunk: bytes) -> None:
+        """Write bytes of the body; returns when the client's connection takes more."""
+        if self._call is not None:
+            self._call.bytes_sent += len(chunk)
+        await self._send({"type": "http.response.body", "body": chunk, "more_body": True})
+
+    async def close(self) -> None:
+        """End the body properly."""
+        await self._send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+class RequestRefusedError(Exception):
+    """The request is answered before there is a call: status, the text, and the limit's name."""
+
+    def __init__(self, status: int, text: str, limit: str) -> None:
+        super().__init__(text)
+        self.status = status
+        self.text = text
+        self.limit = limit
+
+
+class ClientGoneError(Exception):
+    """The client left before its request was complete."""
+
+
+class HttpDownstream:
+    """One MCP port. Streams that are open can be ended for a drain with `end_streams`."""
+
+    def __init__(
+        self,
+        settings: HttpSettings,
+        gate: Gate,
+        match: Callable[[bytes], Route | None],
+        backchannels: dict[str, Answered],
+        emit: Emit,
+        clock: Callable[[], float],
+    ) -> None:
+        self._settings = settings
+        self._gate = gate
+        self._match = match
+        self._backchannels = backchannels
+        self._emit = emit
+        self._clock = clock
+        self._streams: set[asyncio.Task[Any]] = set()
+        self._is_draining = False
+
+    async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
+        """Serve one exchange (ASGI)."""
+        received_at = self._clock()
+        headers: Headers = scope["headers"]
+        known = dict(headers)
+        refusal = self._gate.refusal(known.get(b"host", b""), known.get(b"origin", b""))
+        if refusal:
+            status = 403 if b"origin" in known and "Origin" in refusal else 421
+            await _plain(send, status, refusal)
+            return
+        route = self._match(scope["raw_path"])
+        if route is None:
+            await _plain(send, 404, "weir serves no MCP server at this path")
+            return
+        try:
+            body = await self._read_body(known, receive)
+        except TimeoutError:
+            self._emit(LimitReached(route.upstream, "body_silence"))
+            await _plain(send, 408, "the body did not arrive in time", close=True)
+        except RequestRefusedError as refused:
+            self._emit(LimitReached(route.upstream, refused.limit))
+            await _plain(send, refused.status, refused.text, close=True)
+        except ClientGoneError:
+            return
+        else:
+            call = self._call(scope, known, route, body, received_at)
+            await self._serve(call, route.handler, HttpSink(send), send)
+
+    def end_streams(self) -> None:
+        """Drain: end the long-lived streams, which would never end by themselves."""
+        self._is_draining = True
+        for task in self._streams:
+            task.cancel("draining")
+
+    async def _read_body(self, known: dict[bytes, bytes], receive: Receive) -> bytes:
+        length = known.get(b"content-length", b"")
+        if length.isdigit():
+            self._check_size(int(length))
+        pieces: list[bytes] = []
+        size, more = 0, True
+        while more:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise ClientGoneError
+            pieces.append(message["body"])
+            size += len(message["body"])
+            self._check_size(size)
+            more = message["more_body"]
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def _check_size(self, size: int) -> None:
+        limit = self._settings.body_limit_bytes
+        if size > limit:
+            raise RequestRefusedError(413, f"the body is over {limit} bytes (listen.max_body)", "max_body")
+
+    def _call(self, scope: Any, known: dict[bytes, bytes], route: Route, body: bytes, received_at: float) -> Call:
+        verb = scope["method"].encode()
+        query = scope["query_string"]
+        address, port = scope["client"] or ("", 0)
+        call = Call(
+            upstream=route.upstream,
+            peer=Peer(Transport.HTTP, address, port, scope["http_version"]),
+            sink=_NOWHERE,
+            received_at=received_at,
+            verb=verb,
+            target=route.path + b"?" + query if query else route.path,
+            headers=scope["headers"],
+            body=body,
+            message=peek(body) if body and verb == b"POST" else NOTHING,
+        )
+        session = known.get(b"mcp-session-id")
+        if session is not None:
+            call.session = session.decode("latin-1")
+        revision = known.get(b"mcp-protocol-version")
+        if revision is not None:
+            call.revision = revision.decode("latin-1")
+        call.asker = self._backchannels.get(route.upstream)
+        call.body_at = self._clock()
+        return call
+
+    async def _serve(self, call: Call, handler: CallHandler, sink: HttpSink, send: Send) -> None:
+        call.sink = sink
+        sink.carries(call)
+        outcome: Outcome = _BUG
+        task = asyncio.current_task() if call.is_stream else None
+        if task is not None:
+            self._streams.add(task)
+        try:
+            outcome = await self._handle(call, handler)
+            await self._reply(call, outcome, sink, send)
+        except asyncio.CancelledError:
+            outcome = await self._cancelled(call, sink)
+            raise
+        finally:
+            if task is not None:
+                self._streams.discard(task)
+            call.ended_at = self._clock()
+            self._conclude(call)
+            self._emit(CallFinished(call, outcome))
+
+    async def _handle(self, call: Call, handler: CallHandler) -> Outcome:
+        if call.message.kind in (Kind.RESPONSE, Kind.BATCH):
+            self._note_answers(call)
+        try:
+            return await handler(call)
+        except Exception as error:  # noqa: BLE001 - the connection's last resort: a bug must still be one clear answer
+            self._emit(Notice("error", "a bug in weir", {"error": repr(error), "upstream": call.upstream}))
+            return _BUG
+
+    async def _reply(self, call: Call, outcome: Outcome, sink: HttpSink, send: Send) -> None:
+        if sink.is_open:
+            await self._end_stream(call, outcome, sink)
+            return
+        reply = outcome if isinstance(outcome, Replied) else self._rescued(outcome, call)
+        body = reply.body or b""
+        call.status = reply.status
+        call.bytes_sent = len(body)
+        headers = reply.headers
+        if not any(name == b"content-length" for name, _ in headers) and reply.status not in (204, 304):
+            headers = [*headers, (b"content-length", b"%d" % len(body))]
+        await send({"type": "http.response.start", "status": reply.status, "headers": headers})
+        await send({"type": "http.response.body", "body": body, "more_body": False})
+
+    async def _end_stream(self, call: Call, outcome: Outcome, sink: HttpSink) -> None:
+        """After a head went out a failure is the stream's last event; where it cannot be, the stream just breaks."""
+        if not isinstance(outcome, Replied):
+            if not (sink.is_sse and call.message.kind in (Kind.REQUEST, Kind.BATCH)):
+                return
+            await sink.write(sse.encode(self._rescued(outcome, call).body or b""))
+        await sink.close()
+
+    async def _cancelled(self, call: Call, sink: HttpSink) -> Outcome:
+        if self._is_draining and sink.is_open:
+            await sink.close()
+        return _GONE
+
+    def _rescued(self, outcome: Any, call: Call) -> Replied:
+        reply = rescue(outcome, call)
+        if self._settings.refusals_as_200 and call.is_request:
+            reply.status = 200
+        return reply
+
+    def _note_answers(self, call: Call) -> None:
+        if call.asker is None:
+            return
+        backchannel = self._backchannels[call.upstream]
+        for message in call.message.members or (call.message,):
+            if message.kind is Kind.RESPONSE:
+                backchannel.answered(call.session, message)
+
+    def _conclude(self, call: Call) -> None:
+        backchannel = self._backchannels.get(call.upstream)
+        if backchannel is not None:
+            backchannel.finished(call)
+
+
+class _Nowhere:
+    async def open(self, status: int, headers: Headers) -> None: ...
+    async def write(self, chunk: bytes) -> None: ...
+
+
+_NOWHERE = _Nowhere()
+
+
+async def _plain(send: Send, status: int, text: str, *, close: bool = False) -> None:
+    """A refusal before there is a call: no JSON-RPC message has been read."""
+    body = text.encode() + b"\n"
+    headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", b"%d" % len(body))]
+    if close:
+        headers.append((b"connection", b"close"))
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body, "more_body": False})

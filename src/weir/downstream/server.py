@@ -1,0 +1,229 @@
+"""The HTTP server: uvicorn's connection with the limits it lacks.
+
+uvicorn caps neither header bytes nor their number and has no time limit on heads (see DESIGN, "HTTP
+server"). It also takes the process's signals; here the owner of both ports keeps them.
+"""
+
+import asyncio
+import contextlib
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from ssl import SSLContext
+from typing import Any
+
+import httptools
+import uvicorn
+from uvicorn._types import ASGI3Application, HTTPScope
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from weir.downstream.exchange import STATUS_LINES, Exchange
+
+
+@dataclass(frozen=True, slots=True)
+class ServerSettings:
+    """Limits of one port. The defaults are always on."""
+
+    host: str
+    port: int
+    tls: SSLContext | None = None
+    header_limit_bytes: int = 64 * 1024  # what nginx and Envoy take at most by default, within a factor of two
+    header_limit_count: int = 100  # Apache's LimitRequestFields default
+    head_seconds: float = 10.0  # a whole head; more is a slow-loris
+    body_silence_seconds: float = 30.0  # a body that makes no progress for this long is a slow-loris too
+    keep_alive_seconds: float = 75.0  # above what clients and load balancers use (60 s), so that they close first
+    drain_seconds: float = 30.0
+
+
+class ClientConnection(HttpToolsProtocol):
+    """One downstream connection."""
+
+    settings: ServerSettings
+    on_limit: Callable[[str], None]
+    cycle: Exchange | None  # type: ignore[assignment]  # ours, not uvicorn's
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._task: asyncio.Task[None] | None = None
+        self._queue: deque[Exchange] = deque()
+        self._head_timer: asyncio.TimerHandle | None = None
+        self._head_bytes = 0
+        self._awaits_head = True
+        self.cycle = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._head_timer = self.loop.call_later(self.settings.head_seconds, self._head_is_late)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.connections.discard(self)
+        self._stop_head_timer()
+        self._unset_keepalive_if_required()
+        self.flow.resume_writing()
+        self._queue.clear()
+        if self.cycle is not None and not self.cycle.is_complete:
+            self.cycle.client_gone()
+            if self._task is not None:
+                # the client is gone: what is being done for it ends here, upstream exchange included
+                self._task.cancel("client disconnected")
+        self.parser = None  # type: ignore[assignment]  # as uvicorn does: nothing is parsed any more
+
+    def data_received(self, data: bytes) -> None:
+        if self._awaits_head:
+            self._head_bytes += len(data)
+        super().data_received(data)
+        if self.parser is None or not self._awaits_head:
+            return
+        if self._head_bytes > self.settings.header_limit_bytes:
+            self._reject(431, "header_size")
+        elif self._head_timer is None and self._head_bytes:
+            self._head_timer = self.loop.call_later(self.settings.head_seconds, self._head_is_late)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        super().on_header(name, value)
+        if len(self.headers) == self.settings.header_limit_count + 1:
+            self._reject(431, "header_count")
+
+    def on_headers_complete(self) -> None:
+        self._stop_head_timer()
+        self._awaits_head = False
+        size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
+        if size > self.settings.header_limit_bytes:
+            self._reject(431, "header_size")
+        if self.transport.is_closing():
+            return
+        exchange = Exchange(
+            self,
+            self._complete_scope(),
+            keep_alive=self.parser.should_keep_alive(),
+            expects_continue=self.expect_100_continue,
+        )
+        previous, self.cycle = self.cycle, exchange
+        if previous is None or previous.is_complete:
+            self._start(exchange)
+        else:
+            # pipelined: the next request waits its turn, and so does the socket
+            self.flow.pause_reading()
+            self._queue.append(exchange)
+
+    def _complete_scope(self) -> HTTPScope:
+        url = httptools.parse_url(self.url)
+        scope = self.scope
+        scope["method"] = self.parser.get_method().decode("ascii")
+        scope["http_version"] = self.parser.get_http_version()
+        scope["raw_path"] = url.path or b"/"
+        scope["path"] = scope["raw_path"].decode("latin-1")
+        scope["query_string"] = url.query or b""
+        return scope
+
+    def _start(self, exchange: Exchange) -> None:
+        # the task's owner is uvicorn's Server: it keeps it in `tasks`, drains and cancels it
+        self._task = self.loop.create_task(exchange.run(self.app))
+        self._task.add_done_callback(self._task_done)
+        self.tasks.add(self._task)
+
+    def _task_done(self, task: "asyncio.Task[None]") -> None:
+        self.tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self.loop.call_exception_handler({"message": "a request's task failed", "exception": error, "task": task})
+
+    def on_body(self, body: bytes) -> None:
+        if self.cycle is not None and not self.cycle.is_complete and self.cycle.feed(body) > HIGH_WATER_LIMIT:
+            self.flow.pause_reading()
+
+    def on_message_complete(self) -> None:
+        self._awaits_head = True
+        self._head_bytes = 0
+        if self.cycle is not None:
+            self.cycle.feed_end()
+
+    # from the exchange
+
+    def exchange_complete(self, exchange: Exchange) -> None:
+        """The reply is written: close, take the next pipelined request, or wait for one."""
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        if not exchange.keep_alive:
+            self.transport.close()
+            return
+        self.flow.resume_reading()
+        if self._queue:
+            self._start(self._queue.popleft())
+        else:
+            self.timeout_keep_alive_task = self.loop.call_later(
+                self.settings.keep_alive_seconds, self.timeout_keep_alive_handler
+            )
+
+    def abandon(self) -> None:
+        """The reply cannot be finished: closing is the only honest end."""
+        if not self.transport.is_closing():
+            self.transport.abort()
+
+    def shutdown(self) -> None:
+        """Drain: an idle connection closes now, a busy one after its reply."""
+        if self.cycle is None or self.cycle.is_complete:
+            self.transport.close()
+        else:
+            self.cycle.keep_alive = False
+
+    # limits
+
+    def _head_is_late(self) -> None:
+        self._head_timer = None
+        if self._head_bytes:
+            self._reject(408, "head_seconds")
+        else:
+            self.transport.close()
+
+    def _stop_head_timer(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+    def _reject(self, status: int, limit: str) -> None:
+        """Answer before there is a request to speak of, and close."""
+        if self.transport.is_closing():
+            return
+        self.on_limit(limit)
+        if self.cycle is None or self.cycle.is_complete:
+            self.transport.write(STATUS_LINES[status] + b"connection: close\r\ncontent-length: 0\r\n\r\n")
+        self.transport.close()
+
+    def send_400_response(self, msg: str) -> None:
+        """Not HTTP: say so and close."""
+        self._reject(400, "malformed_http")
+
+
+class Server(uvicorn.Server):
+    """A uvicorn server that leaves the process's signals to whoever runs it."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Take no signals."""
+        yield
+
+
+def build_server(app: ASGI3Application, settings: ServerSettings, on_limit: Callable[[str], None]) -> Server:
+    """A server for `app`; `on_limit` is told the name of each limit that a client runs into."""
+    connection = type("Connection", (ClientConnection,), {"settings": settings, "on_limit": staticmethod(on_limit)})
+    tls = settings.tls
+    config = uvicorn.Config(
+        app,
+        host=settings.host,
+        port=settings.port,
+        http=connection,
+        ws="none",
+        lifespan="off",
+        loop="none",
+        interface="asgi3",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        date_header=False,
+        proxy_headers=False,
+        timeout_graceful_shutdown=max(1, round(settings.drain_seconds)),
+        ssl_context_factory=(lambda _config, _default: tls) if tls is not None else None,
+    )
+    return Server(config)

@@ -1,0 +1,75 @@
+"""What servers ask their clients (sampling, elicitation, roots, ping): seen, traced and matched to its answer.
+
+The bytes are relayed by whoever carries the stream; this only remembers which questions are open, so
+that the answer, which arrives as a POST of its own, ends the right one.
+"""
+
+from collections.abc import Callable
+from typing import Protocol
+
+from weir.core.call import Call
+from weir.core.events import Ask, AskFinished, AskStarted, Emit, LimitReached, ServerNotified
+from weir.core.outcome import Verdict
+from weir.protocol.envelope import Message
+
+# a question waits for a person at worst; ten thousand waiting people is an attack or a leak
+OPEN_ASKS_LIMIT = 10_000
+
+
+class AskTracing(Protocol):
+    """Gives a question its place in the trace; returns the body to relay."""
+
+    def begin_ask(self, ask: Ask, body: bytes) -> bytes:
+        """Set the ask's contexts and return the body with the outbound one in `params._meta`."""
+
+
+class Backchannel:
+    """The open questions of one upstream, keyed by session and id."""
+
+    def __init__(self, upstream: str, tracing: AskTracing, emit: Emit, clock: Callable[[], float]) -> None:
+        self._upstream = upstream
+        self._tracing = tracing
+        self._emit = emit
+        self._clock = clock
+        self._open: dict[tuple[str, bytes], Ask] = {}
+
+    def asked(self, call: Call, message: Message, body: bytes) -> bytes:
+        """The server asks on `call`'s stream: its clocks stand still until the answer. Returns the body to relay."""
+        now = self._clock()
+        ask = Ask(self._upstream, message, now, call)
+        relayed = self._tracing.begin_ask(ask, body)
+        self._end(self._open.pop((call.session, message.id), None), None)
+        if len(self._open) >= OPEN_ASKS_LIMIT:
+            self._emit(LimitReached(self._upstream, "open_asks"))
+            self._end(self._open.pop(next(iter(self._open))), None)
+        self._open[(call.session, message.id)] = ask
+        call.ask_began(now)
+        self._emit(AskStarted(ask))
+        return relayed
+
+    def told(self, call: Call, message: Message) -> None:
+        """The server sent a notification on `call`'s stream."""
+        self._emit(ServerNotified(call, message))
+
+    def answered(self, session: str, message: Message) -> None:
+        """The client answered: a JSON-RPC response that is on its way to the server."""
+        ask = self._open.pop((session, message.id), None)
+        if ask is None:
+            return
+        error = message.error
+        self._end(ask, Verdict(error.code, error.message) if error is not None else Verdict())
+
+    def finished(self, call: Call) -> None:
+        """The stream that carried questions ended: those still open will not be answered on it."""
+        if not call.pending_asks or call.is_stream:
+            return
+        for key in [key for key, ask in self._open.items() if ask.call is call]:
+            self._end(self._open.pop(key), None)
+
+    def _end(self, ask: Ask | None, verdict: Verdict | None) -> None:
+        if ask is None:
+            return
+        ask.answered_at = self._clock()
+        if ask.call is not None:
+            ask.call.ask_ended(ask.answered_at)
+        self._emit(AskFinished(ask, verdict))

@@ -1,0 +1,86 @@
+"""Which upstream serves a path, and what path it is asked for.
+
+One upstream is served at `/mcp` and at its own path, each at `/servers/<name>/mcp`. An upstream URL
+without a path mirrors every path below it. The well-known documents of an HTTP upstream are reached
+through the paths that clients derive from the address they dialled (RFC 9728 §3.1, RFC 8414 §3.1).
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from weir.core.layer import CallHandler
+
+_WELL_KNOWN = b"/.well-known/"
+
+
+class Served(NamedTuple):
+    """One upstream as it is served. `path` is its own path, b"" when its URL has none (mirror)."""
+
+    name: str
+    handler: CallHandler
+    path: bytes
+    is_http: bool
+
+
+class Route(NamedTuple):
+    """Where a request goes: the upstream's name and handler, and the path it is asked for."""
+
+    upstream: str
+    handler: CallHandler
+    path: bytes
+
+
+class Routes:
+    """Paths to upstreams. Lookups are exact and remembered by construction: nothing grows with traffic."""
+
+    def __init__(self, served: Sequence[Served]) -> None:
+        self._by_name = {one.name.encode(): one for one in served}
+        self._only = served[0] if len(served) == 1 else None
+        self._exact: dict[bytes, Route] = {}
+        for one in served:
+            self._exact[b"/servers/" + one.name.encode() + b"/mcp"] = _own(one)
+        if self._only is not None:
+            self._exact[b"/mcp"] = _own(self._only)
+            if self._only.path:
+                self._exact[self._only.path] = _own(self._only)
+
+    def match(self, path: bytes) -> Route | None:
+        """The route of a raw path (no query), or None: nothing is served there."""
+        return self._exact.get(path) or self._below(path)
+
+    def paths(self) -> list[str]:
+        """The paths that are served, for messages."""
+        return [path.decode("latin-1") for path in self._exact]
+
+    def _below(self, path: bytes) -> Route | None:
+        if path.startswith(b"/servers/"):
+            name, _, rest = path[9:].partition(b"/")
+            one = self._by_name.get(name)
+            return _mirrored(one, b"/" + rest) if one is not None else None
+        if path.startswith(_WELL_KNOWN):
+            return self._well_known(path)
+        return _mirrored(self._only, path) if self._only is not None else None
+
+    def _well_known(self, path: bytes) -> Route | None:
+        """`/.well-known/<document><served path>` becomes `/.well-known/<document><upstream's path>`."""
+        document, separator, rest = path[len(_WELL_KNOWN) :].partition(b"/")
+        suffix = separator + rest
+        route = self._exact.get(suffix) if suffix else None
+        if route is not None:
+            one = self._by_name[route.upstream.encode()]
+            suffix = route.path
+        elif self._only is not None:
+            one = self._only
+        else:
+            return None
+        return Route(one.name, one.handler, _WELL_KNOWN + document + suffix) if one.is_http else None
+
+
+def _own(one: Served) -> Route:
+    return Route(one.name, one.handler, one.path or b"/mcp")
+
+
+def _mirrored(one: Served | None, path: bytes) -> Route | None:
+    if one is None or one.path or not one.is_http:
+        return None
+    return Route(one.name, one.handler, path)
