@@ -72,6 +72,7 @@ class Call:
         "ended_at",
         "headers",
         "link",
+        "members",
         "message",
         "parent",
         "peer",
@@ -109,6 +110,8 @@ class Call:
         self.headers: Headers = headers if headers is not None else []
         self.body = body
         self.message = message
+        # a 2025-03-26 batch is watched member by member: one call each, made by telemetry
+        self.members: tuple[Call, ...] = ()
         self.session = ""
         self.revision = message.revision
         self.asker: Asker | None = None
