@@ -1,0 +1,209 @@
+"""Where each call, attempt and server's question stands in its trace, and what the next hop is told.
+
+Contexts only: nothing here records or exports a span. `params._meta` is the carrier of MCP, the HTTP
+headers of the transport; inbound the first decides, outbound both say the same.
+"""
+
+from collections.abc import Callable, Iterator
+
+from weir.core.call import Attempt, Call, Headers
+from weir.core.events import Ask
+from weir.protocol import edit, scan, tracecontext
+from weir.protocol.envelope import Kind, Message, Meta
+from weir.protocol.tracecontext import SAMPLED, TraceContext
+from weir.telemetry.settings import TracesSettings
+
+# a header above this is refused by many servers; W3C baggage asks for 8,192 bytes to be carried
+CARRIED_LIMIT_BYTES = 8192
+_LOW_64_BITS = (1 << 64) - 1
+_TRACED = (Kind.REQUEST, Kind.NOTIFICATION)
+# what guards or encodes a body: editing it would break it
+_SEALS = frozenset(
+    {
+        b"content-encoding",
+        b"content-digest",
+        b"digest",
+        b"repr-digest",
+        b"content-md5",
+        b"signature",
+        b"signature-input",
+    }
+)
+
+RandomBits = Callable[[int], int]
+"""An integer of that many random bits."""
+
+
+class Tracing:
+    """Gives contexts. When not enabled it touches nothing."""
+
+    def __init__(self, settings: TracesSettings, random_bits: RandomBits, *, enabled: bool) -> None:
+        self.enabled = enabled
+        self._parent = settings.parent
+        self._random_bits = random_bits
+        # as the SDK's TraceIdRatioBased: the low 64 bits of the trace id decide
+        self._bound = round(settings.sample_ratio * (1 << 64))
+
+    def begin(self, call: Call) -> None:
+        """Set parent, link and own context of a call (of each member of a batch).
+
+        An exchange that gets no span (GET, DELETE, a client's answer, what cannot be peeked) keeps the
+        context it came with: a position that no span will ever take is never handed on.
+        """
+        if not self.enabled:
+            return
+        http = _from_headers(call.headers)
+        if call.message.kind in _TRACED:
+            self._place(call, http)
+        elif call.members:
+            for member in call.members:
+                self._place(member, http)
+            call.trace = next((member.trace for member in call.members if member.trace is not None), None)
+        elif http is not None and http.trace_id:
+            call.trace = http
+
+    def begin_attempt(self, attempt: Attempt) -> None:
+        """Set the attempt's context, and put it in the headers and (where it can be) the body that go upstream."""
+        call = attempt.call
+        if call.trace is None:
+            return
+        if call.message.kind in _TRACED:
+            attempt.trace = context = self._child(call.trace)
+            if not _is_sealed(attempt.headers):
+                attempt.body = _inject(attempt.body, call.message, context)
+        elif call.members:
+            context = self._begin_members(attempt)
+        else:
+            attempt.trace = call.trace
+            return
+        attempt.headers = tracecontext.to_headers(attempt.headers, context)
+
+    def begin_ask(self, ask: Ask, body: bytes) -> bytes:
+        """Set the contexts of a server's question; returns the body with the outbound one in `params._meta`."""
+        if not self.enabled:
+            return body
+        remote = _from_meta(ask.message.meta)
+        stream = ask.call.trace if ask.call is not None else None
+        if remote is not None and remote.trace_id and self._parent == "remote":
+            ask.parent = remote
+            ask.trace = self._child(remote)
+        else:
+            baggage = remote.baggage if remote is not None else ""
+            ask.trace = self._root(baggage, stream.flags if stream is not None else None)
+        ask.outbound = self._child(ask.trace)
+        return _inject(body, ask.message, ask.outbound)
+
+    def _place(self, call: Call, http: TraceContext | None) -> None:
+        """Parent on `_meta`, else on the HTTP headers; the other one, when it differs, is linked."""
+        if call.message.kind not in _TRACED:
+            return
+        meta = _from_meta(call.message.meta)
+        chosen = meta if meta is not None and meta.trace_id else None
+        ambient = http if http is not None and http.trace_id else None
+        if chosen is None:
+            chosen, ambient = ambient, None
+        if chosen is not None and self._parent == "remote":
+            call.parent = chosen
+            if ambient is not None and ambient[:2] != chosen[:2]:
+                call.link = ambient
+            call.trace = self._child(chosen)
+            return
+        if self._parent == "link":
+            call.link = chosen
+        baggage = (meta.baggage if meta is not None else "") or (http.baggage if http is not None else "")
+        call.trace = self._root(baggage, None)
+
+    def _begin_members(self, attempt: Attempt) -> TraceContext:
+        """A batch: every member that is traced has its own attempt; the headers follow the first."""
+        contexts: list[TraceContext | None] = []
+        for member in attempt.call.members:
+            context = self._child(member.trace) if member.trace is not None else None
+            if context is not None:
+                member.attempts[-1].trace = context
+            contexts.append(context)
+        if not _is_sealed(attempt.headers):
+            attempt.body = _inject_members(attempt.body, attempt.call.message.members, contexts)
+        attempt.trace = next(context for context in contexts if context is not None)
+        return attempt.trace
+
+    def _root(self, baggage: str, flags: int | None) -> TraceContext:
+        trace = self._random_bits(128) or 1
+        if flags is None:
+            flags = SAMPLED if (trace & _LOW_64_BITS) < self._bound else 0
+        return TraceContext(f"{trace:032x}", f"{self._random_bits(64) or 1:016x}", flags, "", baggage)
+
+    def _child(self, context: TraceContext) -> TraceContext:
+        return context.child(f"{self._random_bits(64) or 1:016x}")
+
+
+def _from_meta(meta: Meta | None) -> TraceContext | None:
+    """The context in `_meta`; without a valid traceparent at most its baggage, under an empty trace id."""
+    if meta is None:
+        return None
+    return _context(meta.traceparent or "", meta.tracestate or "", meta.baggage or "")
+
+
+def _from_headers(headers: Headers) -> TraceContext | None:
+    traceparent = tracestate = baggage = b""
+    for name, value in headers:
+        if name == b"traceparent":
+            # two of them are malformed, which a comma makes sure of
+            traceparent = traceparent + b"," + value if traceparent else value
+        elif name == b"tracestate":
+            tracestate = tracestate + b"," + value if tracestate else value
+        elif name == b"baggage":
+            baggage = baggage + b"," + value if baggage else value
+    if not traceparent and not baggage:
+        return None
+    return _context(traceparent.decode("latin-1").strip(), tracestate.decode("latin-1"), baggage.decode("latin-1"))
+
+
+def _context(traceparent: str, tracestate: str, baggage: str) -> TraceContext | None:
+    if tracestate and not _can_be_carried(tracestate):
+        tracestate = ""
+    if baggage and not _can_be_carried(baggage):
+        baggage = ""
+    found = tracecontext.parse(traceparent, tracestate, baggage) if traceparent else None
+    if found is None and baggage:
+        return TraceContext("", "", 0, "", baggage)
+    return found
+
+
+def _can_be_carried(text: str) -> bool:
+    """Whether `text` may stand in an HTTP header: what came in JSON may hold a line break."""
+    return len(text) <= CARRIED_LIMIT_BYTES and text.isascii() and text.isprintable()
+
+
+def _is_sealed(headers: Headers) -> bool:
+    return any(name in _SEALS for name, _ in headers)
+
+
+def _inject(body: bytes, message: Message, context: TraceContext) -> bytes:
+    edited = edit.set_meta(body, message, dict(_values(message.meta, context)))
+    return body if edited is None else edited
+
+
+def _values(meta: Meta | None, context: TraceContext) -> Iterator[tuple[bytes, bytes]]:
+    """The members of `_meta` that must change. Ids are hexadecimal: they need no escaping."""
+    yield b"traceparent", b'"' + context.traceparent.encode() + b'"'
+    tracestate = (meta.tracestate or "") if meta is not None else ""
+    if tracestate != context.tracestate:
+        # an empty one stands for none: a state never stays beside another trace's parent
+        yield b"tracestate", edit.quote(context.tracestate)
+    if context.baggage and (meta is None or meta.baggage != context.baggage):
+        yield b"baggage", edit.quote(context.baggage)
+
+
+def _inject_members(body: bytes, members: tuple[Message, ...], contexts: list[TraceContext | None]) -> bytes:
+    try:
+        ranges = scan.elements(body)
+    except ValueError:
+        return body
+    parts: list[bytes] = []
+    at = 0
+    for (start, end), message, context in zip(ranges, members, contexts, strict=True):
+        if context is not None:
+            parts += (body[at:start], _inject(body[start:end], message, context))
+            at = end
+    parts.append(body[at:])
+    return b"".join(parts)
