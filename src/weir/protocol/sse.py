@@ -1,0 +1,252 @@
+"""Server-sent events as bytes: where each event begins and ends, and what it says.
+
+https://html.spec.whatwg.org/multipage/server-sent-events.html, section 9.2.5 and 9.2.6. The pieces a
+`Splitter` hands out are the received bytes, uncut and unchanged: their concatenation, with what is
+still held, is always exactly the input.
+"""
+
+import re
+
+MAX_EVENT_BYTES = 4 * 1024 * 1024
+"""An event up to this size is looked at; a larger one streams through unread."""
+
+_BOM = b"\xef\xbb\xbf"
+_LINE_ENDS = b"\r\n"
+_CR, _LF = 0x0D, 0x0A
+# a blank line is two line ends in a row, and CR LF is one line end: so it always holds one of these
+_BLANK_LINES = (b"\n\n", b"\r\r", b"\n\r")
+_LINE_END = re.compile(rb"\r\n|\n|\r")
+_COMMON_HEAD = b"event: message\r\ndata: "
+_COMMON_TAIL = b"\r\n\r\n"
+
+
+class Event:
+    """One piece of a stream: a dispatched block, or bytes that say nothing (comments, blank lines).
+
+    `data` is the joined data lines, None when the block has none. `event` is b"" when unnamed.
+    `is_comment`: no field at all. `is_opaque`: part of an event too large to be looked at.
+    """
+
+    __slots__ = ("data", "event", "id", "is_comment", "is_opaque", "raw", "retry")
+
+    def __init__(self, raw: bytes, data: bytes | None = None, event: bytes = b"") -> None:
+        self.raw = raw
+        self.data = data
+        self.event = event
+        self.id: bytes | None = None
+        self.retry: int | None = None
+        self.is_comment = False
+        self.is_opaque = False
+
+    @property
+    def is_message(self) -> bool:
+        """True when MCP may have put a JSON-RPC message here (unnamed events are `message` events)."""
+        return bool(self.data) and self.event in (b"", b"message")
+
+
+class Splitter:
+    """Cuts a byte stream into events. Never holds more than `limit_bytes`."""
+
+    __slots__ = ("_at_start", "_limit", "_opaque_last", "_pending", "_scanned", "_skip_lf")
+
+    def __init__(self, limit_bytes: int = MAX_EVENT_BYTES) -> None:
+        self._limit = limit_bytes
+        self._pending = bytearray()
+        self._scanned = 0
+        self._at_start = True
+        self._skip_lf = False
+        # the last byte handed out of an event that is too large, -1 outside of one
+        self._opaque_last = -1
+
+    def rest(self) -> bytes:
+        """The bytes fed and not yet handed out: an event that has not ended."""
+        return bytes(self._pending)
+
+    def feed(self, data: bytes) -> list[Event]:
+        """The pieces that `data` completes, in order."""
+        if not self._pending and self._is_common(data):
+            self._at_start = False
+            return [Event(data, data[len(_COMMON_HEAD) : -len(_COMMON_TAIL)], b"message")]
+        found: list[Event] = []
+        data = self._after_carriage_return(data, found)
+        if self._opaque_last >= 0 and data:
+            data = self._pass_opaque(data, found)
+        self._pending += data
+        self._cut(found)
+        self._flush_comments(found)
+        if len(self._pending) > self._limit:
+            self._begin_opaque(found)
+        return found
+
+    def _is_common(self, data: bytes) -> bool:
+        """One whole `event: message` with one data line, CR LF throughout: what SDK servers send."""
+        if not data.startswith(_COMMON_HEAD) or not data.endswith(_COMMON_TAIL):
+            return False
+        head, tail = len(_COMMON_HEAD), len(_COMMON_TAIL)
+        return (
+            len(data) >= head + tail
+            and data.find(b"\r", head) == len(data) - tail
+            and data.find(b"\n", head) == len(data) - tail + 1
+            and not self._skip_lf
+            and self._opaque_last < 0
+        )
+
+    def _after_carriage_return(self, data: bytes, found: list[Event]) -> bytes:
+        """An event was handed out at its CR; an LF that follows belongs to that line end."""
+        if not self._skip_lf or not data:
+            return data
+        self._skip_lf = False
+        if data[0] != _LF:
+            return data
+        found.append(_filler(b"\n"))
+        return data[1:]
+
+    def _cut(self, found: list[Event]) -> None:
+        pending, begin = self._pending, 0
+        while begin < len(pending):
+            end = self._block_end(begin)
+            if end < 0:
+                break
+            found.append(self._event(bytes(pending[begin:end])))
+            begin = end
+        if begin:
+            del pending[:begin]
+            self._scanned = max(0, self._scanned - begin)
+
+    def _block_end(self, begin: int) -> int:
+        """Where the block that begins there ends, its blank line included; -1 when it has not ended."""
+        pending = self._pending
+        if pending[begin] in _LINE_ENDS:
+            return self._line_end_after(begin)
+        if self._at_start and begin == 0 and pending.startswith((_BOM + b"\r", _BOM + b"\n")):
+            return self._line_end_after(3)
+        at = _blank_line(pending, max(begin, self._scanned))
+        if at < 0:
+            self._scanned = max(begin, len(pending) - 1)
+            return -1
+        return self._line_end_after(at + 1)
+
+    def _line_end_after(self, at: int) -> int:
+        """The position behind the line end that stands at `at`."""
+        pending = self._pending
+        if pending[at] == _CR:
+            if at + 1 == len(pending):
+                self._skip_lf = True
+            elif pending[at + 1] == _LF:
+                at += 1
+        self._scanned = at + 1
+        return at + 1
+
+    def _event(self, raw: bytes) -> Event:
+        text = raw
+        if self._at_start:
+            self._at_start = False
+            text = raw.removeprefix(_BOM)
+        return _parse(raw, text)
+
+    def _flush_comments(self, found: list[Event]) -> None:
+        """Comments in front of any field wait for nobody: they are what keeps a connection alive."""
+        pending, begin = self._pending, 0
+        bom = len(_BOM) if self._at_start and pending.startswith(_BOM) else 0
+        while pending[begin + bom : begin + bom + 1] == b":":
+            end = _LINE_END.search(pending, begin + bom)
+            if end is None:
+                break
+            begin, bom = end.end(), 0
+        if begin:
+            self._skip_lf = begin == len(pending) and pending[-1] == _CR
+            found.append(_filler(bytes(pending[:begin])))
+            del pending[:begin]
+            self._scanned, self._at_start = 0, False
+
+    def _begin_opaque(self, found: list[Event]) -> None:
+        self._opaque_last = self._pending[-1]
+        found.append(_opaque(bytes(self._pending)))
+        self._pending.clear()
+        self._scanned, self._at_start = 0, False
+
+    def _pass_opaque(self, data: bytes, found: list[Event]) -> bytes:
+        """Hand out what belongs to the event that is too large; the bytes behind it are returned."""
+        # a line end that was cut between its CR and LF is put together again
+        seam = bytes((self._opaque_last,)) + data
+        at = _blank_line(seam, 0)
+        if at < 0:
+            self._opaque_last = data[-1]
+            found.append(_opaque(data))
+            return b""
+        end = at + 1
+        if data[at] == _CR:
+            self._skip_lf = end == len(data)
+            end += data[end : end + 1] == b"\n"
+        self._opaque_last = -1
+        found.append(_opaque(data[:end]))
+        return data[end:]
+
+
+def encode(data: bytes, event: bytes = b"message", id: bytes | None = None) -> bytes:  # noqa: A002 - the field's name
+    """One event. Line ends inside `data` become further data lines, as the format wants it."""
+    lines = [b"event: " + event] if event else []
+    if id is not None:
+        lines.append(b"id: " + id)
+    lines.extend(b"data: " + line for line in _LINE_END.split(data))
+    return b"\r\n".join(lines) + b"\r\n\r\n"
+
+
+def replace_data(event: Event, data: bytes) -> bytes:
+    """The raw bytes of `event` with other data; its other lines and its line ends stay as they are."""
+    kept: list[bytes] = []
+    written = False
+    for line in event.raw.splitlines(keepends=True):
+        text = line.rstrip(_LINE_ENDS)
+        if text.removeprefix(_BOM).partition(b":")[0] != b"data":
+            kept.append(line)
+        elif not written:
+            written, end = True, line[len(text) :]
+            kept.extend(b"data: " + part + end for part in _LINE_END.split(data))
+    return b"".join(kept)
+
+
+def _blank_line(text: bytes | bytearray, begin: int) -> int:
+    """The first position from `begin` where two line ends meet, -1 if there is none."""
+    first = -1
+    for pair in _BLANK_LINES:
+        at = text.find(pair, begin) if first < 0 else text.find(pair, begin, first + 1)
+        if at >= 0:
+            first = at
+    return first
+
+
+def _parse(raw: bytes, text: bytes) -> Event:
+    event = Event(raw)
+    lines: list[bytes] = []
+    fields = 0
+    for line in text.splitlines():
+        name, _, value = line.partition(b":")
+        if not name:
+            continue
+        fields += 1
+        value = value.removeprefix(b" ")
+        if name == b"data":
+            lines.append(value)
+        elif name == b"event":
+            event.event = value
+        elif name == b"id" and b"\0" not in value:
+            event.id = value
+        elif name == b"retry" and value.isdigit():
+            event.retry = int(value)
+    if lines:
+        event.data = lines[0] if len(lines) == 1 else b"\n".join(lines)
+    event.is_comment = fields == 0
+    return event
+
+
+def _filler(raw: bytes) -> Event:
+    event = Event(raw)
+    event.is_comment = True
+    return event
+
+
+def _opaque(raw: bytes) -> Event:
+    event = Event(raw)
+    event.is_opaque = True
+    return event
