@@ -1,0 +1,249 @@
+"""The HTTP server's own behaviour, over real sockets with a tiny application behind it."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from weir.app.listen import Address, bind
+from weir.downstream.server import Server, ServerSettings, build_server
+
+pytestmark = pytest.mark.anyio
+
+
+class Port:
+    """A running server, and what it said about limits."""
+
+    def __init__(self, server: Server, port: int, limits: list[str]) -> None:
+        self.server = server
+        self.port = port
+        self.limits = limits
+
+    async def ask(self, request: bytes) -> bytes:
+        """Send bytes and read until the server closes."""
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        writer.write(request)
+        try:
+            async with asyncio.timeout(5):
+                return await reader.read()
+        finally:
+            writer.close()
+
+
+@contextlib.asynccontextmanager
+async def serving(app: Any, **limits: Any) -> AsyncIterator[Port]:
+    reached: list[str] = []
+    socket = bind(Address("127.0.0.1", 0), "test")
+    server = build_server(app, ServerSettings("127.0.0.1", 0, **limits), reached.append)
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(server.serve(sockets=[socket]))
+        try:
+            yield Port(server, socket.getsockname()[1], reached)
+        finally:
+            server.should_exit = True
+
+
+async def echo(scope: Any, receive: Any, send: Any) -> None:
+    """Answer with the request's body."""
+    body, more = b"", True
+    while more:
+        message = await receive()
+        body += message.get("body", b"")
+        more = message.get("more_body", False)
+    headers = [(b"content-length", b"%d" % len(body))]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": body, "more_body": False})
+
+
+def post(body: bytes, *headers: bytes, close: bool = True) -> bytes:
+    lines = [b"POST /mcp HTTP/1.1", b"host: localhost", b"content-length: %d" % len(body), *headers]
+    if close:
+        lines.append(b"connection: close")
+    return b"\r\n".join(lines) + b"\r\n\r\n" + body
+
+
+async def test_a_request_is_answered_and_the_connection_closed_on_request() -> None:
+    """The plain case; weir adds neither `server` nor `date`."""
+    async with serving(echo) as port:
+        reply = await port.ask(post(b"hello"))
+    assert b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\nconnection: close\r\n\r\nhello" == reply
+
+
+async def test_pipelined_requests_are_answered_in_order() -> None:
+    """HTTP/1.1 allows a client to send the next request before the answer."""
+    async with serving(echo) as port:
+        reply = await port.ask(post(b"one", close=False) + post(b"two", close=False) + post(b"three"))
+    assert [b"one", b"two", b"three"] == [part.rpartition(b"\r\n\r\n")[2] for part in _replies(reply)]
+
+
+async def test_too_many_header_bytes_are_431() -> None:
+    """Whether they come as one header or many."""
+    async with serving(echo, header_limit_bytes=1000) as port:
+        one = await port.ask(post(b"", b"x-long: " + b"a" * 2000))
+        endless = await port.ask(b"POST /mcp HTTP/1.1\r\nx-never-ends: " + b"a" * 3000)
+    assert one.startswith(b"HTTP/1.1 431 ")
+    assert endless.startswith(b"HTTP/1.1 431 ")
+    assert ["header_size", "header_size"] == port.limits
+
+
+async def test_too_many_headers_are_431() -> None:
+    """A flood of tiny headers costs memory too."""
+    async with serving(echo, header_limit_count=10) as port:
+        reply = await port.ask(post(b"", *[b"x-%d: 1" % number for number in range(20)]))
+    assert reply.startswith(b"HTTP/1.1 431 ")
+    assert ["header_count"] == port.limits
+
+
+async def test_a_head_that_dribbles_is_408() -> None:
+    """A slow-loris holds a connection, not a worker, and not for long."""
+    async with serving(echo, head_seconds=0.05) as port:
+        reply = await port.ask(b"POST /mcp HTTP/1.1\r\nhost: loc")
+    assert reply.startswith(b"HTTP/1.1 408 ")
+
+
+async def test_a_silent_connection_is_closed() -> None:
+    """Nothing asked, nothing answered."""
+    async with serving(echo, head_seconds=0.05) as port:
+        assert b"" == await port.ask(b"")
+
+
+async def test_a_body_that_stalls_ends_the_wait() -> None:
+    """The application is told by TimeoutError."""
+    seen: list[str] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        try:
+            while (await receive()).get("more_body"):
+                pass
+        except TimeoutError:
+            seen.append("timeout")
+        await echo(scope, _nothing, send)
+
+    async with serving(app, body_silence_seconds=0.05) as port:
+        await port.ask(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 10\r\nconnection: close\r\n\r\nabc")
+    assert ["timeout"] == seen
+
+
+async def test_what_is_not_http_is_400() -> None:
+    """And the connection closes."""
+    async with serving(echo) as port:
+        reply = await port.ask(b"\x16\x03\x01 not http at all\r\n\r\n")
+    assert reply.startswith(b"HTTP/1.1 400 ")
+
+
+async def test_100_continue_is_sent_when_the_body_is_wanted() -> None:
+    """curl waits for it with large bodies."""
+    async with serving(echo) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port.port)
+        writer.write(b"POST / HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\ncontent-length: 2\r\n\r\n")
+        async with asyncio.timeout(5):
+            assert b"HTTP/1.1 100 Continue\r\n\r\n" == await reader.readuntil(b"\r\n\r\n")
+            writer.write(b"ok")
+            assert b"ok" == (await reader.readuntil(b"ok"))[-2:]
+        writer.close()
+
+
+async def test_a_vanished_client_cancels_what_is_done_for_it() -> None:
+    """So that the upstream exchange is closed at once."""
+    started, cancelled = asyncio.Event(), asyncio.Event()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        started.set()
+        try:
+            await asyncio.get_running_loop().create_future()
+        finally:
+            cancelled.set()
+
+    async with serving(app) as port:
+        _, writer = await asyncio.open_connection("127.0.0.1", port.port)
+        writer.write(post(b"x", close=False))
+        async with asyncio.timeout(5):
+            await started.wait()
+            writer.transport.abort()
+            await cancelled.wait()
+
+
+async def test_a_slow_reader_holds_the_writer() -> None:
+    """Backpressure: `send` returns only when the client's connection takes more."""
+    written = 0
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        nonlocal written
+        await receive()
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        while True:
+            await send({"type": "http.response.body", "body": b"x" * 65536, "more_body": True})
+            written += 65536
+
+    async with serving(app) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port.port, limit=1024)
+        writer.write(post(b"", close=False))
+        async with asyncio.timeout(5):
+            await reader.readuntil(b"\r\n\r\n")
+            before = -1
+            while before != written:
+                before = written
+                for _ in range(50):
+                    await asyncio.sleep(0)
+        # what the kernel's two socket buffers hold, and no more
+        assert written < 16 * 1024 * 1024
+        writer.transport.abort()
+
+
+async def test_a_reply_that_stops_short_closes_the_connection() -> None:
+    """Only that tells the client that bytes are missing."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"10")]})
+        await send({"type": "http.response.body", "body": b"short", "more_body": False})
+
+    async with serving(app) as port:
+        reply = await port.ask(post(b"", close=False))
+    assert reply.endswith(b"\r\n\r\nshort")
+
+
+async def test_a_head_request_and_a_204_have_no_body() -> None:
+    """HTTP framing: the next reply would start in the middle otherwise."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        status = 204 if scope["path"] == "/empty" else 200
+        headers = [] if status == 204 else [(b"content-length", b"5")]
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": b"" if status == 204 else b"hello", "more_body": False})
+
+    async with serving(app) as port:
+        reply = await port.ask(
+            b"HEAD / HTTP/1.1\r\nhost: x\r\n\r\nGET /empty HTTP/1.1\r\nhost: x\r\n\r\n"
+            b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"
+        )
+    assert (
+        b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nHTTP/1.1 204 No Content\r\n\r\n"
+        b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\nconnection: close\r\n\r\nhello"
+    ) == reply
+
+
+async def test_an_http_1_0_client_gets_a_body_that_ends_with_the_connection() -> None:
+    """Chunked coding is unknown to it."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"a", "more_body": True})
+        await send({"type": "http.response.body", "body": b"b", "more_body": False})
+
+    async with serving(app) as port:
+        reply = await port.ask(b"GET / HTTP/1.0\r\n\r\n")
+    assert b"HTTP/1.1 200 OK\r\nconnection: close\r\n\r\nab" == reply
+
+
+async def _nothing() -> Any:
+    return {"type": "http.request", "body": b"", "more_body": False}
+
+
+def _replies(data: bytes) -> list[bytes]:
+    return [b"HTTP/1.1" + part for part in data.split(b"HTTP/1.1")[1:]]
