@@ -12,9 +12,10 @@ from collections.abc import Mapping
 import msgspec
 
 from weir.protocol import scan
-from weir.protocol.envelope import Message
+from weir.protocol.envelope import Message, Meta
 
 _OBJECT_AT = re.compile(rb"\s*:\s*\{")
+_STRING_AT = re.compile(rb'\s*:\s*"([^"\\]*)"')
 _ESCAPE = b"\\u"
 
 
@@ -87,6 +88,9 @@ def _replace_meta_member(body: bytes, message: Message, key: bytes, value: bytes
     first = body.find(name)
     if first < 0 and _ESCAPE not in body:
         return None
+    found = _unique_text(body, message.meta, key, first)
+    if found is not None:
+        return body[: found.start(1) - 1] + value + body[found.end() :]
     try:
         params = _only(scan.members(body), b"params")
         meta = _only(scan.members(body, params.start), b"_meta")
@@ -94,6 +98,18 @@ def _replace_meta_member(body: bytes, message: Message, key: bytes, value: bytes
     except ValueError:
         return None
     return body[: member.start] + value + body[member.end :]
+
+
+def _unique_text(body: bytes, meta: Meta, key: bytes, at: int) -> re.Match[bytes] | None:
+    """The text that the decoder saw as `_meta`'s member `key`, when its name at `at` is the only one in the bytes."""
+    seen = getattr(meta, key.decode(), None)
+    name_length = len(key) + 2
+    if not isinstance(seen, str) or at < 0 or body.find(b'"' + key + b'"', at + name_length) >= 0:
+        return None
+    if _unique_object(body, b"_meta") is None:
+        return None
+    found = _STRING_AT.match(body, at + name_length)
+    return found if found is not None and found[1] == seen.encode() else None
 
 
 def _insert_meta(body: bytes, message: Message, text: bytes) -> bytes | None:
