@@ -9,7 +9,7 @@ import asyncio
 import http
 from typing import TYPE_CHECKING, Any
 
-from uvicorn._types import ASGI3Application, HTTPScope
+from uvicorn._types import HTTPScope
 
 from weir.core.call import Headers
 
@@ -61,7 +61,7 @@ class Exchange:
         self._chunked = False
         self._left = -1
 
-    async def run(self, app: ASGI3Application) -> None:
+    async def run(self, app: Any) -> None:
         """Let the application answer; close the connection where it did not finish its reply."""
         try:
             await app(self.scope, self.receive, self.send)

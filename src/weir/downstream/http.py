@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from weir.core.call import Call, Headers, Peer, Transport
-from weir.core.events import CallFinished, Emit, LimitReached, Notice
+from weir.core.events import Emit, LimitReached, Notice
 from weir.core.layer import CallHandler
 from weir.core.outcome import Blame, Failed, FailureKind, Outcome, Replied, Sent
 from weir.downstream.gate import Gate
@@ -107,6 +107,7 @@ class HttpDownstream:
         gate: Gate,
         match: Callable[[bytes], Route | None],
         backchannels: dict[str, Answered],
+        finish: Callable[[Call, Outcome], None],
         emit: Emit,
         clock: Callable[[], float],
     ) -> None:
@@ -114,6 +115,7 @@ class HttpDownstream:
         self._gate = gate
         self._match = match
         self._backchannels = backchannels
+        self._finish = finish
         self._emit = emit
         self._clock = clock
         self._streams: set[asyncio.Task[Any]] = set()
@@ -215,9 +217,8 @@ class HttpDownstream:
         finally:
             if task is not None:
                 self._streams.discard(task)
-            call.ended_at = self._clock()
             self._conclude(call)
-            self._emit(CallFinished(call, outcome))
+            self._finish(call, outcome)
 
     async def _handle(self, call: Call, handler: CallHandler) -> Outcome:
         if call.message.kind in (Kind.RESPONSE, Kind.BATCH):

@@ -14,7 +14,7 @@ from typing import Any
 
 import httptools
 import uvicorn
-from uvicorn._types import ASGI3Application, HTTPScope
+from uvicorn._types import HTTPScope
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
@@ -205,7 +205,7 @@ class Server(uvicorn.Server):
         yield
 
 
-def build_server(app: ASGI3Application, settings: ServerSettings, on_limit: Callable[[str], None]) -> Server:
+def build_server(app: Any, settings: ServerSettings, on_limit: Callable[[str], None]) -> Server:
     """A server for `app`; `on_limit` is told the name of each limit that a client runs into."""
     connection = type("Connection", (ClientConnection,), {"settings": settings, "on_limit": staticmethod(on_limit)})
     tls = settings.tls
