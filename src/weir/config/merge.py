@@ -1,0 +1,33 @@
+"""One section over another: what the upper one says wins, what it leaves out shines through."""
+
+from typing import TypeVar
+
+from weir.config.fields import Section
+from weir.config.policies import Policies, Timeout, ToolTimeout
+
+S = TypeVar("S", bound=Section)
+
+
+def over(base: S, upper: S) -> S:
+    """`base` with what `upper` names, section by section."""
+    changes: dict[str, object] = {}
+    for field in upper.model_fields_set:
+        below, above = getattr(base, field), getattr(upper, field)
+        if isinstance(below, Section) and isinstance(above, Section):
+            above = over(below, above)
+        changes[field] = above
+    return base.model_copy(update=changes)
+
+
+def policies(base: Policies, upper: Policies) -> Policies:
+    """As `over`, but rate limits are added to those below; an empty list clears them."""
+    result = over(base, upper)
+    if upper.rate_limits:
+        result = result.model_copy(update={"rate_limits": base.rate_limits + upper.rate_limits})
+    return result
+
+
+def tool_timeout(base: Timeout, upper: ToolTimeout) -> Timeout:
+    """The limits of one tool."""
+    named = {field: getattr(upper, field) for field in upper.model_fields_set}
+    return base.model_copy(update={field: value for field, value in named.items() if value is not None})

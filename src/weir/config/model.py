@@ -1,0 +1,286 @@
+"""The whole shape of weir's configuration, in plain numbers with their units in the names.
+
+A section left out is None, which means off. What is always on is in `Always`.
+"""
+
+from collections.abc import Sequence
+from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr, WithJsonSchema, model_validator
+
+from weir.config import merge
+from weir.config.fields import (
+    Bytes,
+    Command,
+    Count,
+    EmptyIsDefault,
+    Environment,
+    Headers,
+    Listening,
+    ListeningOrOff,
+    Name,
+    Network,
+    Origin,
+    Percent,
+    Seconds,
+    SecondsOrZero,
+    Section,
+    Switch,
+    Text,
+    Url,
+    default_address,
+    default_duration,
+    default_size,
+)
+from weir.config.policies import Policies, Timeout, ToolOverride
+from weir.config.watching import Objective, Telemetry
+
+
+class Always:
+    """Limits that hold when nothing is configured: nothing hangs and nothing grows without end."""
+
+    CONNECT_SECONDS = 5.0
+    IDLE_SECONDS = 300.0
+    DRAIN_SECONDS = 5.0
+    """Long enough for most calls in flight, and under the 10 s after which container runtimes kill."""
+    MAX_SESSIONS = 1000
+
+
+class ServerTls(Section):
+    """The certificate that weir shows its clients (PEM files)."""
+
+    cert: Text | None = None
+    key: Text | None = Field(default=None, description="Left out: the key is in the file of the certificate.")
+
+    @model_validator(mode="after")
+    def _key_needs_cert(self) -> Self:
+        if self.key is not None and self.cert is None:
+            raise ValueError("key without cert; add cert")
+        return self
+
+
+class ClientTls(Section):
+    """What weir trusts, and shows, when it connects to an upstream (PEM files)."""
+
+    ca: Text | None = Field(default=None, description="Certificates to trust instead of the system's.")
+    cert: Text | None = Field(default=None, description="weir's own certificate, for servers that ask for one.")
+    key: Text | None = Field(default=None, description="Left out: the key is in the file of the certificate.")
+
+    @model_validator(mode="after")
+    def _key_needs_cert(self) -> Self:
+        if self.key is not None and self.cert is None:
+            raise ValueError("key without cert; add cert")
+        return self
+
+
+class Listen(Section):
+    """Where clients and operators reach weir."""
+
+    http: Listening = default_address("127.0.0.1:8931", description="MCP.")
+    diagnostics: ListeningOrOff = default_address(
+        "127.0.0.1:8932", description="/metrics /healthz /readyz /status; `off` for none."
+    )
+    public_url: Url | None = Field(default=None, description="Where clients reach weir, when that differs.")
+    allowed_origins: tuple[Origin, ...] = Field(
+        default=(), description="Web pages that may call; empty refuses every one."
+    )
+    allowed_hosts: tuple[Text, ...] = Field(default=(), description='Beside loopback and public_url; "*" for any.')
+    trusted_proxies: tuple[Network, ...] = Field(default=(), description="Whose X-Forwarded-For is believed.")
+    tls: Annotated[ServerTls, EmptyIsDefault] = Field(default=ServerTls())
+    max_body_bytes: Bytes = default_size("16MiB", alias="max_body", description="Larger requests are refused (413).")
+    max_reply_buffer_bytes: Bytes = default_size(
+        "4MiB", alias="max_reply_buffer", description="A JSON reply up to this size is judged before it is relayed."
+    )
+
+    @model_validator(mode="after")
+    def _ports_differ(self) -> Self:
+        if self.http == self.diagnostics and self.http.port != 0:
+            raise ValueError("http and diagnostics are the same address; give diagnostics another port, or 'off'")
+        return self
+
+
+_URL_ONLY = ("transport", "headers", "preserve_host", "tls", "connections")
+_COMMAND_ONLY = ("env", "cwd")
+
+
+class Upstream(Section):
+    """One MCP server: reached by URL, or started as a command."""
+
+    name: Name = Field(description="Used in paths, labels and tool prefixes.")
+    url: Url | None = Field(default=None, description="Without a path, every path below it is mirrored.")
+    transport: Literal["auto", "http", "sse"] = "auto"
+    headers: Headers = Field(default={}, description="Sent with every request; they replace the client's.")
+    preserve_host: Switch = Field(default=False, description="Send the client's Host instead of the upstream's.")
+    tls: Annotated[ClientTls, EmptyIsDefault] = Field(default=ClientTls())
+    connections: Count = Field(default=100, description="At most this many to the upstream.")
+    command: Command | None = Field(
+        default=None,
+        min_length=1,
+        description="Program and arguments of a stdio server.",
+        examples=[["npx", "-y", "server"]],
+    )
+    env: Environment = Field(default={}, description="Variables of the command.")
+    cwd: Text | None = Field(default=None, description="Where the command runs.")
+    policies: Annotated[Policies | None, EmptyIsDefault] = Field(
+        default=None, description="Overrides `policies` for this upstream; rate_limits are added, [] clears."
+    )
+    tools: dict[str, ToolOverride] = Field(default={}, description="Overrides for single tools.")
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Self:
+        if (self.url is None) == (self.command is None):
+            raise ValueError("needs exactly one of url and command")
+        kind, foreign = ("command", _URL_ONLY) if self.url is None else ("url", _COMMAND_ONLY)
+        for field in foreign:
+            if field in self.model_fields_set:
+                raise ValueError(f"{field} has no meaning beside {kind}; leave it out")
+        return self
+
+    @property
+    def is_stdio(self) -> bool:
+        """weir starts it, and talks over its stdin and stdout."""
+        return self.command is not None
+
+    @property
+    def path(self) -> str:
+        """The path of the URL; empty: every path below it is mirrored."""
+        path = urlsplit(self.url or "").path
+        return "" if path == "/" else path
+
+    @property
+    def shown_url(self) -> str:
+        """The URL without anything that may be secret; empty for a command."""
+        if self.url is None:
+            return ""
+        parts = urlsplit(self.url)
+        return f"{parts.scheme}://{parts.netloc}{parts.path}"
+
+
+class Refusals(Section):
+    """How weir says no."""
+
+    http_200: Switch = Field(
+        default=False, description="Send refusals as HTTP 200, for clients that drop other bodies."
+    )
+
+
+def _word(written: object) -> object:
+    return str(written).lower() if isinstance(written, bool) else written
+
+
+Resurrect = Annotated[
+    Literal["auto", "true", "false"], BeforeValidator(_word), WithJsonSchema({"enum": ["auto", True, False]})
+]
+
+
+class Sessions(Section):
+    """Sessions that weir keeps."""
+
+    resurrect: Resurrect = Field(
+        default="auto", description="auto: stdio children; true: HTTP upstreams too; false: none."
+    )
+    idle_seconds: Seconds = default_duration(
+        "30m", alias="idle", description="A session nobody uses is closed; its child stops."
+    )
+    max_sessions: Count = Field(default=Always.MAX_SESSIONS, alias="max", description="Further ones are refused.")
+
+
+class Drain(Section):
+    """Stopping without cutting off."""
+
+    deadline_seconds: SecondsOrZero = default_duration("30s", alias="deadline")
+
+
+class Fault(Section):
+    """A fault to inject."""
+
+    upstream: Name
+    tool: str | None = None
+    latency_seconds: SecondsOrZero = default_duration("0s", alias="latency")
+    jitter_seconds: SecondsOrZero = default_duration("0s", alias="jitter")
+    percent: Percent = 100.0
+    expires_seconds: Seconds = default_duration(
+        "10m", alias="expires", description="A fault nobody remembers must end by itself."
+    )
+
+
+class Faults(Section):
+    """Faults on purpose."""
+
+    allow: Switch = Field(default=False, description="true: `weir fault` and the list below may be used.")
+    inject: tuple[Fault, ...] = ()
+
+    @model_validator(mode="after")
+    def _only_when_allowed(self) -> Self:
+        if self.inject and not self.allow:
+            raise ValueError("inject has no effect without allow: true")
+        return self
+
+
+def _names_once(upstreams: Sequence[Upstream]) -> Sequence[Upstream]:
+    seen: dict[str, int] = {}
+    for index, upstream in enumerate(upstreams):
+        first = seen.setdefault(upstream.name, index)
+        if first != index:
+            raise ValueError(f"[{first}] and [{index}] have the same name '{upstream.name}'; names must differ")
+    return upstreams
+
+
+class Config(Section):
+    """All that an operator asked for."""
+
+    listen: Annotated[Listen, EmptyIsDefault] = Field(default=Listen())
+    upstreams: Annotated[tuple[Upstream, ...], AfterValidator(_names_once)] = Field(min_length=1)
+    policies: Annotated[Policies | None, EmptyIsDefault] = None
+    refusals: Annotated[Refusals, EmptyIsDefault] = Field(default=Refusals())
+    sessions: Annotated[Sessions | None, EmptyIsDefault] = None
+    drain: Annotated[Drain | None, EmptyIsDefault] = None
+    faults: Annotated[Faults | None, EmptyIsDefault] = None
+    telemetry: Annotated[Telemetry, EmptyIsDefault] = Field(default=Telemetry())
+    slo: tuple[Objective, ...] = ()
+
+    _stdio: bool = PrivateAttr(default=False)
+
+    @property
+    def stdio(self) -> bool:
+        """The client is on stdin and stdout instead of HTTP. Never written in a file: it is how weir was started."""
+        return self._stdio
+
+    def on_stdio(self) -> Self:
+        """The same, for a client on stdin and stdout."""
+        copy = self.model_copy()
+        copy._stdio = True
+        return copy
+
+    @property
+    def drain_seconds(self) -> float:
+        """How long a stop may take."""
+        return self.drain.deadline_seconds if self.drain is not None else Always.DRAIN_SECONDS
+
+    @property
+    def max_sessions(self) -> int:
+        """How many sessions weir keeps at most."""
+        return self.sessions.max_sessions if self.sessions is not None else Always.MAX_SESSIONS
+
+    def policies_for(self, upstream: Upstream) -> Policies:
+        """The policies that hold for one upstream: its own over the general ones."""
+        return merge.policies(self.policies or Policies(), upstream.policies or Policies())
+
+    def timeout_for(self, upstream: Upstream, tool: str = "") -> Timeout | None:
+        """The limits of an upstream, or of one of its tools; None: only what is always on."""
+        timeout = self.policies_for(upstream).timeout
+        override = upstream.tools.get(tool)
+        if override is None or override.timeout is None:
+            return timeout
+        return merge.tool_timeout(timeout or Timeout(), override.timeout)
+
+    def connect_seconds(self, upstream: Upstream) -> float:
+        """How long connecting may take. Always on."""
+        timeout = self.timeout_for(upstream)
+        return timeout.connect_seconds if timeout and timeout.mode == "enforce" else Always.CONNECT_SECONDS
+
+    def idle_seconds(self, upstream: Upstream) -> float:
+        """How long an upstream may be silent. Always on."""
+        timeout = self.timeout_for(upstream)
+        return timeout.idle_seconds if timeout and timeout.mode == "enforce" else Always.IDLE_SECONDS

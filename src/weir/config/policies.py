@@ -1,0 +1,191 @@
+"""What the operator asked each protection to do. Every section has `mode`; a section left out is off."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from weir.config.fields import (
+    Count,
+    CountOrZero,
+    EmptyIsDefault,
+    HeaderName,
+    Mode,
+    NumberOrZero,
+    Seconds,
+    SecondsOrZero,
+    Section,
+    Share,
+    ShareOrZero,
+    Switch,
+    default_duration,
+)
+
+MAX_ATTEMPTS = 10
+"""More tries than this is a retry storm, whatever the budget."""
+
+MODE_HELP = "enforce: do it; shadow: only count what it would have done; off: as if left out"
+
+
+class Timeout(Section):
+    """Limits on how long things may take."""
+
+    mode: Mode = Field(default="enforce", description=MODE_HELP)
+    connect_seconds: Seconds = default_duration("5s", alias="connect", description="To reach the upstream.")
+    attempt_seconds: Seconds = default_duration("60s", alias="attempt", description="For one try.")
+    total_seconds: Seconds = default_duration(
+        "120s", alias="total", description="For the whole call, tries and waits included."
+    )
+    idle_seconds: Seconds = default_duration("300s", alias="idle", description="Without a byte from the upstream.")
+    client_input_seconds: Seconds = default_duration(
+        "10m", alias="client_input", description="For the client to answer what a server asks it; other clocks stand."
+    )
+    extend_on_progress: Switch = Field(
+        default=True, description="Progress notifications start the attempt's clock again."
+    )
+
+
+class ToolTimeout(Section):
+    """Limits for one tool; what is left out is as in `policies.timeout`."""
+
+    attempt_seconds: Seconds | None = Field(default=None, alias="attempt")
+    total_seconds: Seconds | None = Field(default=None, alias="total")
+    idle_seconds: Seconds | None = Field(default=None, alias="idle")
+    client_input_seconds: Seconds | None = Field(default=None, alias="client_input")
+    extend_on_progress: Switch | None = None
+
+
+class Backoff(Section):
+    """Waits between tries: full jitter below a ceiling that doubles. A server's Retry-After wins."""
+
+    initial_seconds: Seconds = default_duration("50ms", alias="initial")
+    max_seconds: Seconds = default_duration("2s", alias="max")
+
+
+class RetryBudget(Section):
+    """How many retries there may be for the calls there are."""
+
+    ratio: ShareOrZero = Field(default=0.2, description="Retries as a share of calls.")
+    min_per_second: NumberOrZero = Field(
+        default=1.0, description="Retries a second that are allowed whatever the ratio."
+    )
+
+
+class Retry(Section):
+    """Trying again where that is safe."""
+
+    mode: Mode = Field(default="enforce", description=MODE_HELP)
+    attempts: Count = Field(default=3, le=MAX_ATTEMPTS, description="All tries, the first included.")
+    backoff: Annotated[Backoff, EmptyIsDefault] = Field(default=Backoff())
+    budget: Annotated[RetryBudget, EmptyIsDefault] = Field(default=RetryBudget())
+    trust_annotations: Switch = Field(
+        default=False, description="Tools that call themselves readOnlyHint or idempotentHint may be retried."
+    )
+
+
+class SlowCalls(Section):
+    """Slow calls count against an upstream too."""
+
+    over_seconds: Seconds = default_duration("10s", alias="over")
+    rate: Share = Field(default=0.9, description="Share of slow calls that opens the breaker.")
+
+
+class ToolErrors(Section):
+    """`isError` results: a tool's own failures."""
+
+    count: Switch = Field(default=False, description="Whether they count at all.")
+    rate: Share = Field(default=0.9, description="Share of them that opens the breaker.")
+
+
+class Breaker(Section):
+    """Stops asking an upstream that fails."""
+
+    mode: Mode = Field(default="enforce", description=MODE_HELP)
+    scope: Literal["upstream", "tool"] = Field(
+        default="upstream", description="tool: one breaker for each tool that is listed or configured."
+    )
+    consecutive_failures: Count = 5
+    failure_rate: Share = 0.5
+    slow_call: Annotated[SlowCalls, EmptyIsDefault] = Field(default=SlowCalls())
+    tool_errors: Annotated[ToolErrors, EmptyIsDefault] = Field(default=ToolErrors())
+    window_seconds: Seconds = default_duration("30s", alias="window")
+    min_calls: Count = Field(default=10, description="Rates are judged from this many calls in the window on.")
+    open_seconds: Seconds = default_duration("60s", alias="open_for")
+    half_open_probes: Count = Field(default=3, description="That many must succeed to close.")
+
+
+Dimension = Literal["client", "tool", "upstream"]
+
+
+def _as_list(written: object) -> object:
+    return [written] if isinstance(written, str) else written
+
+
+class RateLimit(Section):
+    """A sliding window. Of several, all must pass."""
+
+    mode: Mode = Field(default="enforce", description=MODE_HELP)
+    per: Annotated[tuple[Dimension, ...], BeforeValidator(_as_list)] = Field(
+        description="What is counted apart: client, tool, upstream, or a list of them.",
+        min_length=1,
+        examples=["client", ["client", "tool"]],
+    )
+    limit: Count
+    window_seconds: Seconds = Field(alias="window")
+
+    @model_validator(mode="after")
+    def _dimensions_once(self) -> Self:
+        if len(set(self.per)) != len(self.per):
+            raise ValueError("per names the same thing twice")
+        return self
+
+
+class Concurrency(Section):
+    """How many calls an upstream gets at once, and how many may wait."""
+
+    mode: Mode = Field(default="enforce", description=MODE_HELP)
+    limit: Count = 64
+    queue: CountOrZero = 32
+    queue_timeout_seconds: SecondsOrZero = default_duration("5s", alias="queue_timeout")
+    adaptive: Switch = Field(default=False, description="Find the limit from latency; `limit` is then the ceiling.")
+
+
+class Coalesce(Section):
+    """Equal list calls at the same time become one."""
+
+    mode: Mode = Field(default="off", description=MODE_HELP)
+
+
+class Hedge(Section):
+    """A second try of a safe call that is late."""
+
+    mode: Mode = Field(default="off", description=MODE_HELP)
+    after: str = Field(
+        default="p95",
+        pattern=r"^(p\d{1,2}(\.\d+)?|(\d+(\.\d+)?(ms|s|m|h|d))+)$",
+        description="A percentile of the tool's own latency, or a duration.",
+        examples=["p95", "500ms"],
+    )
+
+
+class Policies(Section):
+    """What is done to calls. A policy left out is off."""
+
+    timeout: Annotated[Timeout | None, EmptyIsDefault] = None
+    retry: Annotated[Retry | None, EmptyIsDefault] = None
+    breaker: Annotated[Breaker | None, EmptyIsDefault] = None
+    client_key: HeaderName | None = Field(
+        default=None, description="A header whose hash names the client; null: the peer's address."
+    )
+    rate_limits: tuple[RateLimit, ...] = ()
+    concurrency: Annotated[Concurrency | None, EmptyIsDefault] = None
+    coalesce: Annotated[Coalesce | None, EmptyIsDefault] = None
+    hedge: Annotated[Hedge | None, EmptyIsDefault] = None
+
+
+class ToolOverride(Section):
+    """What is different for one tool."""
+
+    retry: Literal["auto", "always", "never"] = Field(
+        default="auto", description="always: its calls are safe to repeat; never: they are not, whatever the tool says."
+    )
+    timeout: Annotated[ToolTimeout | None, EmptyIsDefault] = None
