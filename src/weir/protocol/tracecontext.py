@@ -12,8 +12,6 @@ from weir.protocol.envelope import Meta
 SAMPLED = 0x01
 # version ff is forbidden; a version above 00 may carry further fields after the flags
 _TRACEPARENT = re.compile(r"(?!ff)([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
-_POSITION_HEADERS = frozenset({b"traceparent", b"tracestate"})
-_CONTEXT_HEADERS = _POSITION_HEADERS | {b"baggage"}
 _NO_TRACE, _NO_SPAN = "0" * 32, "0" * 16
 
 
@@ -56,22 +54,6 @@ def from_meta(meta: Meta | None) -> TraceContext | None:
     if meta is None or not meta.traceparent:
         return None
     return parse(meta.traceparent, meta.tracestate or "", meta.baggage or "")
-
-
-def to_headers(headers: list[tuple[bytes, bytes]], context: TraceContext) -> list[tuple[bytes, bytes]]:
-    """HTTP headers that carry `context` instead of the context they carried.
-
-    `tracestate` belongs to the trace it came with, so an old one never stays beside a new
-    `traceparent`. `baggage` belongs to nobody's trace: it is replaced only by another.
-    """
-    replaced = _CONTEXT_HEADERS if context.baggage else _POSITION_HEADERS
-    kept = [item for item in headers if item[0] not in replaced]
-    kept.append((b"traceparent", context.traceparent.encode()))
-    if context.tracestate:
-        kept.append((b"tracestate", context.tracestate.encode("latin-1")))
-    if context.baggage:
-        kept.append((b"baggage", context.baggage.encode("latin-1")))
-    return kept
 
 
 def from_headers(headers: list[tuple[bytes, bytes]]) -> TraceContext | None:
