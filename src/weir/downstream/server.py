@@ -52,7 +52,7 @@ class ClientConnection(HttpToolsProtocol):
         self._awaits_head = True
         self.cycle = None
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # asyncio hands a Transport
         super().connection_made(transport)
         self._head_timer = self.loop.call_later(self.settings.head_seconds, self._head_is_late)
 

@@ -1,0 +1,43 @@
+# Two commands do all the set-up on a fresh machine with Python 3.11+: `make demo` and `make test`.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: help demo test check fast format bench clean
+help:            ## what can be made
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(STAMP): pyproject.toml constraints.txt
+	@echo "setting up $(VENV) (once, about a minute) ..."
+	@$(PYTHON) -c 'import sys; sys.exit("weir needs Python 3.11 or newer, this is " + sys.version.split()[0]) if sys.version_info < (3, 11) else None'
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+demo: $(STAMP)   ## a demo server, weir before it, traffic, and what weir saw
+	@$(BIN)/weir demo
+
+test: $(STAMP)   ## the whole suite; what needs absent programs is skipped with the command that installs them
+	$(BIN)/pytest
+
+fast: $(STAMP)   ## only what needs no real clients, servers and conformance suite
+	$(BIN)/pytest --ignore=tests/conformance --ignore=tests/clients --ignore=tests/e2e
+
+check: $(STAMP)  ## format, lint, types, import rules, shape
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/pytest -q tests/architecture
+
+format: $(STAMP) ## put the source into its form
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(STAMP)  ## the tables of speed and memory, against nginx, Envoy and other MCP proxies
+	bench/setup.sh
+	$(BIN)/python -m bench
+
+clean:           ## remove what was made here
+	rm -rf $(VENV) .bench build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

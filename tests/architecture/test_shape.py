@@ -1,0 +1,127 @@
+"""The shape budget: what keeps the code readable, measured. Numbers are those of the codebases we admire."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+SOURCE = ROOT / "src" / "weir"
+FILES = sorted(SOURCE.rglob("*.py"))
+FUNCTION_LINES, FILE_LINES, MEDIAN_LINES, NESTING, ARGUMENTS = 50, 400, 10, 4, 8
+FORBIDDEN_NAMES = {"utils", "helpers", "common", "manager", "base", "misc", "middleware"}
+# the named places that may catch everything: the connection's last resort, and watching, which must harm nobody
+BROAD_EXCEPTS = {"downstream/http.py": 1, "core/events.py": 1}
+_BLOCKS = (ast.If, ast.For, ast.While, ast.With, ast.Try, ast.AsyncFor, ast.AsyncWith, ast.Match)
+
+
+class Function(NamedTuple):
+    """One function or method, and where it stands."""
+
+    where: str
+    node: ast.FunctionDef | ast.AsyncFunctionDef
+
+    @property
+    def lines(self) -> int:
+        return (self.node.end_lineno or self.node.lineno) - self.node.lineno + 1
+
+
+def functions(path: Path) -> Iterator[Function]:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield Function(f"{path.relative_to(SOURCE)}:{node.lineno} {node.name}", node)
+
+
+ALL = [function for path in FILES for function in functions(path)]
+
+
+def depth(node: ast.AST) -> int:
+    """How deep blocks are nested below a node; `elif` is no deeper than `if`."""
+    deepest = 0
+    for field, value in ast.iter_fields(node):
+        for child in value if isinstance(value, list) else [value]:
+            if not isinstance(child, ast.AST) or isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef):
+                continue
+            is_elif = field == "orelse" and isinstance(node, ast.If) and isinstance(child, ast.If)
+            deepest = max(deepest, depth(child) + (isinstance(child, _BLOCKS) and not is_elif))
+    return deepest
+
+
+def test_no_function_is_longer_than_fifty_lines() -> None:
+    """Longer ones hide a second thing."""
+    assert [] == [function.where for function in ALL if function.lines > FUNCTION_LINES]
+
+
+def test_the_median_function_has_at_most_ten_lines() -> None:
+    """The four best have 5 to 13."""
+    lengths = sorted(function.lines for function in ALL)
+    assert lengths[len(lengths) // 2] <= MEDIAN_LINES
+
+
+def test_no_file_is_longer_than_four_hundred_lines() -> None:
+    """A file is one thing."""
+    assert [] == [str(path.relative_to(SOURCE)) for path in FILES if len(path.read_text().splitlines()) > FILE_LINES]
+
+
+def test_blocks_are_not_nested_deeply() -> None:
+    """Deeper is a function that wants to be two."""
+    assert [] == [function.where for function in ALL if depth(function.node) >= NESTING]
+
+
+def test_functions_take_few_arguments() -> None:
+    """More is a dataclass in waiting."""
+
+    def count(arguments: ast.arguments) -> int:
+        named = [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs]
+        return len([argument for argument in named if argument.arg not in ("self", "cls")])
+
+    options = ("cli.py", "core/call.py")  # a command line has its options, a call its facts
+    assert [] == [
+        function.where
+        for function in ALL
+        if count(function.node.args) > ARGUMENTS and not function.where.startswith(options)
+    ]
+
+
+def test_no_file_is_named_for_nothing() -> None:
+    """A module is a noun of the domain."""
+    assert [] == [str(path) for path in FILES if path.stem in FORBIDDEN_NAMES]
+
+
+def test_everything_is_caught_only_in_named_places() -> None:
+    """Elsewhere a bug must not look like an outcome."""
+    found: dict[str, int] = {}
+    for path in FILES:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ExceptHandler) and isinstance(node.type, ast.Name) and node.type.id == "Exception":
+                name = str(path.relative_to(SOURCE))
+                found[name] = found.get(name, 0) + 1
+    assert BROAD_EXCEPTS == found
+
+
+def test_every_suppression_says_why() -> None:
+    """`# type: ignore[x]  # reason` and `# noqa: X - reason`."""
+    silent = []
+    for path in FILES:
+        for number, line in enumerate(path.read_text().splitlines(), 1):
+            for mark in ("# type: ignore", "# noqa"):
+                _, found, rest = line.partition(mark)
+                if found and "  # " not in rest and " - " not in rest:
+                    silent.append(f"{path.relative_to(SOURCE)}:{number}")
+    assert [] == silent
+
+
+@pytest.mark.parametrize("path", [path for path in FILES if path.name != "__init__.py"], ids=str)
+def test_every_module_says_what_it_is(path: Path) -> None:
+    """In its docstring."""
+    assert ast.get_docstring(ast.parse(path.read_text()))
+
+
+def test_a_room_says_its_one_sentence_and_nothing_else() -> None:
+    """`__init__.py` holds no code."""
+    for path in FILES:
+        if path.name == "__init__.py":
+            tree = ast.parse(path.read_text())
+            assert (1, True) == (len(tree.body), ast.get_docstring(tree) is not None), str(path)
