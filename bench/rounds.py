@@ -1,0 +1,178 @@
+"""Measures targets against each other: every round runs each of them once, so that noise hits all alike."""
+
+import contextlib
+import json
+import statistics
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from bench import measure
+from bench.stand import ROOT, Ground, Missing, Standing, Target, standing
+
+SPANS_QUIET_SECONDS = 6.0  # longer than the 5 s after which a batch processor exports by default
+
+
+class WrongReply(Exception):
+    """The load saw a reply that is not the server's. A figure would mean nothing."""
+
+
+class Run(NamedTuple):
+    """One round of one target. CPU in µs per call; latencies in ms."""
+
+    calls: int
+    per_second: float
+    p50: float
+    p95: float
+    p99: float
+    cpu_us: float
+    server_cpu_us: float
+    spans: int
+
+
+@dataclass
+class Row:
+    """A target's runs, and why it has none."""
+
+    target: Target
+    runs: list[Run] = field(default_factory=list)
+    missing: str = ""
+
+    def median(self, name: str) -> float:
+        """Of one figure over the rounds."""
+        return statistics.median(getattr(run, name) for run in self.runs)
+
+
+class Load:
+    """The load generator's process: ready once entered, then one run."""
+
+    def __init__(self, port: int, **plan: Any) -> None:
+        command = [sys.executable, "-m", "bench.load", json.dumps({"port": port, **plan})]
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT
+        )
+
+    def __enter__(self) -> "Load":
+        if self._read() != "ready":
+            _, complaint = self._process.communicate()
+            raise WrongReply(f"the load could not begin: {complaint.strip().splitlines()[-1:]}")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._process.poll() is None:
+            self._say("done")
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(10)
+        self._process.kill()
+        self._process.communicate()
+
+    def run(self) -> dict[str, Any]:
+        """Make the calls. The report, as load.py prints it.
+
+        Raises:
+            WrongReply: a reply was not right.
+        """
+        self._say("go")
+        line = self._read()
+        if not line:
+            raise WrongReply(f"the load died: {self._process.communicate()[1].strip().splitlines()[-1:]}")
+        report: dict[str, Any] = json.loads(line)
+        if report["faults"]:
+            raise WrongReply(f"{report['faults']} of {report['calls']}: {report['first_faults'][0]}")
+        return report
+
+    def _say(self, word: str) -> None:
+        assert self._process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.write(word + "\n")
+            self._process.stdin.flush()
+
+    def _read(self) -> str:
+        assert self._process.stdout is not None
+        return self._process.stdout.readline().strip()
+
+
+def once(stand: Standing, land: Ground, **plan: Any) -> Run:
+    """One run against one standing target.
+
+    Raises:
+        WrongReply: a reply was not right.
+    """
+    spans_before = _spans(land) if stand.target.sampled else 0
+    with Load(stand.port, exact=stand.target.exact, **(plan | stand.target.plan)) as load:
+        tree = measure.tree(stand.pid)
+        own, servers = measure.cpu_seconds(tree.own), measure.cpu_seconds(tree.servers)
+        report = load.run()
+        spans = _settle(land) - spans_before if stand.target.sampled else 0
+        own, servers = measure.cpu_seconds(tree.own) - own, measure.cpu_seconds(tree.servers) - servers
+    calls = report["calls"]
+    return Run(
+        calls=calls,
+        per_second=calls / report["seconds"],
+        p50=report["p50"],
+        p95=report["p95"],
+        p99=report["p99"],
+        cpu_us=1e6 * own / calls,
+        server_cpu_us=1e6 * servers / calls,
+        spans=spans,
+    )
+
+
+def _spans(land: Ground) -> int:
+    with urllib.request.urlopen(f"http://127.0.0.1:{land.sink_port}/count", timeout=10) as reply:
+        return int(reply.read())
+
+
+def _settle(land: Ground) -> int:
+    """Wait until no spans arrive any more: the work they cost belongs to the calls."""
+    count, since = _spans(land), time.monotonic()
+    while time.monotonic() - since < SPANS_QUIET_SECONDS:
+        time.sleep(0.25)
+        now = _spans(land)
+        if now != count:
+            count, since = now, time.monotonic()
+    return count
+
+
+@contextlib.contextmanager
+def _all_standing(targets: Sequence[Target], land: Ground) -> Iterator[list[tuple[Row, Standing | None]]]:
+    with contextlib.ExitStack() as stack:
+        pairs: list[tuple[Row, Standing | None]] = []
+        for target in targets:
+            row = Row(target)
+            try:
+                pairs.append((row, stack.enter_context(standing(target, land))))
+            except Missing as reason:
+                row.missing = str(reason)
+                pairs.append((row, None))
+        yield pairs
+
+
+def rounds(targets: Sequence[Target], land: Ground, *, times: int, **plan: Any) -> list[Row]:
+    """`times` rounds over all targets, in turn. A target that fails is reported as missing, with what went wrong."""
+    with _all_standing(targets, land) as pairs:
+        for _ in range(times):
+            for row, stand in pairs:
+                if stand is None or row.missing:
+                    continue
+                try:
+                    row.runs.append(once(stand, land, **plan))
+                except WrongReply as wrong:
+                    row.missing, row.runs = f"wrong reply: {wrong}", []
+        return [row for row, _ in pairs]
+
+
+def ratio(row: Row, base: Row, name: str = "cpu_us") -> float:
+    """Median over the rounds of one figure divided by the base's in the same round."""
+    pairs = zip(row.runs, base.runs, strict=False)
+    return statistics.median(getattr(mine, name) / getattr(theirs, name) for mine, theirs in pairs)
+
+
+def added(row: Row, base: Row, name: str) -> float:
+    """Median over the rounds of how much one figure is above the base's in the same round."""
+    pairs = zip(row.runs, base.runs, strict=False)
+    return statistics.median(getattr(mine, name) - getattr(theirs, name) for mine, theirs in pairs)

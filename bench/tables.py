@@ -1,0 +1,130 @@
+"""The tables that issue 2 asks for, each a function from the ground and the pace to a table."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from bench import memory, stand
+from bench.load import MODERN
+from bench.pace import Pace
+from bench.report import Goal, Table
+from bench.rounds import Row, added, ratio, rounds
+from bench.stand import Ground, Target
+
+CONNECTIONS = 16
+
+
+def _cells(row: Row, base: Row | None) -> list[str]:
+    times = f"{ratio(row, base):.2f}×" if base is not None and base.runs else "—"
+    figures = [f"{row.median(name):.2f}" for name in ("p50", "p95", "p99")]
+    return [row.target.name, f"{row.median('cpu_us'):.1f}", times, f"{row.median('per_second'):,.0f}", *figures]
+
+
+_COLUMNS = ("", "CPU µs/call", "÷ nginx", "calls/s", "p50 ms", "p95 ms", "p99 ms")
+
+
+def _fill(table: Table, rows: Sequence[Row], base: Row | None) -> None:
+    for row in rows:
+        if row.runs:
+            table.rows.append(_cells(row, base))
+        else:
+            table.missing[row.target.name] = row.missing
+
+
+def _row(rows: Sequence[Row], target: Target) -> Row:
+    return next(row for row in rows if row.target is target)
+
+
+def _goal(table: Table, name: str, limit: float, row: Row, base: Row) -> None:
+    if row.runs and base.runs:
+        table.goals.append(Goal(name, limit, ratio(row, base), "×"))
+
+
+def http(land: Ground, pace: Pace) -> Table:
+    """HTTP→HTTP, small JSON reply."""
+    title = f"HTTP→HTTP, tools/call, small JSON reply, {CONNECTIONS} connections"
+    table = Table("http", title, _COLUMNS)
+    weirs = (stand.WEIR, stand.WEIR_BARE, stand.WEIR_10, stand.WEIR_100)
+    targets = (stand.DIRECT, stand.NGINX, stand.ENVOY, stand.FLOOR, *weirs)
+    rows = rounds(targets, land, times=pace.times, seconds=pace.seconds, connections=CONNECTIONS)
+    if pace.peers:
+        rows += rounds(stand.HTTP_PEERS, land, times=2, seconds=pace.seconds, connections=CONNECTIONS, warm_up_calls=64)
+    base = _row(rows, stand.NGINX)
+    _fill(table, rows, base)
+    for target, limit in ((stand.WEIR, 3.5), (stand.WEIR_10, 5.0), (stand.WEIR_100, 9.0)):
+        _goal(table, f"{target.name} ÷ nginx", limit, _row(rows, target), base)
+    _goal(table, f"{stand.WEIR.name} ÷ envoy (aim)", 1.0, _row(rows, stand.WEIR), _row(rows, stand.ENVOY))
+    for row in rows:
+        if row.runs and row.target.sampled:
+            per_call = sum(run.spans for run in row.runs) / sum(run.calls for run in row.runs)
+            table.notes.append(f"{row.target.name}: {per_call:.2f} spans a call reached the sink")
+    return table
+
+
+def sse(land: Ground, pace: Pace) -> Table:
+    """The same call answered as an SSE stream of one event, beside JSON through the same proxy."""
+    table = Table("sse", f"HTTP→HTTP, the reply as SSE (one event), {CONNECTIONS} connections", _COLUMNS)
+    pairs = [(target, _with_tool(target, "sse")) for target in (stand.NGINX, stand.ENVOY, stand.WEIR)]
+    targets = [target for pair in pairs for target in pair]
+    rows = rounds(targets, land, times=pace.times, seconds=pace.seconds, connections=CONNECTIONS)
+    _fill(table, rows, _row(rows, stand.NGINX))
+    for plain, streamed in pairs:
+        limit = 1.3 if plain is stand.WEIR else 0.0
+        json_row, sse_row = _row(rows, plain), _row(rows, streamed)
+        if limit:
+            _goal(table, "weir, SSE ÷ its own JSON", limit, sse_row, json_row)
+        elif json_row.runs and sse_row.runs:
+            table.notes.append(f"{plain.name}: SSE ÷ its own JSON {ratio(sse_row, json_row):.2f}×")
+    return table
+
+
+def _with_tool(target: Target, tool: str) -> Target:
+    return replace(target, name=f"{target.name}, {tool.upper()}", plan=target.plan | {"tool": tool})
+
+
+def latency(land: Ground, pace: Pace) -> Table:
+    """One connection: what a proxy adds to a call's time over going direct."""
+    columns = ("", "p50 ms", "p99 ms", "added p50 ms", "added p99 ms", "calls/s")
+    table = Table("latency", "Latency at 1 connection, small JSON reply", columns)
+    targets = (stand.DIRECT, stand.NGINX, stand.ENVOY, stand.WEIR, stand.WEIR_100)
+    rows = rounds(targets, land, times=pace.times + 2, seconds=pace.seconds / 2, connections=1)
+    base = _row(rows, stand.DIRECT)
+    for row in rows:
+        if not row.runs:
+            table.missing[row.target.name] = row.missing
+            continue
+        more = [added(row, base, name) for name in ("p50", "p99")]
+        cells = [row.median("p50"), row.median("p99"), *more]
+        table.rows.append([row.target.name, *(f"{cell:.3f}" for cell in cells), f"{row.median('per_second'):,.0f}"])
+        if row.target is stand.WEIR:
+            table.goals.append(Goal("added at p50", 0.5, more[0], " ms"))
+            table.goals.append(Goal("added at p99", 2.0, more[1], " ms"))
+    return table
+
+
+def stdio(land: Ground, pace: Pace) -> Table:
+    """HTTP→stdio: the proxy's own CPU, and that of the server it runs."""
+    columns = ("", "own CPU µs/call", "server µs/call", "calls/s", "p50 ms", "p99 ms")
+    table = Table("stdio", f"HTTP→stdio, tools/call, {CONNECTIONS} connections, one session", columns)
+    modern = replace(stand.WEIR_STDIO, name=f"{stand.WEIR_STDIO.name}, {MODERN}", plan={"revision": MODERN})
+    rows = rounds((stand.WEIR_STDIO, modern), land, times=pace.times, seconds=pace.seconds, connections=CONNECTIONS)
+    if pace.peers:
+        rows += rounds(stand.STDIO_PEERS, land, times=2, seconds=pace.seconds, connections=CONNECTIONS)
+    for row in rows:
+        if not row.runs:
+            table.missing[row.target.name] = row.missing
+            continue
+        cells = [f"{row.median(name):.1f}" for name in ("cpu_us", "server_cpu_us")]
+        times = [f"{row.median(name):.2f}" for name in ("p50", "p99")]
+        table.rows.append([row.target.name, *cells, f"{row.median('per_second'):,.0f}", *times])
+        if row.target in (stand.WEIR_STDIO, modern):
+            table.goals.append(Goal(row.target.name, 150.0, row.median("cpu_us"), " µs"))
+    return table
+
+
+TABLES: dict[str, Callable[[Ground, Pace], Table]] = {
+    "http": http,
+    "sse": sse,
+    "latency": latency,
+    "stdio": stdio,
+    "memory": memory.memory,
+}
