@@ -13,7 +13,7 @@ from importlib.metadata import version
 from bench import stand
 from bench.pace import FULL, QUICK
 from bench.report import Table, keep
-from bench.stand import ROOT, Missing, Target, ground
+from bench.stand import ROOT, MissingError, Target, ground
 from bench.tables import TABLES
 
 LAST = ROOT / ".bench" / "last.json"
@@ -36,7 +36,7 @@ def versions() -> dict[str, str]:
     }
     about |= {name: version(name) for name in ("mcp-weir", "uvicorn", "uvloop", "httptools", "msgspec")}
     for target in _others():
-        with contextlib.suppress(OSError, Missing):
+        with contextlib.suppress(OSError, MissingError):
             about.setdefault(target.name.split(",")[0], target.version())
     return about
 

@@ -20,7 +20,8 @@ class Tree(NamedTuple):
 
 def tree(root: int, server_mark: str = "bench/lines.py") -> Tree:
     """The processes below and including `root`; those whose command line names `server_mark` are the servers."""
-    own, servers = [], []
+    own: list[int] = []
+    servers: list[int] = []
     parent = psutil.Process(root)
     for process in [parent, *parent.children(recursive=True)]:
         is_server = process.pid != root and any(server_mark in word for word in process.cmdline())

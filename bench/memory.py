@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator, Sequence
 from bench import measure, stand
 from bench.pace import Pace
 from bench.report import Goal, Table
-from bench.rounds import Load, WrongReply
-from bench.stand import ROOT, Ground, Missing, Standing, standing
+from bench.rounds import Load, WrongReplyError
+from bench.stand import ROOT, Ground, MissingError, Standing, standing
 
 IN_FLIGHT = 32
 SETTLE_SECONDS = 2.0
@@ -40,7 +40,7 @@ def _line(table: Table, land: Ground, pace: Pace, name: str, take: Measure, limi
         try:
             with standing(target, land) as up:
                 figure = take(up, pace)
-        except (Missing, WrongReply) as reason:
+        except (MissingError, WrongReplyError) as reason:
             table.missing[f"{name} ({target.name})"] = str(reason)
             cells.append("—")
             continue
@@ -64,7 +64,7 @@ def _big_cpu(up: Standing, pace: Pace) -> float:
     with Load(up.port, tool="big", connections=IN_FLIGHT, seconds=2 * pace.seconds, warm_up_calls=64) as load:
         pids = _own(up)
         before = measure.cpu_seconds(pids)
-        calls = load.run()["calls"]
+        calls = int(load.run()["calls"])
         return 1e3 * (measure.cpu_seconds(pids) - before) / calls
 
 
@@ -113,16 +113,16 @@ def _held(kind: str, port: int, count: int) -> Iterator[None]:
     command = [sys.executable, "-m", "bench.holder", kind, str(port), str(count)]
     holder = subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT,
-        preexec_fn=stand.raise_files_limit,
+        preexec_fn=stand.raise_files_limit,  # noqa: PLW1509 - no threads here
     )  # fmt: skip
     assert holder.stdout is not None
     try:
         if holder.stdout.readline().strip() != "ready":
-            raise WrongReply(f"could not hold {count} {kind}: {holder.communicate()[1].strip().splitlines()[-1:]}")
+            raise WrongReplyError(f"could not hold {count} {kind}: {holder.communicate()[1].strip().splitlines()[-1:]}")
         yield
         out, complaint = holder.communicate("go\n", timeout=120)
         if out.strip() != "done":
-            raise WrongReply(f"letting go of {kind}: {complaint.strip().splitlines()[-1:]}")
+            raise WrongReplyError(f"letting go of {kind}: {complaint.strip().splitlines()[-1:]}")
     finally:
         holder.kill()
         holder.communicate()

@@ -47,10 +47,16 @@ class Table:
             cells += [cell.rjust(width) for cell, width in zip(line[1:], widths[1:], strict=True)]
             out.append("  " + "  ".join(cells).rstrip())
         out.insert(3, "  " + "─" * (sum(widths) + 2 * (len(widths) - 1)))
-        out += [f"  not measured: {name}: {reason}" for name, reason in self.missing.items()]
+        out += self._missing()
         out += [f"  {note}" for note in self.notes]
         out += [f"  → {goal}" for goal in self.goals]
         return "\n".join(out)
+
+    def _missing(self) -> list[str]:
+        together: dict[str, list[str]] = {}
+        for name, reason in self.missing.items():
+            together.setdefault(reason, []).append(name)
+        return [f"  not measured: {'; '.join(names)}: {reason}" for reason, names in together.items()]
 
 
 def keep(tables: Sequence[Table], about: dict[str, str], path: Path) -> None:

@@ -12,12 +12,12 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from bench import measure
-from bench.stand import ROOT, Ground, Missing, Standing, Target, standing
+from bench.stand import ROOT, Ground, MissingError, Standing, Target, standing
 
 SPANS_QUIET_SECONDS = 6.0  # longer than the 5 s after which a batch processor exports by default
 
 
-class WrongReply(Exception):
+class WrongReplyError(Exception):
     """The load saw a reply that is not the server's. A figure would mean nothing."""
 
 
@@ -44,7 +44,7 @@ class Row:
 
     def median(self, name: str) -> float:
         """Of one figure over the rounds."""
-        return statistics.median(getattr(run, name) for run in self.runs)
+        return float(statistics.median(getattr(run, name) for run in self.runs))
 
 
 class Load:
@@ -59,7 +59,7 @@ class Load:
     def __enter__(self) -> "Load":
         if self._read() != "ready":
             _, complaint = self._process.communicate()
-            raise WrongReply(f"the load could not begin: {complaint.strip().splitlines()[-1:]}")
+            raise WrongReplyError(f"the load could not begin: {complaint.strip().splitlines()[-1:]}")
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -74,15 +74,23 @@ class Load:
         """Make the calls. The report, as load.py prints it.
 
         Raises:
-            WrongReply: a reply was not right.
+            WrongReplyError: a reply was not right.
         """
+        self.begin()
+        return self.finish()
+
+    def begin(self) -> None:
+        """Let it make its calls, and go on at once."""
         self._say("go")
+
+    def finish(self) -> dict[str, Any]:
+        """Wait for the end of what `begin` began. The report; raises as `run` does."""
         line = self._read()
         if not line:
-            raise WrongReply(f"the load died: {self._process.communicate()[1].strip().splitlines()[-1:]}")
+            raise WrongReplyError(f"the load died: {self._process.communicate()[1].strip().splitlines()[-1:]}")
         report: dict[str, Any] = json.loads(line)
         if report["faults"]:
-            raise WrongReply(f"{report['faults']} of {report['calls']}: {report['first_faults'][0]}")
+            raise WrongReplyError(f"{report['faults']} of {report['calls']}: {report['first_faults'][0]}")
         return report
 
     def _say(self, word: str) -> None:
@@ -100,7 +108,7 @@ def once(stand: Standing, land: Ground, **plan: Any) -> Run:
     """One run against one standing target.
 
     Raises:
-        WrongReply: a reply was not right.
+        WrongReplyError: a reply was not right.
     """
     spans_before = _spans(land) if stand.target.sampled else 0
     with Load(stand.port, exact=stand.target.exact, **(plan | stand.target.plan)) as load:
@@ -146,7 +154,7 @@ def _all_standing(targets: Sequence[Target], land: Ground) -> Iterator[list[tupl
             row = Row(target)
             try:
                 pairs.append((row, stack.enter_context(standing(target, land))))
-            except Missing as reason:
+            except MissingError as reason:
                 row.missing = str(reason)
                 pairs.append((row, None))
         yield pairs
@@ -161,7 +169,7 @@ def rounds(targets: Sequence[Target], land: Ground, *, times: int, **plan: Any) 
                     continue
                 try:
                     row.runs.append(once(stand, land, **plan))
-                except WrongReply as wrong:
+                except WrongReplyError as wrong:
                     row.missing, row.runs = f"wrong reply: {wrong}", []
         return [row for row, _ in pairs]
 
@@ -169,10 +177,10 @@ def rounds(targets: Sequence[Target], land: Ground, *, times: int, **plan: Any) 
 def ratio(row: Row, base: Row, name: str = "cpu_us") -> float:
     """Median over the rounds of one figure divided by the base's in the same round."""
     pairs = zip(row.runs, base.runs, strict=False)
-    return statistics.median(getattr(mine, name) / getattr(theirs, name) for mine, theirs in pairs)
+    return float(statistics.median(getattr(mine, name) / getattr(theirs, name) for mine, theirs in pairs))
 
 
 def added(row: Row, base: Row, name: str) -> float:
     """Median over the rounds of how much one figure is above the base's in the same round."""
     pairs = zip(row.runs, base.runs, strict=False)
-    return statistics.median(getattr(mine, name) - getattr(theirs, name) for mine, theirs in pairs)
+    return float(statistics.median(getattr(mine, name) - getattr(theirs, name) for mine, theirs in pairs))

@@ -24,7 +24,7 @@ STOP_SECONDS = 10.0
 FILES_LIMIT = 16384
 
 
-class Missing(Exception):
+class MissingError(Exception):
     """A proxy is not installed; the text says why."""
 
 
@@ -49,7 +49,7 @@ class Target:
 
     name: str
     command: Callable[[Ground, int], list[str]] | None
-    """Of the ground and the port to listen on; raises `Missing`. None: nothing stands between."""
+    """Of the ground and the port to listen on; raises `MissingError`. None: nothing stands between."""
     version: Callable[[], str] = str
     """Called only when it runs."""
     exact: bool = True
@@ -83,7 +83,7 @@ def needed(name: str, path: Path) -> str:
     if path.exists():
         return str(path)
     reason = CACHE / "missing" / name
-    raise Missing(reason.read_text().strip() if reason.exists() else "not installed: run bench/setup.sh")
+    raise MissingError(reason.read_text().strip() if reason.exists() else "not installed: run bench/setup.sh")
 
 
 def raise_files_limit() -> None:
@@ -100,7 +100,7 @@ def _listening(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
             if probe.connect_ex(("127.0.0.1", port)) == 0:
                 return
         if process.poll() is not None or time.monotonic() > until:
-            raise Missing(f"did not start: {' '.join(log.read_text(errors='replace').split())[-300:]}")
+            raise MissingError(f"did not start: {' '.join(log.read_text(errors='replace').split())[-300:]}")
         time.sleep(0.05)
 
 
@@ -109,7 +109,7 @@ def process(command: list[str], port: int, log: Path, environment: dict[str, str
     """Run a command until left; it listens on `port` when entered. Yields its process id.
 
     Raises:
-        Missing: it ended, or did not listen in time.
+        MissingError: it ended, or did not listen in time.
     """
     with log.open("ab") as output:
         child = subprocess.Popen(
@@ -119,7 +119,7 @@ def process(command: list[str], port: int, log: Path, environment: dict[str, str
             stderr=output,
             cwd=ROOT,
             env=os.environ | (environment or {}),
-            preexec_fn=raise_files_limit,
+            preexec_fn=raise_files_limit,  # noqa: PLW1509 - no threads here
         )
     try:
         _listening(port, child, log)
@@ -152,7 +152,7 @@ def standing(target: Target, land: Ground) -> Iterator[Standing]:
     """The target, running between a port of its own and the server.
 
     Raises:
-        Missing: it is not installed or did not start.
+        MissingError: it is not installed or did not start.
     """
     if target.command is None:
         yield Standing(target, land.origin_port, land.origin_pid)
@@ -205,6 +205,14 @@ WEIR = weir("weir, metrics + access log, no traces", _telemetry("none"))
 WEIR_BARE = weir("weir, no access log, no traces", _telemetry("none", access=False), diagnostics=False)
 WEIR_10 = weir("weir, traces at 10 %", _telemetry("otlp", 0.1), sampled=0.1)
 WEIR_100 = weir("weir, traces at 100 %", _telemetry("otlp", 1.0), sampled=1.0)
+
+
+def weir_with(*, sample: float, stdio: bool) -> Target:
+    """weir for a profile: metrics and access log on, traces as said."""
+    telemetry = _telemetry("otlp", sample) if sample else _telemetry("none")
+    return weir(f"weir, traces at {100 * sample:g} %{', stdio' if stdio else ''}", telemetry, stdio=stdio)
+
+
 WEIR_STDIO = weir("weir, metrics + access log", _telemetry("none"), stdio=True)
 
 
@@ -241,7 +249,9 @@ static_resources:
           stream_idle_timeout: 300s
           route_config:
             virtual_hosts:
-            - {{name: all, domains: ["*"], routes: [{{match: {{prefix: "/"}}, route: {{cluster: origin, timeout: 0s}}}}]}}
+            - name: all
+              domains: ["*"]
+              routes: [{{match: {{prefix: "/"}}, route: {{cluster: origin, timeout: 0s}}}}]
           http_filters:
           - name: envoy.filters.http.router
             typed_config: {{"@type": type.googleapis.com/envoy.extensions.filters.http.router.v3.Router}}
@@ -269,7 +279,7 @@ def _envoy(land: Ground, port: int) -> list[str]:
         "envoy", next((CACHE / "envoy").glob("lib/python*/site-packages/envoy/_bin/envoy"), CACHE / "envoy")
     )
     if binary == str(CACHE / "envoy"):
-        raise Missing("its package holds no binary")
+        raise MissingError("its package holds no binary")
     file = land.folder / f"envoy-{port}.yaml"
     file.write_text(_ENVOY.format(origin=land.origin_port, port=port))
     return [binary, "-c", str(file), "--concurrency", "1", "--disable-hot-restart", "--log-level", "error"]
@@ -289,7 +299,7 @@ def _fastmcp(mode: str) -> Callable[[Ground, int], list[str]]:
 
 def _node(name: str, script: str) -> list[str]:
     if shutil.which("node") is None:
-        raise Missing("no node on this system")
+        raise MissingError("no node on this system")
     return ["node", needed(name, CACHE / name / "node_modules" / ".bin" / script)]
 
 

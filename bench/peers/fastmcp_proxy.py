@@ -6,8 +6,8 @@ fresh: as `create_proxy(url)` comes, a new upstream session for every call. shar
 import asyncio
 import sys
 
-from fastmcp import Client
-from fastmcp.server import create_proxy
+from fastmcp import Client  # type: ignore[import-not-found]
+from fastmcp.server import create_proxy  # type: ignore[import-not-found]
 
 
 async def main(mode: str, url: str, port: int) -> None:
