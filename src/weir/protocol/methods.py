@@ -66,7 +66,7 @@ class Facts(NamedTuple):
     @property
     def is_repeatable(self) -> bool:
         """True when a try of unknown outcome may be repeated without anybody's word for it."""
-        return self.repeat in (Repeat.READ, Repeat.SET)
+        return self.repeat in (Repeat.READ, Repeat.SET) and not self.is_handshake
 
 
 def facts(method: str) -> Facts:
