@@ -128,6 +128,21 @@ class Message:
         return bytes(token) if token is not UNSET else b""
 
     @property
+    def request_id(self) -> bytes:
+        """Raw id of the request that a `notifications/cancelled` names, b"" if none."""
+        if self.params is None or self.params.request_id is UNSET:
+            return b""
+        return bytes(self.params.request_id)
+
+    @property
+    def subscription_id(self) -> bytes:
+        """Raw subscription id in the `_meta` of a notification or a result (2026-07-28), b"" if none."""
+        meta = self.result.meta if self.result is not None else self.meta
+        if not meta or meta.subscription_id is UNSET:
+            return b""
+        return bytes(meta.subscription_id)
+
+    @property
     def is_continuation(self) -> bool:
         """True for a leg of a multi-round-trip request, which must never be repeated or shared."""
         return self.params is not None and (
