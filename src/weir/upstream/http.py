@@ -1,16 +1,17 @@
-"""The HTTP edge: asks an MCP server over HTTP, and judges what comes back."""
+"""The HTTP edge: asks an MCP server over HTTP, relays its reply, and says how it ended."""
 
-import ssl
+import os
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from urllib.parse import urlsplit
+from dataclasses import dataclass
 
-from weir.core.call import Attempt, Headers, Peer, Transport
-from weir.core.events import ConnectionOpened, Emit
-from weir.core.outcome import NO_ANSWER, Failed, FailureKind, Outcome, Replied, Sent
-from weir.upstream.connection import Exchange, Unanswered
-from weir.upstream.http1 import Pool, PoolSettings
-from weir.upstream.judging import StreamJudge, judge_complete
+from weir.core.call import Attempt, Headers, Peer, Transport, header
+from weir.core.events import ConnectionOpened, Emit, LimitReached
+from weir.core.outcome import NO_ANSWER, PLAIN, Blame, Failed, FailureKind, Outcome, Replied
+from weir.protocol.tracecontext import TraceContext
+from weir.upstream.dialing import Dialer, Origin, Proxy, TlsSettings, client_context, origin_of, proxy_at, proxy_for
+from weir.upstream.exchange import Exchange, Unanswered
+from weir.upstream.http1 import Client, Pool, PoolSettings, Request
+from weir.upstream.judging import StreamJudge, decoded, judge_complete
 
 REPLY_BUFFER_BYTES = 4 * 1024 * 1024
 """A reply body up to this size is judged before it is relayed."""
@@ -28,80 +29,69 @@ _HOP_BY_HOP = frozenset(
         b"upgrade",
     )
 )
-# written by this edge itself, or not to be promised for the server
+"""RFC 9110, section 7.6.1, and what older software sends besides."""
 _OURS = frozenset((b"host", b"content-length", b"accept-encoding", b"expect"))
+"""Written by this edge itself; 100-continue is a matter of one hop."""
 _TRACE = frozenset((b"traceparent", b"tracestate", b"baggage"))
+_PERSISTENCE = frozenset((b"close", b"keep-alive", b""))
 _WITH_BODY = frozenset((b"POST", b"PUT", b"PATCH"))
+_EVENT_STREAM = b"text/event-stream"
 
 
 @dataclass(slots=True, frozen=True)
 class HttpSettings:
-    """One HTTP upstream. `headers` are added to every request and replace incoming ones of the same name."""
+    """One HTTP upstream.
+
+    `url`: scheme, host and port are used; the path is the caller's matter. `headers` are added to every request
+    and replace those of the same name; names in lower case. `preserve_host`: the client's `Host` goes on to the
+    server. `connections`, `connect_seconds`, `idle_seconds`: see PoolSettings. `proxy`: None for what the
+    environment names, "" for none, else an http:// URL.
+    """
 
     name: str
     url: str
     headers: tuple[tuple[bytes, bytes], ...] = ()
     preserve_host: bool = False
-    tls: ssl.SSLContext | None = None
+    tls: TlsSettings | None = None
+    proxy: str | None = None
     connections: int = 100
     connect_seconds: float = 5.0
     idle_seconds: float = 300.0
     reply_buffer_bytes: int = REPLY_BUFFER_BYTES
-    base: tuple[str, str, int] = field(init=False)
-
-    def __post_init__(self) -> None:
-        parts = urlsplit(self.url)
-        port = parts.port or (443 if parts.scheme == "https" else 80)
-        object.__setattr__(self, "base", (parts.scheme, parts.hostname or "", port))
 
 
 class HttpUpstream:
-    """The innermost handler of an attempt: one HTTP exchange with one server."""
+    """The innermost handler of an attempt: one HTTP exchange with one server.
+
+    Raises (when made):
+        ValueError: the URL or the proxy's URL cannot be used.
+        OSError: a file that TLS needs cannot be read.
+    """
 
     def __init__(self, settings: HttpSettings, emit: Emit, clock: Callable[[], float]) -> None:
+        origin = origin_of(settings.url)
+        proxy = _proxy(settings, origin)
+        tls = client_context(settings.tls or TlsSettings()) if origin.scheme == "https" else None
+        pool = PoolSettings(
+            settings.connections, settings.connect_seconds, settings.idle_seconds, settings.reply_buffer_bytes
+        )
         self.name = settings.name
         self._settings = settings
         self._emit = emit
         self._clock = clock
-        scheme, host, port = settings.base
-        tls = settings.tls
-        if tls is None and scheme == "https":
-            tls = ssl.create_default_context()
-        self._peer = Peer(Transport.HTTP, host, port, "1.1")
-        self._authority = urlsplit(settings.url).netloc.rpartition("@")[2].encode()
-        self._fixed = b"".join(b"%b: %b\r\n" % each for each in settings.headers) + b"accept-encoding: identity\r\n"
-        self._dropped = _HOP_BY_HOP | _OURS | {name.lower() for name, _ in settings.headers}
-        self._pool = Pool(
-            PoolSettings(
-                host=host,
-                port=port,
-                tls=tls,
-                connections=settings.connections,
-                connect_seconds=settings.connect_seconds,
-                idle_seconds=settings.idle_seconds,
-            ),
-            clock,
-            lambda seconds: emit(ConnectionOpened(settings.name, seconds)),
-        )
+        self._client: Client = Pool(Dialer(origin, tls, proxy), pool, clock, self)
+        self._peer = Peer(Transport.HTTP, origin.host, origin.port, "1.1")
+        self._composer = _Composer(settings, origin, proxy if tls is None else None)
 
     async def __call__(self, attempt: Attempt) -> Outcome:
-        """Ask. Never raises for what a server or a network can do; a cancelled attempt closes its connection."""
+        """Ask, relay, judge. Whatever the server and the network do is an outcome; cancelling closes the connection."""
         attempt.peer = self._peer
-        head = self._head(attempt)
+        request = self._composer.compose(attempt)
         try:
-            connection = self._pool.idle_connection()
-            if connection is None:
-                began = self._clock()
-                try:
-                    connection = await self._pool.connect()
-                finally:
-                    attempt.connect_seconds = self._clock() - began
-            exchange = connection.ask(
-                head, attempt.body, self._settings.reply_buffer_bytes, is_bodiless=attempt.call.verb == b"HEAD"
-            )
+            exchange = self._client.send(request) or await self._connect_and_send(attempt, request)
         except Unanswered as error:
             return _failed(error)
-        attempt.sent_at = self._clock()
+        attempt.sent_at = exchange.sent_at
         try:
             return await self._receive(attempt, exchange)
         except Unanswered as error:
@@ -111,83 +101,131 @@ class HttpUpstream:
             exchange.close()
 
     async def aclose(self) -> None:
-        """Close every connection to the server."""
-        await self._pool.aclose()
+        """Close every connection to the server; exchanges under way fail."""
+        await self._client.aclose()
 
-    def _head(self, attempt: Attempt) -> bytes:
-        call, trace = attempt.call, attempt.trace
-        host, dropped = self._authority, self._dropped
-        if trace is not None:
-            dropped = dropped | _TRACE
-        lines = []
-        for name, value in attempt.headers:
-            if name not in dropped:
-                lines.append(b"%b: %b\r\n" % (name, value))
-            elif name == b"host" and self._settings.preserve_host:
-                host = value
-        if trace is not None:
-            lines.append(b"traceparent: %b\r\n" % trace.traceparent.encode())
-            if trace.tracestate:
-                lines.append(b"tracestate: %b\r\n" % trace.tracestate.encode())
-            if trace.baggage:
-                lines.append(b"baggage: %b\r\n" % trace.baggage.encode())
-        if attempt.body or call.verb in _WITH_BODY:
-            lines.append(b"content-length: %d\r\n" % len(attempt.body))
-        start = b"%b %b HTTP/1.1\r\nhost: %b\r\n%b" % (call.verb, attempt.target, host, self._fixed)
-        return start + b"".join(lines) + b"\r\n"
+    def connected(self, seconds: float) -> None:
+        """The pool has a new connection."""
+        self._emit(ConnectionOpened(self.name, seconds))
+
+    def crowded(self) -> None:
+        """The pool's connections are all in use."""
+        self._emit(LimitReached(self.name, "connections"))
+
+    async def _connect_and_send(self, attempt: Attempt, request: Request) -> Exchange:
+        began = self._clock()
+        try:
+            return await self._client.connect_and_send(request)
+        finally:
+            attempt.connect_seconds = self._clock() - began
 
     async def _receive(self, attempt: Attempt, exchange: Exchange) -> Outcome:
         await exchange.arrived
         attempt.first_byte_at = exchange.first_byte_at
-        headers = _end_to_end(exchange.headers)
+        headers = _end_to_end(exchange.headers, _HOP_BY_HOP)
         if not exchange.is_stream:
-            return judge_complete(attempt.call, exchange.status, headers, exchange.body())
+            return self._judge(attempt, exchange.status, headers, exchange.body())
         await attempt.call.sink.open(exchange.status, headers)
-        if _is_event_stream(headers):
+        is_events = header(headers, b"content-type")[: len(_EVENT_STREAM)].lower() == _EVENT_STREAM
+        if is_events and decoded(headers, b"", 0) is not None:
             return await self._relay_events(attempt, exchange, headers)
+        self._emit(LimitReached(self.name, "encoded_reply" if is_events else "reply_buffer"))
         return await self._relay_opaque(attempt, exchange, headers)
+
+    def _judge(self, attempt: Attempt, status: int, headers: Headers, body: bytes) -> Outcome:
+        text = decoded(headers, body, self._settings.reply_buffer_bytes)
+        if text is None:
+            self._emit(LimitReached(self.name, "encoded_reply"))
+        return judge_complete(attempt.call, status, headers, body, text)
 
     async def _relay_events(self, attempt: Attempt, exchange: Exchange, headers: Headers) -> Outcome:
         call = attempt.call
+        # it may be silent for as long as the client thinks about its question
+        exchange.excuse = lambda: call.pending_asks > 0
         judge = StreamJudge(call)
-        broken: Unanswered | None = None
-        while True:
-            try:
-                data = await exchange.read()
-            except Unanswered as error:
-                broken = error
-                break
-            if not data:
-                break
-            raw = judge.feed(data)
-            if raw:
-                call.committed = call.committed or judge.commits
-                await call.sink.write(raw)
+        broken: Failed | None = None
+        try:
+            while data := await exchange.read():
+                raw = judge.feed(data)
+                if raw:
+                    call.committed |= judge.has_events
+                    await call.sink.write(raw)
+        except Unanswered as error:
+            broken = _failed(error)
         rest = judge.rest()
         if rest:
+            call.committed = True
             await call.sink.write(rest)
-        return judge.outcome(exchange.status, headers, _failed(broken) if broken is not None else None)
+        if judge.has_opaque:
+            self._emit(LimitReached(self.name, "sse_event"))
+        return judge.outcome(exchange.status, headers, broken)
 
     async def _relay_opaque(self, attempt: Attempt, exchange: Exchange, headers: Headers) -> Outcome:
         call = attempt.call
-        while True:
-            data = await exchange.read()
-            if not data:
-                return Replied(exchange.status, headers, None, NO_ANSWER)
+        while data := await exchange.read():
             call.committed = True
             await call.sink.write(data)
+        is_answer = call.is_request and 200 <= exchange.status < 300
+        return Replied(exchange.status, headers, None, PLAIN if is_answer else NO_ANSWER)
+
+
+class _Composer:
+    """Writes the requests to one server: the client's headers, cleaned, with what this hop has to add."""
+
+    def __init__(self, settings: HttpSettings, origin: Origin, proxy: Proxy | None) -> None:
+        # without TLS a proxy is asked for the whole URL (RFC 9112, section 3.2.2)
+        self._prefix = f"{origin.scheme}://{origin.authority}".encode() if proxy is not None else b""
+        self._host = (b"host", origin.authority.encode())
+        self._preserve_host = settings.preserve_host
+        self._added: Headers = [(b"accept-encoding", b"identity"), *settings.headers]
+        if proxy is not None and proxy.authorization:
+            self._added.append((b"proxy-authorization", proxy.authorization))
+        self._dropped = _HOP_BY_HOP | _OURS | {name for name, _ in settings.headers}
+        self._dropped_with_trace = self._dropped | _TRACE
+
+    def compose(self, attempt: Attempt) -> Request:
+        """The request of one attempt."""
+        call, trace, received, body = attempt.call, attempt.trace, attempt.headers, attempt.body
+        host = self._host
+        if self._preserve_host:
+            host = (b"host", header(received, b"host") or host[1])
+        headers = [host, *self._added]
+        if trace is None:
+            headers += _end_to_end(received, self._dropped)
+        else:
+            headers += _end_to_end(received, self._dropped_with_trace)
+            headers += _trace_headers(trace)
+        if body or call.verb in _WITH_BODY:
+            headers.append((b"content-length", b"%d" % len(body)))
+        return Request(call.verb, self._prefix + (attempt.target or b"/"), headers, body)
+
+
+def _end_to_end(headers: Headers, dropped: frozenset[bytes]) -> Headers:
+    """The headers that are not meant for one hop only: neither in the list, nor named by `Connection`."""
+    kept = [each for each in headers if each[0] not in dropped]
+    if len(kept) == len(headers):
+        return kept
+    named = {
+        token.strip().lower() for name, value in headers if name == b"connection" for token in value.split(b",")
+    } - _PERSISTENCE
+    return [each for each in kept if each[0] not in named] if named else kept
+
+
+def _trace_headers(trace: TraceContext) -> Headers:
+    """The context as headers; state or baggage that came in a message and cannot be a header stays behind."""
+    headers = [(b"traceparent", trace.traceparent.encode())]
+    for name, value in ((b"tracestate", trace.tracestate), (b"baggage", trace.baggage)):
+        if value and value.isascii() and value.isprintable():
+            headers.append((name, value.encode()))
+    return headers
+
+
+def _proxy(settings: HttpSettings, origin: Origin) -> Proxy | None:
+    if settings.proxy is None:
+        return proxy_for(origin, os.environ)
+    return proxy_at(settings.proxy) if settings.proxy else None
 
 
 def _failed(error: Unanswered) -> Failed:
-    return Failed(error.kind, error.detail, sent=error.sent, timer=error.timer, after_seconds=error.after_seconds)
-
-
-def _end_to_end(headers: Headers) -> Headers:
-    return [each for each in headers if each[0] not in _HOP_BY_HOP]
-
-
-def _is_event_stream(headers: Headers) -> bool:
-    return any(name == b"content-type" and value.lower().startswith(b"text/event-stream") for name, value in headers)
-
-
-__all__ = ["FailureKind", "HttpSettings", "HttpUpstream", "Sent"]
+    blame = Blame.WEIR if error.kind is FailureKind.INTERNAL else Blame.UPSTREAM
+    return Failed(error.kind, error.detail, blame, error.sent, error.timer, error.after_seconds)

@@ -1,199 +1,254 @@
-"""A small HTTP/1.1 client for one server: a pool of connections, and requests on them.
+"""A small HTTP/1.1 client for one server: a pool of connections, and requests on them. It knows no MCP.
 
-Nothing here knows MCP. `Client` is what the edge needs; `Pool` is this implementation of it.
+The edge uses it through `Client`, so that another client can take its place.
 """
 
 import asyncio
-import ssl
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from weir.core.call import Headers
 from weir.core.outcome import FailureKind, Sent
-from weir.upstream.connection import Connection, Exchange, Unanswered
+from weir.upstream.connection import Connection
+from weir.upstream.dialing import Dialer
+from weir.upstream.exchange import Exchange, Unanswered
 
-__all__ = ["Client", "Exchange", "Pool", "PoolSettings", "Unanswered"]
 
+class Request(NamedTuple):
+    """What to ask. `headers` must be end-to-end ones and complete: Host and Content-Length are the caller's."""
 
-class Reply(Protocol):
-    """A reply as it arrives; `Exchange` documents the members."""
-
-    status: int
+    verb: bytes
+    target: bytes
     headers: Headers
-    is_stream: bool
-    first_byte_at: float
-
-    async def reply(self) -> None: ...
-    def body(self) -> bytes: ...
-    async def read(self) -> bytes: ...
-    def close(self) -> None: ...
+    body: bytes
 
 
 class Client(Protocol):
-    """Asks one server over HTTP."""
+    """Asks one server."""
 
-    async def connection(self) -> Connection: ...
+    def send(self, request: Request) -> Exchange | None:
+        """Send at once if a connection stands ready, else None.
+
+        Raises:
+            Unanswered: the request cannot be written as HTTP.
+        """
+
+    async def connect_and_send(self, request: Request) -> Exchange:
+        """Send as soon as there is a connection.
+
+        Raises:
+            Unanswered: there is none in time, or the request cannot be written as HTTP.
+        """
+
+    async def aclose(self) -> None:
+        """Close all connections; exchanges under way fail."""
 
 
 @dataclass(slots=True, frozen=True)
 class PoolSettings:
-    """Where the server is and what may be spent on reaching it.
+    """What may be spent on one server.
 
     `connections`: open at a time, further requests wait. `connect_seconds`: for waiting, DNS, TCP, TLS and
-    the proxy together. `idle_seconds`: without a byte from the server while a reply is awaited or read.
+    proxy together. `idle_seconds`: without a byte from the server while a reply is awaited or read.
+    `reply_buffer_bytes`: a larger reply is a stream.
     """
 
-    host: str
-    port: int
-    tls: ssl.SSLContext | None = None
     connections: int = 100
     connect_seconds: float = 5.0
     idle_seconds: float = 300.0
+    reply_buffer_bytes: int = 4 * 1024 * 1024
+
+
+class Watcher(Protocol):
+    """Told what the pool does."""
+
+    def connected(self, seconds: float) -> None:
+        """A new connection stands, after so long."""
+
+    def crowded(self) -> None:
+        """All connections are in use: a request waits."""
 
 
 class Pool:
-    """Connections to one server: the one used last is used next, so that the others can grow old and go.
-
-    `on_opened` is told how many seconds each new connection took.
-    """
+    """The client: connections to one server. The one used last is used next, so that spare ones grow old and go."""
 
     def __init__(
-        self, settings: PoolSettings, clock: Callable[[], float], on_opened: Callable[[float], None] = lambda _: None
+        self, dialer: Dialer, settings: PoolSettings, clock: Callable[[], float], watcher: Watcher | None = None
     ) -> None:
+        self._dialer = dialer
         self._settings = settings
         self._clock = clock
-        self._on_opened = on_opened
+        self._watcher = watcher
         self._idle: list[Connection] = []
         self._open: set[Connection] = set()
-        self._connecting = 0
-        self._waiters: deque[asyncio.Future[None]] = deque()
+        # of the permitted number: being opened, or promised to one who waited
+        self._reserved = 0
+        # each is given a free connection, or None for the right to open one
+        self._waiters: deque[asyncio.Future[Connection | None]] = deque()
         self._sweeper: asyncio.TimerHandle | None = None
         self._is_closed = False
 
-    def idle_connection(self) -> Connection | None:
-        """A connection that stands and may be used at once, or None."""
+    def send(self, request: Request) -> Exchange | None:
+        """See Client."""
         idle = self._idle
+        if not idle:
+            return None
+        head = _write_head(request)
         now = self._clock()
         while idle:
             connection = idle.pop()
             if connection.is_usable(now):
-                return connection
-            connection.close()
+                return self._ask(connection, head, request)
+            connection.drop()
         return None
 
-    async def connect(self) -> Connection:
-        """A connection: a new one, or one that came free while waiting for one of the permitted number.
-
-        Raises:
-            Unanswered: with `Sent.NO`; not reached within `connect_seconds`, refused, or TLS failed.
-        """
+    async def connect_and_send(self, request: Request) -> Exchange:
+        """See Client."""
+        head = _write_head(request)
         seconds = self._settings.connect_seconds
         try:
             async with asyncio.timeout(seconds):
-                return await self._connect_or_wait()
+                connection = await self._acquire()
         except TimeoutError:
-            raise Unanswered(
-                FailureKind.TIMEOUT,
-                f"no connection within {seconds:g} s",
-                Sent.NO,
-                timer="connect",
-                after_seconds=seconds,
-            ) from None
-
-    async def _connect_or_wait(self) -> Connection:
-        while len(self._open) + self._connecting >= self._settings.connections:
-            await self._wait()
-            connection = self.idle_connection()
-            if connection is not None:
-                return connection
-        if self._is_closed:
-            raise Unanswered(FailureKind.CONNECT, "weir is shutting down", Sent.NO)
-        return await self._open_one()
-
-    async def _wait(self) -> None:
-        waiter = asyncio.get_running_loop().create_future()
-        self._waiters.append(waiter)
-        try:
-            await waiter
-        except asyncio.CancelledError:
-            if waiter.done() and not waiter.cancelled():
-                self._wake()
-            raise
-        finally:
-            if not waiter.done():
-                self._waiters.remove(waiter)
-
-    def _wake(self) -> None:
-        while self._waiters:
-            waiter = self._waiters.popleft()
-            if not waiter.done():
-                waiter.set_result(None)
-                return
-
-    async def _open_one(self) -> Connection:
-        began = self._clock()
-        self._connecting += 1
-        try:
-            connection = await self._dial()
-        except BaseException:
-            self._connecting -= 1
-            self._wake()
-            raise
-        self._connecting -= 1
-        self._open.add(connection)
-        self._on_opened(self._clock() - began)
-        return connection
-
-    async def _dial(self) -> Connection:
-        settings = self._settings
-        try:
-            _, connection = await asyncio.get_running_loop().create_connection(
-                lambda: Connection(self._clock, settings.idle_seconds, self._freed, self._gone),
-                settings.host,
-                settings.port,
-                ssl=settings.tls,
-                server_hostname=settings.host if settings.tls else None,
-            )
-        except ssl.SSLError as error:
-            raise Unanswered(FailureKind.TLS, f"TLS failed: {error.reason or error}", Sent.NO) from None
-        except OSError as error:
-            raise Unanswered(FailureKind.CONNECT, f"cannot connect: {error.strerror or error}", Sent.NO) from None
-        return connection
-
-    def _freed(self, connection: Connection) -> None:
-        self._idle.append(connection)
-        if self._waiters:
-            self._wake()
-        if self._sweeper is None:
-            self._sweeper = connection.loop.call_later(connection.keep_seconds, self._sweep)
-
-    def _gone(self, connection: Connection) -> None:
-        self._open.discard(connection)
-        if connection in self._idle:
-            self._idle.remove(connection)
-        self._wake()
-
-    def _sweep(self) -> None:
-        """Close what has been unused for too long; one timer for all of them."""
-        self._sweeper = None
-        now = self._clock()
-        for connection in [each for each in self._idle if now - each.idle_since >= each.keep_seconds]:
-            connection.close()
-        if self._idle:
-            due = min(each.idle_since + each.keep_seconds for each in self._idle)
-            self._sweeper = self._idle[0].loop.call_later(max(due - now, 0.001), self._sweep)
+            detail = f"no connection within {seconds:g} s"
+            raise Unanswered(FailureKind.TIMEOUT, detail, Sent.NO, timer="connect", after_seconds=seconds) from None
+        return self._ask(connection, head, request)
 
     async def aclose(self) -> None:
-        """Close every connection; exchanges under way fail, waiters too."""
+        """See Client."""
         self._is_closed = True
         if self._sweeper is not None:
             self._sweeper.cancel()
+            self._sweeper = None
+        while self._waiters:
+            waiter = self._waiters.popleft()
+            if not waiter.done():
+                waiter.set_exception(_closed())
         for connection in list(self._open):
             connection.close()
-        for waiter in self._waiters:
-            if not waiter.done():
-                waiter.set_exception(Unanswered(FailureKind.CONNECT, "weir is shutting down", Sent.NO))
-        # aborted transports close their sockets in the loop's next turn
+        # an aborted transport closes its socket in the loop's next turn
         await asyncio.sleep(0)
+
+    # the owner's side of a connection
+
+    def freed(self, connection: Connection) -> None:
+        """It may carry another request: whoever has waited longest gets it."""
+        while self._waiters:
+            waiter = self._waiters.popleft()
+            if not waiter.done():
+                waiter.set_result(connection)
+                return
+        self._idle.append(connection)
+        if self._sweeper is None:
+            self._sweeper = connection.loop.call_later(connection.keep_seconds, self._sweep)
+
+    def gone(self, connection: Connection) -> None:
+        """It is closed: its place is free."""
+        self._open.discard(connection)
+        if connection in self._idle:
+            self._idle.remove(connection)
+        self._offer_place()
+
+    # the rest
+
+    def _ask(self, connection: Connection, head: bytes, request: Request) -> Exchange:
+        buffer_bytes = self._settings.reply_buffer_bytes
+        return connection.ask(head, request.body, buffer_bytes, is_bodiless=request.verb == b"HEAD")
+
+    async def _acquire(self) -> Connection:
+        if self._is_closed:
+            raise _closed()
+        if not self._has_place():
+            given = await self._wait()
+            if given is not None and given.is_usable(self._clock()):
+                return given
+            if given is not None:
+                # it died on the way here: its place is ours, not the next one's
+                self._reserved += 1
+                given.drop()
+        else:
+            self._reserved += 1
+        return await self._open_reserved()
+
+    def _has_place(self) -> bool:
+        return len(self._open) + self._reserved < self._settings.connections
+
+    async def _wait(self) -> Connection | None:
+        waiter: asyncio.Future[Connection | None] = asyncio.get_running_loop().create_future()
+        self._waiters.append(waiter)
+        if self._watcher is not None:
+            self._watcher.crowded()
+        try:
+            return await waiter
+        except asyncio.CancelledError:
+            if waiter.cancelled():
+                self._waiters.remove(waiter)
+            elif waiter.exception() is None:
+                self._hand_back(waiter.result())
+            raise
+
+    def _hand_back(self, given: Connection | None) -> None:
+        """Whoever it was given to has been cancelled in the same turn."""
+        if given is not None:
+            self.freed(given)
+        else:
+            self._reserved -= 1
+            self._offer_place()
+
+    def _offer_place(self) -> None:
+        while self._waiters and self._has_place():
+            waiter = self._waiters.popleft()
+            if not waiter.done():
+                self._reserved += 1
+                waiter.set_result(None)
+
+    async def _open_reserved(self) -> Connection:
+        began = self._clock()
+        try:
+            connection = await self._dialer.dial(self._new)
+        except BaseException:
+            self._reserved -= 1
+            self._offer_place()
+            raise
+        self._reserved -= 1
+        if self._is_closed:
+            connection.drop()
+            raise _closed()
+        if not connection.is_gone:
+            self._open.add(connection)
+        if self._watcher is not None:
+            self._watcher.connected(self._clock() - began)
+        return connection
+
+    def _new(self) -> Connection:
+        return Connection(self, self._clock, self._settings.idle_seconds)
+
+    def _sweep(self) -> None:
+        """Close what has been unused for too long; one timer for all."""
+        self._sweeper = None
+        now = self._clock()
+        for connection in [each for each in self._idle if now - each.idle_since >= each.keep_seconds]:
+            connection.drop()
+        if self._idle:
+            left = min(each.idle_since + each.keep_seconds - now for each in self._idle)
+            self._sweeper = self._idle[0].loop.call_later(max(left, 0.001), self._sweep)
+
+
+def _closed() -> Unanswered:
+    return Unanswered(FailureKind.CONNECT, "weir has closed its connections", Sent.NO)
+
+
+def _write_head(request: Request) -> bytes:
+    """The request's head, in one pass.
+
+    Raises:
+        Unanswered: a value would end its line early.
+    """
+    lines = [b"%b: %b\r\n" % pair for pair in request.headers]
+    head = b"%b %b HTTP/1.1\r\n%b\r\n" % (request.verb, request.target, b"".join(lines))
+    ends = len(lines) + 2
+    if head.count(b"\n") != ends or head.count(b"\r") != ends or b" " in request.target or b"\0" in head:
+        raise Unanswered(FailureKind.INTERNAL, "the request cannot be written as HTTP", Sent.NO)
+    return head

@@ -1,41 +1,97 @@
 """What a reply says about the call: complete bodies and event streams, looked at and never changed."""
 
+import zlib
+
 import msgspec
 
 from weir.core.call import Call, Headers, header
 from weir.core.outcome import NO_ANSWER, PLAIN, Failed, FailureKind, Outcome, Replied, Sent, Verdict
+from weir.protocol import scan
 from weir.protocol.envelope import Kind, Message, peek
-from weir.protocol.sse import Event, Splitter, replace_data
+from weir.protocol.sse import MAX_EVENT_BYTES, Event, Splitter, replace_data
 
-_FIRST_STATELESS = "2026-07-28"
-"""From this revision on streams are not resumed: one that ended without its answer is lost."""
+FIRST_STATELESS = "2026-07-28"
+"""From this revision on no stream is resumed: one that ended without its answer is lost."""
+
+_ZLIB_OR_GZIP, _RAW_DEFLATE = 47, -15
 
 
-def judge_complete(call: Call, status: int, headers: Headers, body: bytes) -> Outcome:
-    """The outcome of a reply that came as one body."""
+def decoded(headers: Headers, body: bytes, limit_bytes: int) -> bytes | None:
+    """The body as it was before its content coding; None when that is unknown, broken or larger than the limit."""
+    coding = header(headers, b"content-encoding").strip().lower()
+    if coding in (b"", b"identity"):
+        return body
+    if coding in (b"gzip", b"x-gzip"):
+        return _inflate(body, _ZLIB_OR_GZIP, limit_bytes)
+    if coding == b"deflate":
+        # RFC 9110 says zlib format; some senders leave the wrapper out
+        text = _inflate(body, _ZLIB_OR_GZIP, limit_bytes)
+        return text if text is not None else _inflate(body, _RAW_DEFLATE, limit_bytes)
+    return None
+
+
+def _inflate(body: bytes, window: int, limit_bytes: int) -> bytes | None:
+    machine = zlib.decompressobj(window)
+    try:
+        text = machine.decompress(body, limit_bytes)
+    except zlib.error:
+        return None
+    return text if machine.eof else None
+
+
+def judge_complete(call: Call, status: int, headers: Headers, body: bytes, text: bytes | None) -> Outcome:
+    """The outcome of a reply that came as one body. `text` is the body decoded, None when that cannot be had."""
+    is_success = 200 <= status < 300
     if not body:
         return Replied(status, headers, body, NO_ANSWER)
-    message = peek(body)
-    is_success = 200 <= status < 300
-    if not call.is_request or not is_success:
-        return Replied(status, headers, body, _verdict(message) if message.kind is Kind.RESPONSE else NO_ANSWER)
-    return _judge_answer(call, status, headers, body, message)
+    if text is None:
+        return Replied(status, headers, body, PLAIN if is_success and call.is_request else NO_ANSWER)
+    message = peek(text)
+    if call.is_request and is_success:
+        return _judge_answer(call, Replied(status, headers, body), text, message)
+    answer = _answer_in(call, message)
+    return Replied(status, headers, body, NO_ANSWER if answer is None else verdict_of(answer))
 
 
-def _judge_answer(call: Call, status: int, headers: Headers, body: bytes, message: Message) -> Outcome:
+def _judge_answer(call: Call, reply: Replied, text: bytes, message: Message) -> Outcome:
+    """A successful reply to a request must hold its answer, as far as that can be read."""
+    answer = _answer_in(call, message)
+    if answer is not None:
+        reply.verdict = verdict_of(answer)
+        return reply
+    if message.kind is not Kind.OPAQUE:
+        return Failed(FailureKind.PROTOCOL, "the reply is not the answer to this request", sent=Sent.ANSWERED)
+    if _looks_like_json(text):
+        return reply
+    named = header(reply.headers, b"content-type").partition(b";")[0].strip().decode("latin-1")
+    return Failed(
+        FailureKind.PROTOCOL, f"answered with {named[:80] or 'something'} instead of JSON", sent=Sent.ANSWERED
+    )
+
+
+def _looks_like_json(text: bytes) -> bool:
+    text = text.strip(b" \t\r\n")
+    return text[:1] in (b"{", b"[") and text[-1:] in (b"}", b"]")
+
+
+def _answer_in(call: Call, message: Message) -> Message | None:
+    """The response to the call in a body that may be a batch."""
     for each in message.members or (message,):
-        if each.kind is Kind.RESPONSE and answers(call, each):
-            return Replied(status, headers, body, _verdict(each))
-    if message.kind is Kind.OPAQUE:
-        if _looks_like_json(body):
-            return Replied(status, headers, body, PLAIN)
-        named = header(headers, b"content-type").split(b";")[0].strip().decode("latin-1") or "something else"
-        return Failed(FailureKind.PROTOCOL, f"answered with {named[:80]} instead of JSON", sent=Sent.ANSWERED)
-    return Failed(FailureKind.PROTOCOL, "answered under a foreign id", sent=Sent.ANSWERED)
+        if answers(call, each):
+            return each
+    return None
 
 
 def answers(call: Call, message: Message) -> bool:
-    """Whether a response belongs to the call: the same id in any JSON type, or no id on an error."""
+    """Whether a message is the response to the call.
+
+    For a request: the same id in whatever JSON type, or no id on an error. For a batch, or a body that could not
+    be read, any response.
+    """
+    if message.kind is not Kind.RESPONSE:
+        return False
+    if not call.is_request:
+        return call.message.kind in (Kind.BATCH, Kind.OPAQUE)
     if message.id == call.message.id:
         return True
     if message.id in (b"", b"null"):
@@ -43,19 +99,19 @@ def answers(call: Call, message: Message) -> bool:
     return _plain(message.id) == _plain(call.message.id)
 
 
-def _plain(raw_id: bytes) -> str:
+def _plain(raw_id: bytes) -> str | None:
+    """An id without its JSON type: 7, 7.0 and "7" are one."""
     try:
-        return str(msgspec.json.decode(raw_id))
+        value = msgspec.json.decode(raw_id)
     except (msgspec.DecodeError, RecursionError):
-        return ""
+        return None
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return str(value)
 
 
-def _looks_like_json(body: bytes) -> bool:
-    text = body.strip()
-    return text[:1] in (b"{", b"[") and text[-1:] in (b"}", b"]")
-
-
-def _verdict(message: Message) -> Verdict:
+def verdict_of(message: Message) -> Verdict:
+    """What a response says."""
     if message.error is not None:
         return Verdict(message.error.code, message.error.message)
     if message.result is not None and message.result.is_error:
@@ -64,61 +120,85 @@ def _verdict(message: Message) -> Verdict:
 
 
 class StreamJudge:
-    """Reads a stream of events as it passes: the answer, the server's questions and notifications."""
+    """Reads a stream of events as it passes: the answer, the server's questions, its notifications.
 
-    __slots__ = ("_call", "_saw_id", "_splitter", "_verdict", "commits")
+    `has_events`: something other than comments has passed. `has_opaque`: an event was too large to be read.
+    """
 
-    def __init__(self, call: Call) -> None:
-        self.commits = False
+    __slots__ = ("_call", "_saw_id", "_splitter", "_verdict", "has_events", "has_opaque")
+
+    def __init__(self, call: Call, event_limit_bytes: int = MAX_EVENT_BYTES) -> None:
+        self.has_events = False
+        self.has_opaque = False
         self._call = call
-        self._splitter = Splitter()
+        self._splitter = Splitter(event_limit_bytes)
         self._saw_id = False
         self._verdict: Verdict | None = None
 
     def feed(self, data: bytes) -> bytes:
-        """The bytes to relay now. `commits` is set once an event is among them."""
-        return b"".join([self._look(event) for event in self._splitter.feed(data)])
+        """What of the stream is to be relayed now."""
+        pieces = [self._look(event) for event in self._splitter.feed(data)]
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     def rest(self) -> bytes:
-        """What was held when the stream ended."""
+        """What was held of an event that never ended."""
         return self._splitter.rest()
 
     def outcome(self, status: int, headers: Headers, broken: Failed | None) -> Outcome:
-        """How the stream ended; `broken` unless it ended cleanly."""
+        """What the stream was, now that it has ended; `broken` unless it ended as it should."""
         if self._verdict is not None:
             return Replied(status, headers, None, self._verdict)
-        call = self._call
-        if call.is_request and 200 <= status < 300:
-            if self._saw_id and call.revision < _FIRST_STATELESS:
-                return Replied(status, headers, None, NO_ANSWER)
-            return broken or Failed(FailureKind.RESET, "the stream ended before the answer", sent=Sent.YES)
-        return broken or Replied(status, headers, None, NO_ANSWER)
+        if not self._needs_answer() or not 200 <= status < 300:
+            return broken or Replied(status, headers, None, NO_ANSWER)
+        if broken is not None and broken.kind is not FailureKind.RESET:
+            return broken
+        if self._saw_id and self._call.revision < FIRST_STATELESS:
+            # the client will come back for the rest, with the id
+            return Replied(status, headers, None, NO_ANSWER)
+        if self.has_opaque and broken is None:
+            return Replied(status, headers, None, PLAIN)
+        return Failed(FailureKind.RESET, "the stream ended before the answer", sent=Sent.YES)
+
+    def _needs_answer(self) -> bool:
+        message = self._call.message
+        return self._call.is_request or any(each.kind is Kind.REQUEST for each in message.members)
 
     def _look(self, event: Event) -> bytes:
-        if not event.is_comment:
-            self.commits = True
+        """Read one piece; returns the bytes to relay for it."""
+        if event.is_comment:
+            return event.raw
+        self.has_events = True
+        if event.is_opaque:
+            self.has_opaque = True
         if event.id:
             self._saw_id = True
         data = event.data
-        if not data or not event.is_message:
+        if not data or event.event not in (b"", b"message"):
             return event.raw
         message = peek(data)
-        if message.members:
-            for each in message.members:
-                self._take(each, b"")
-            return event.raw
-        edited = self._take(message, data)
-        return event.raw if edited is data else replace_data(event, edited)
+        edited = self._take_batch(message, data) if message.members else self._take(message, data)
+        return event.raw if edited == data else replace_data(event, edited)
+
+    def _take_batch(self, batch: Message, data: bytes) -> bytes:
+        places = scan.elements(data)
+        edited = [
+            self._take(member, data[begin:end]) for member, (begin, end) in zip(batch.members, places, strict=True)
+        ]
+        # from the back, so that the places in front stay where they are
+        for (begin, end), text in zip(reversed(places), reversed(edited), strict=True):
+            data = data[:begin] + text + data[end:]
+        return data
 
     def _take(self, message: Message, data: bytes) -> bytes:
-        call = self._call
-        if message.kind is Kind.RESPONSE:
-            if call.is_request and answers(call, message):
-                self._verdict = _verdict(message)
+        """Note one message; returns its event's data, changed only for a question."""
+        call, kind = self._call, message.kind
+        if kind is Kind.RESPONSE:
+            if self._verdict is None and answers(call, message):
+                self._verdict = verdict_of(message)
         elif call.asker is None:
-            return data
-        elif message.kind is Kind.REQUEST:
+            pass
+        elif kind is Kind.REQUEST:
             return call.asker.asked(call, message, data)
-        elif message.kind is Kind.NOTIFICATION:
+        elif kind is Kind.NOTIFICATION:
             call.asker.told(call, message)
         return data

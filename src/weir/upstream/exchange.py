@@ -1,0 +1,155 @@
+"""One request to an HTTP server and its reply as it arrives; and how it can fail."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Protocol
+
+from weir.core.call import Headers
+from weir.core.outcome import FailureKind, Sent
+
+STREAM_HIGH_WATER_BYTES = 64 * 1024
+"""What a stream may hold that its reader has not taken yet; beyond it the socket is left unread."""
+
+
+class Unanswered(Exception):  # noqa: N818 - it becomes an outcome, and this is the outcome's word
+    """No complete reply came. `detail` is one line without secrets; `sent` is what the server can have seen."""
+
+    def __init__(
+        self, kind: FailureKind, detail: str, sent: Sent, *, timer: str = "", after_seconds: float = 0.0
+    ) -> None:
+        super().__init__(detail)
+        self.kind = kind
+        self.detail = detail
+        self.sent = sent
+        self.timer = timer
+        self.after_seconds = after_seconds
+
+
+class Line(Protocol):
+    """What an exchange needs of the connection it runs on."""
+
+    loop: asyncio.AbstractEventLoop
+
+    def resume(self, exchange: "Exchange") -> None:
+        """Its reader has caught up."""
+
+    def abandon(self, exchange: "Exchange") -> None:
+        """It is given up before its end."""
+
+
+class Exchange:
+    """One request that was sent, and its reply.
+
+    `arrived` is done when `status` and `headers` stand, and the whole body too unless `is_stream`; it
+    raises Unanswered when the connection failed first. It is the only thing to wait for in an exchange
+    with a small reply. `sent_at` and `first_byte_at` are instants, 0.0 for "not yet".
+    """
+
+    __slots__ = (
+        "_broken",
+        "_line",
+        "_mark",
+        "_pieces",
+        "_size",
+        "_waiter",
+        "arrived",
+        "excuse",
+        "first_byte_at",
+        "has_head",
+        "headers",
+        "is_bodiless",
+        "is_complete",
+        "is_stream",
+        "sent_at",
+        "status",
+    )
+
+    def __init__(self, line: Line, buffer_bytes: int, *, is_bodiless: bool, sent_at: float) -> None:
+        self.arrived: asyncio.Future[None] = line.loop.create_future()
+        self.status = 0
+        self.headers: Headers = []
+        self.sent_at = sent_at
+        self.first_byte_at = 0.0
+        self.has_head = False
+        self.is_stream = False
+        self.is_complete = False
+        self.is_bodiless = is_bodiless
+        self.excuse: Callable[[], bool] | None = None
+        """Set by the reader: whether the server may be silent now, because it waits for somebody else."""
+        self._line = line
+        self._broken: Unanswered | None = None
+        self._pieces: list[bytes] = []
+        self._size = 0
+        self._mark = buffer_bytes
+        self._waiter: asyncio.Future[None] | None = None
+
+    def body(self) -> bytes:
+        """The whole body of a reply that is no stream."""
+        pieces = self._pieces
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    async def read(self) -> bytes:
+        """The bytes of a stream that have arrived since the last read; b"" at its end.
+
+        Raises:
+            Unanswered: the stream broke off, or the server was silent for too long.
+        """
+        while not self._pieces:
+            if self._broken is not None:
+                raise self._broken
+            if self.is_complete:
+                return b""
+            self._waiter = self._line.loop.create_future()
+            try:
+                await self._waiter
+            finally:
+                self._waiter = None
+        taken = self.body()
+        self._pieces.clear()
+        self._size = 0
+        self._line.resume(self)
+        return taken
+
+    def close(self) -> None:
+        """Done with it. Unless the reply has ended, its connection is closed at once."""
+        if not self.is_complete:
+            self._line.abandon(self)
+
+    # the connection's side
+
+    def take_head(self, status: int, headers: Headers, length: int, *, is_stream: bool) -> None:
+        """The head is complete. `length` is the body's, -1 when it is not announced."""
+        self.status, self.headers, self.has_head = status, headers, True
+        if is_stream or length > self._mark:
+            self._become_stream()
+
+    def take(self, piece: bytes) -> bool:
+        """Bytes of the body. True when its reader is too slow for more."""
+        self._pieces.append(piece)
+        self._size += len(piece)
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+        if self._size <= self._mark:
+            return False
+        if not self.is_stream:
+            self._become_stream()
+        return self._size > self._mark
+
+    def end(self, broken: Unanswered | None = None) -> None:
+        """Nothing more will come; `broken` unless that is as it should be."""
+        self._broken, self.is_complete = broken, broken is None
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+        elif self.arrived.done():
+            return
+        elif broken is None:
+            self.arrived.set_result(None)
+        else:
+            self.arrived.set_exception(broken)
+            # a reader that was cancelled in the same turn never asks: that is no forgotten error
+            self.arrived.exception()
+
+    def _become_stream(self) -> None:
+        self.is_stream, self._mark = True, STREAM_HIGH_WATER_BYTES
+        if not self.arrived.done():
+            self.arrived.set_result(None)
