@@ -2,7 +2,7 @@
 # Installs what weir is measured beside, each into its own folder of the cache. Run again: does only what is missing.
 # What can't be had is not an error: its reason goes to $cache/missing/NAME and the tables print it.
 set -u
-cache=${WEIR_CACHE:-$HOME/.cache/weir-bench}
+cache=${WEIR_CACHE:-$HOME/.cache}/weir-bench
 python=${PYTHON:-python3}
 mkdir -p "$cache/missing"
 

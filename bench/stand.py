@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import random
 import resource
 import shutil
 import socket
@@ -16,12 +17,14 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parent.parent
-CACHE = Path(os.environ.get("WEIR_CACHE", Path.home() / ".cache" / "weir-bench"))
+CACHE = Path(os.environ.get("WEIR_CACHE", Path.home() / ".cache")) / "weir-bench"
 PEERS = Path(__file__).parent / "peers"
 STDIO_SERVER = [sys.executable, str(Path(__file__).parent / "lines.py")]
 START_SECONDS = 30.0
 STOP_SECONDS = 10.0
 FILES_LIMIT = 16384
+# below the range that the kernel gives to outgoing connections, so that nobody takes the port before its owner binds it
+_PORTS = range(20000, 32000)
 
 
 class MissingError(Exception):
@@ -73,9 +76,11 @@ class Standing:
 
 def free_port() -> int:
     """A port nobody has now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    while True:
+        port = random.choice(_PORTS)
+        with contextlib.suppress(OSError), socket.socket() as probe:
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def needed(name: str, path: Path) -> str:
