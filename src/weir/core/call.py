@@ -171,9 +171,11 @@ class Attempt:
         "outcome",
         "peer",
         "sent_at",
+        "sink",
         "started_at",
         "target",
         "trace",
+        "wire_id",
     )
 
     def __init__(self, call: Call, number: int, started_at: float) -> None:
@@ -181,6 +183,9 @@ class Attempt:
         self.number = number
         self.started_at = started_at
         self.body = call.body
+        self.sink = call.sink
+        self.wire_id = call.message.id
+        """The id this attempt is known by upstream (raw JSON text); the edge restores the caller's in the answer."""
         self.headers = call.headers
         self.target = call.target
         self.peer: Peer | None = None

@@ -135,6 +135,49 @@ class LimitReached(Struct, frozen=True, gc=False):
     limit: str
 
 
+class Listed(Struct, frozen=True, gc=False):
+    """A server answered tools/list or prompts/list: `body` is the whole JSON-RPC response."""
+
+    upstream: str
+    method: str
+    body: bytes
+
+
+class Decided(Struct, frozen=True, gc=False):
+    """A policy did something that the outcome alone does not tell, or in shadow mode would have done it.
+
+    `policy` and `action` are words of closed lists (each policy's docstring names its own).
+    """
+
+    policy: str
+    action: str
+    call: Call
+    is_shadow: bool = False
+    seconds: float = 0.0
+    detail: str = ""
+
+
+class LevelChanged(Struct, frozen=True, gc=False):
+    """A quantity a policy keeps: retry budget left, queue depth, concurrency limit, breaker state (0, 1, 2)."""
+
+    policy: str
+    upstream: str
+    scope: str
+    value: float
+
+
+class BreakerMoved(Struct, frozen=True, gc=False):
+    """A breaker changed its state. `traces`: trace ids of the calls that tripped it, newest last."""
+
+    upstream: str
+    scope: str
+    before: str
+    after: str
+    reason: str
+    traces: tuple[str, ...] = ()
+    is_shadow: bool = False
+
+
 class Notice(Struct, frozen=True, gc=False):
     """Something an operator should read once: started, draining, a misconfiguration. Level as in logging."""
 
@@ -158,6 +201,10 @@ Event = (
     | ChildExited
     | LineSkipped
     | LimitReached
+    | Listed
+    | Decided
+    | LevelChanged
+    | BreakerMoved
     | Notice
 )
 

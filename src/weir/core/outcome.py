@@ -53,6 +53,14 @@ class RefusalKind(enum.Enum):
     DRAINING = "draining"
 
 
+class Mode(enum.Enum):
+    """How much a policy may do. SHADOW decides and tells, and changes nothing."""
+
+    ENFORCE = "enforce"
+    SHADOW = "shadow"
+    OFF = "off"
+
+
 @dataclass(slots=True, frozen=True)
 class Verdict:
     """What the answer says about the call: taken from the reply's own bytes."""
