@@ -1,0 +1,131 @@
+"""What a stdio server said and an open reply has yet to write, in order and bounded."""
+
+import asyncio
+from collections import deque
+from typing import NamedTuple
+
+from weir.core.call import Call
+from weir.core.outcome import Failed
+from weir.protocol.envelope import Message
+
+
+class Letter(NamedTuple):
+    """One message of the server. `is_last`: nothing follows it on this reply."""
+
+    message: Message
+    body: bytes
+    is_last: bool = False
+
+
+class Mailbox:
+    """Where the messages for one open reply wait: a POST's (see Exchange) or a GET's.
+
+    It takes what it is given, the answer at least must get in; who fills it asks `is_full` and slows the
+    server. `over` is why the reply ends early, and None may stand for an end that is no failure.
+    """
+
+    __slots__ = (
+        "_letters",
+        "_waiter",
+        "active_at",
+        "asks",
+        "call",
+        "full_since",
+        "is_over",
+        "limit",
+        "over",
+        "scope",
+        "size",
+        "written_at",
+    )
+
+    def __init__(self, call: Call, limit: "Bounds", now: float) -> None:
+        self.call = call
+        self.limit = limit
+        self.size = 0
+        self.active_at = now
+        """When the server last said something here."""
+        self.written_at = now
+        """When an event stream was last kept alive."""
+        self.full_since = 0.0
+        self.asks = 0
+        """Questions of the server that went out here and wait for the client."""
+        self.is_over = False
+        self.over: Failed | None = None
+        self.scope: asyncio.Timeout | None = None
+        self._letters: deque[Letter] = deque()
+        self._waiter: asyncio.Future[None] | None = None
+
+    @property
+    def is_full(self) -> bool:
+        return len(self._letters) >= self.limit.messages or self.size >= self.limit.size_bytes
+
+    def put(self, letter: Letter) -> None:
+        """Add one message."""
+        self._letters.append(letter)
+        self.size += len(letter.body)
+        self._wake()
+
+    async def take(self) -> Letter | None:
+        """The next message; None when there will be none (`over` says why)."""
+        while not self._letters:
+            if self.is_over:
+                return None
+            self._waiter = asyncio.get_running_loop().create_future()
+            try:
+                await self._waiter
+            finally:
+                self._waiter = None
+        letter = self._letters.popleft()
+        self.size -= len(letter.body)
+        return letter
+
+    def finish(self, over: Failed | None) -> None:
+        """End the reply when what already waits has been written."""
+        if not self.is_over:
+            self.is_over = True
+            self.over = over
+            self._wake()
+
+    def abort(self, over: Failed) -> None:
+        """End the reply now, even one that waits for its client to read."""
+        self.is_over = True
+        self.over = over
+        self.leftovers()
+        if self.scope is not None:
+            self.scope.reschedule(asyncio.get_running_loop().time())
+        self._wake()
+
+    def leftovers(self) -> list[Letter]:
+        """Take all that was not written."""
+        letters = list(self._letters)
+        self._letters.clear()
+        self.size = 0
+        return letters
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+
+class Bounds(NamedTuple):
+    """How much may wait in one place."""
+
+    messages: int
+    size_bytes: int
+
+
+class Exchange(Mailbox):
+    """A POST that waits for its answer, or for several (a batch)."""
+
+    __slots__ = ("answer", "pending", "renamed", "tokens")
+
+    def __init__(self, call: Call, limit: Bounds, now: float) -> None:
+        super().__init__(call, limit, now)
+        self.pending: dict[bytes, bytes] = {}
+        """The ids still unanswered: key → raw id as the client wrote it."""
+        self.tokens: list[bytes] = []
+        self.renamed = b""
+        """The id under which the server knows it, where that is not the client's own."""
+        self.answer: Message | None = None
+        """The last answer that came."""

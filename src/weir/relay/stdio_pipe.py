@@ -1,0 +1,38 @@
+"""What the bridge needs of a running stdio server (upstream/child.py is one)."""
+
+from typing import Protocol
+
+from weir.core.outcome import Failed
+from weir.protocol.envelope import Message
+
+
+class Receiver(Protocol):
+    """Who gets what a server says."""
+
+    def message(self, message: Message, body: bytes) -> None:
+        """One message, in the order written. JSON that is no JSON-RPC message comes as Kind.OPAQUE."""
+
+    def ended(self, why: Failed) -> None:
+        """The server will say no more. Called once, and only for a server that had started."""
+
+
+class Pipe(Protocol):
+    """One stdio server, from its start to its end."""
+
+    async def run(self, receiver: Receiver) -> None:
+        """Own the server for its whole life; returns when nothing of it is left."""
+
+    async def started(self) -> Failed | None:
+        """Wait until it runs; returns why it does not."""
+
+    async def send(self, message: bytes) -> Failed | None:
+        """Write one message; waits while the server does not read. Returns why it cannot."""
+
+    def pause(self) -> None:
+        """Hand on no further messages for now (a few more may come)."""
+
+    def resume(self) -> None:
+        """Hand on messages again."""
+
+    def stop(self) -> None:
+        """Begin to end it; nothing it says from now on is handed on."""

@@ -1,0 +1,118 @@
+"""The HTTP reply made of what a stdio server says: JSON when the answer comes first, else an event stream."""
+
+import asyncio
+from collections.abc import Callable
+
+from weir.core.call import Attempt, Headers
+from weir.core.outcome import NO_ANSWER, PLAIN, Failed, Outcome, Replied, Verdict
+from weir.protocol import sse
+from weir.protocol.envelope import NOTHING, Kind, Message
+from weir.relay.stdio_mailbox import Exchange, Letter, Mailbox
+from weir.relay.stdio_routing import Router
+
+_JSON = (b"content-type", b"application/json")
+# no-transform and x-accel-buffering keep intermediaries from holding events back (2026-07-28, streamable-http)
+_STREAM: Headers = [
+    (b"content-type", b"text/event-stream"),
+    (b"cache-control", b"no-cache, no-transform"),
+    (b"x-accel-buffering", b"no"),
+]
+_TOOL_ERROR = Verdict(is_tool_error=True)
+# 2026-07-28, basic/index and streamable-http: these errors have HTTP statuses of their own
+_MODERN_STATUS = {-32700: 400, -32600: 400, -32602: 400, -32020: 400, -32021: 400, -32022: 400, -32601: 404}
+
+KEEPALIVE = Letter(NOTHING, b"")
+"""Says nothing: a comment for intermediaries that close silent streams, and to notice a client that has gone."""
+_COMMENT = b": keep-alive\n\n"
+
+
+class Head:
+    """The headers of one session's replies."""
+
+    __slots__ = ("_json", "_stream")
+
+    def __init__(self, session: str = "") -> None:
+        own = [(b"mcp-session-id", session.encode())] if session else []
+        self._json: Headers = [_JSON, *own]
+        self._stream: Headers = [*_STREAM, *own]
+
+    def json(self) -> Headers:
+        """For one complete message."""
+        return self._json.copy()
+
+    def stream(self) -> Headers:
+        """For an event stream."""
+        return self._stream.copy()
+
+
+async def reply(
+    exchange: Exchange, attempt: Attempt, router: Router, head: Head, clock: Callable[[], float]
+) -> Outcome:
+    """Wait for the answer to a POST and relay what comes before it."""
+    letter = await exchange.take()
+    attempt.first_byte_at = clock()
+    if letter is None:
+        return exchange.over or Replied(202, [], b"", NO_ANSWER)
+    if letter.is_last:
+        return Replied(_status(exchange, letter.message), head.json(), letter.body, verdict(letter.message))
+    return await stream(exchange, router, head, letter)
+
+
+async def stream(box: Mailbox, router: Router, head: Head, first: Letter | None = None) -> Outcome:
+    """Relay messages as events until the last one, or until the mailbox is over."""
+    headers = head.stream()
+    try:
+        async with asyncio.timeout(None) as box.scope:
+            await box.call.sink.open(200, headers)
+            letter = first or await box.take()
+            while letter is not None:
+                await _write(box, letter)
+                if letter.is_last:
+                    return Replied(200, headers, None, verdict(letter.message))
+                router.taken(box)
+                letter = await box.take()
+    except TimeoutError:
+        if box.scope is None or not box.scope.expired():
+            raise
+    finally:
+        box.scope = None
+    return box.over or Replied(200, headers, None, NO_ANSWER)
+
+
+async def _write(box: Mailbox, letter: Letter) -> None:
+    call, message, body = box.call, letter.message, letter.body
+    if letter is KEEPALIVE:
+        await call.sink.write(_COMMENT)
+        return
+    if call.asker is not None:
+        if message.kind is Kind.REQUEST:
+            body = call.asker.asked(call, message, body)
+        elif message.kind is Kind.NOTIFICATION:
+            call.asker.told(call, message)
+    await call.sink.write(sse.encode(body))
+    call.committed = True
+
+
+def verdict(message: Message) -> Verdict:
+    """What an answer says about its call."""
+    if message.error is not None:
+        return Verdict(message.error.code, message.error.message)
+    if message.result is not None and message.result.is_error:
+        return _TOOL_ERROR
+    return PLAIN if message.kind in (Kind.RESPONSE, Kind.BATCH) else NO_ANSWER
+
+
+def accepted() -> Replied:
+    """The reply to messages that have no answer."""
+    return Replied(202, [], b"", NO_ANSWER)
+
+
+def stopped(over: Failed | None) -> Outcome:
+    """The outcome of a call whose server ended."""
+    return over or accepted()
+
+
+def _status(exchange: Exchange, message: Message) -> int:
+    if message.error is None or not exchange.call.message.revision:
+        return 200
+    return _MODERN_STATUS.get(message.error.code, 200)

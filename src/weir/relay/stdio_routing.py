@@ -1,0 +1,341 @@
+"""Who gets each message of one stdio server: by id, by progress token, by subscription, or by what is open.
+
+A server on a pipe says everything in one stream; over HTTP each message travels on one reply. An answer
+goes to its request, progress to the request that gave the token. What has no owner (in the revisions up to
+2025-11-25 that is what a server asks, logs and announces) goes to the session's GET stream, else to the
+newest POST still waiting, else it waits for one of them.
+"""
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from weir.core.call import Call
+from weir.core.events import Emit, LimitReached, LineSkipped
+from weir.core.outcome import Failed
+from weir.protocol import scan
+from weir.protocol.envelope import Kind, Message
+from weir.relay.stdio_ids import key_of
+from weir.relay.stdio_mailbox import Bounds, Exchange, Letter, Mailbox
+from weir.relay.stdio_pipe import Pipe
+
+# a client that left owes nothing; without a bound a server that answers none of its requests would grow this
+ABANDONED_LIMIT = 1024
+# a question waits for a person at worst
+ASKS_LIMIT = 1024
+
+
+# a burst of progress or log lines passes; more than that is a client that does not read
+_BOUNDS = Bounds(256, 4 * 1024 * 1024)
+
+
+@dataclass(frozen=True, slots=True)
+class RoutingSettings:
+    """How much of what a server said may wait."""
+
+    reply: Bounds = _BOUNDS
+    """For one open reply whose client reads slowly; then the server is slowed down."""
+    orphans: Bounds = _BOUNDS
+    """For nobody in particular, until a stream opens; then the oldest are dropped."""
+
+
+class Router:
+    """The open replies of one server with one client. Nothing is renamed, every byte stays."""
+
+    def __init__(
+        self,
+        upstream: str,
+        pipe: Pipe,
+        settings: RoutingSettings,
+        emit: Emit,
+        clock: Callable[[], float],
+        *,
+        keeps_strays: bool = False,
+    ) -> None:
+        self._upstream = upstream
+        self._pipe = pipe
+        self._settings = settings
+        self._emit = emit
+        self._clock = clock
+        self._keeps_strays = keeps_strays
+        self.bounds = settings.reply
+        self.open: dict[Exchange, None] = {}
+        """The POSTs still waiting, oldest first."""
+        self.listener: Mailbox | None = None
+        """The GET stream."""
+        self.ended_by: Failed | None = None
+        self._waiting: dict[bytes, list[Exchange]] = {}
+        self._tokens: dict[bytes, Exchange] = {}
+        self._asks: dict[bytes, Mailbox] = {}
+        self._abandoned: dict[bytes, int] = {}
+        self._full: set[Mailbox] = set()
+        self._orphans: deque[Letter] = deque()
+        self._orphans_size = 0
+
+    # the client's side
+
+    def expect(self, exchange: Exchange, body: bytes) -> bytes | None:
+        """A POST with requests begins to wait. Returns the bytes to write, None when its ids are not clear."""
+        message = exchange.call.message
+        for member in message.members or (message,):
+            if member.kind is Kind.REQUEST:
+                self._register(exchange, key_of(member.id), member.id)
+                if member.progress_token:
+                    self._register_token(exchange, key_of(member.progress_token))
+        self._begin(exchange)
+        return body
+
+    def forget(self, exchange: Exchange) -> bytes | None:
+        """A POST waits no more. Returns what the server is to be told of that, if anything."""
+        if exchange in self.open:
+            for key in exchange.pending:
+                self._abandon(key)
+            self._close(exchange)
+        self._reroute(exchange)
+        return None
+
+    def listen(self, box: Mailbox) -> None:
+        """The GET stream opens."""
+        self.listener = box
+        self._deliver_orphans(box)
+
+    def unlisten(self, box: Mailbox) -> None:
+        """The GET stream ended; what it did not write waits for the next one."""
+        if self.listener is box:
+            self.listener = None
+        self._reroute(box)
+
+    def outgoing(self, call: Call, body: bytes, cancelled: Exchange | None) -> bytes | None:
+        """What the server is to get of a message that has no answer; `cancelled` is the request it ends, if any."""
+        for member in call.message.members or (call.message,):
+            if member.kind is Kind.RESPONSE:
+                self._answered(member.id)
+        return body
+
+    def cancelled(self, call: Call) -> Exchange | None:
+        """The request that a client's `notifications/cancelled` names, while it waits."""
+        raw = call.message.request_id
+        return self._find(raw) if raw else None
+
+    def taken(self, box: Mailbox) -> None:
+        """A message was written: the server may go on when no reply is full any more."""
+        if box in self._full and not box.is_full:
+            self._full.discard(box)
+            if not self._full:
+                self._pipe.resume()
+
+    # the server's side
+
+    def message(self, message: Message, body: bytes) -> None:
+        """Give one message of the server to the reply it belongs to."""
+        kind = message.kind
+        if kind is Kind.RESPONSE:
+            self._answer(message, body)
+        elif kind is Kind.NOTIFICATION:
+            self._notified(message, body)
+        elif kind is Kind.REQUEST:
+            self._unowned(Letter(message, body))
+        elif kind is Kind.BATCH:
+            self._batch(message, body)
+        elif self._keeps_strays:
+            self._unowned(Letter(message, body))
+        else:
+            self._emit(LineSkipped(self._upstream, len(body)))
+
+    def ended(self, why: Failed) -> None:
+        """The server is gone: everything that waits for it ends."""
+        self.ended_by = why
+        if self.listener is not None:
+            self.listener.finish(None)
+        for exchange in list(self.open):
+            self._close(exchange)
+            is_subscription = exchange.call.message.method == "subscriptions/listen" and exchange.scope is not None
+            exchange.finish(None if is_subscription else why)
+
+    def _answer(self, message: Message, body: bytes) -> None:
+        key = key_of(message.id)
+        if self._abandoned and self._is_late(key):
+            return
+        exchange = self._find(message.id)
+        if exchange is None:
+            self._unclaimed(message, body)
+            return
+        self._settle(exchange, key)
+        exchange.answer = message
+        self._deliver(exchange, Letter(message, body, not exchange.pending))
+
+    def _unclaimed(self, message: Message, body: bytes) -> None:
+        """An answer to nothing that waits. One with a null id can only be meant for what waits alone."""
+        if message.id in (b"null", b"") and message.error is not None and len(self.open) == 1:
+            exchange = next(iter(self.open))
+            self._close(exchange)
+            exchange.answer = message
+            self._deliver(exchange, Letter(message, body, is_last=True))
+        elif self._keeps_strays:
+            self._unowned(Letter(message, body))
+        else:
+            self._emit(LineSkipped(self._upstream, len(body)))
+
+    def _notified(self, message: Message, body: bytes) -> None:
+        owner: Mailbox | None = None
+        is_last = False
+        if message.method == "notifications/progress":
+            owner = self._tokens.get(key_of(message.progress_token))
+        elif message.method == "notifications/cancelled":
+            owner, is_last = self._withdrawn(message)
+        elif message.subscription_id:
+            owner = self._find(message.subscription_id)
+        if owner is None:
+            self._unowned(Letter(message, body))
+        else:
+            self._deliver(owner, Letter(message, body, is_last))
+
+    def _withdrawn(self, message: Message) -> tuple[Mailbox | None, bool]:
+        """Whose the server's `notifications/cancelled` is: where it asked that, or the subscription it ends."""
+        box = self._answered(message.request_id)
+        if box is not None:
+            return (box if self._is_open(box) else None), False
+        exchange = self._find(message.request_id)
+        if exchange is None or exchange.call.message.method != "subscriptions/listen":
+            return None, False
+        self._close(exchange)
+        return exchange, True
+
+    def _batch(self, message: Message, body: bytes) -> None:
+        """An array of answers to one POST stays whole; any other is taken apart."""
+        owners = [self._find(member.id) if member.kind is Kind.RESPONSE else None for member in message.members]
+        first = owners[0]
+        if first is not None and all(owner is first for owner in owners):
+            for member in message.members:
+                self._settle(first, key_of(member.id))
+            first.answer = message
+            self._deliver(first, Letter(message, body, not first.pending))
+            return
+        for member, (start, end) in zip(message.members, scan.elements(body), strict=True):
+            self.message(member, body[start:end])
+
+    def _unowned(self, letter: Letter) -> None:
+        box: Mailbox | None = self.listener
+        if box is None:
+            box = next(reversed(self.open), None)
+        if box is not None:
+            self._deliver(box, letter)
+        else:
+            self._keep(letter)
+
+    # the books
+
+    def _register(self, exchange: Exchange, key: bytes, raw: bytes) -> None:
+        exchange.pending[key] = raw
+        self._waiting.setdefault(key, []).append(exchange)
+
+    def _register_token(self, exchange: Exchange, key: bytes) -> None:
+        self._tokens[key] = exchange
+        exchange.tokens.append(key)
+
+    def _begin(self, exchange: Exchange) -> None:
+        self.open[exchange] = None
+        if self._orphans and self.listener is None:
+            self._deliver_orphans(exchange)
+
+    def _find(self, raw: bytes) -> Exchange | None:
+        """The request that waits under this id; of two under one key, the one with the same JSON text."""
+        found = self._waiting.get(key_of(raw))
+        if found is None:
+            return None
+        if len(found) > 1:
+            key = key_of(raw)
+            for exchange in found:
+                if exchange.pending.get(key) == raw:
+                    return exchange
+        return found[0]
+
+    def _settle(self, exchange: Exchange, key: bytes) -> None:
+        """One id of a POST has its answer; with its last one the POST is no longer open."""
+        exchange.pending.pop(key, None)
+        self._unwait(exchange, key)
+        if not exchange.pending:
+            self._close(exchange)
+
+    def _unwait(self, exchange: Exchange, key: bytes) -> None:
+        found = self._waiting.get(key, [])
+        if exchange in found:
+            found.remove(exchange)
+        if not found:
+            self._waiting.pop(key, None)
+
+    def _close(self, exchange: Exchange) -> None:
+        self.open.pop(exchange, None)
+        for key in exchange.pending:
+            self._unwait(exchange, key)
+        exchange.pending.clear()
+        for key in exchange.tokens:
+            if self._tokens.get(key) is exchange:
+                del self._tokens[key]
+
+    def _abandon(self, key: bytes) -> None:
+        self._abandoned[key] = self._abandoned.get(key, 0) + 1
+        if len(self._abandoned) > ABANDONED_LIMIT:
+            del self._abandoned[next(iter(self._abandoned))]
+
+    def _is_late(self, key: bytes) -> bool:
+        """Whether this answers a request whose client has gone (its answer comes first when an id is used again)."""
+        count = self._abandoned.get(key, 0)
+        if count > 1:
+            self._abandoned[key] = count - 1
+        elif count:
+            del self._abandoned[key]
+        return count > 0
+
+    def _is_open(self, box: Mailbox) -> bool:
+        return box is self.listener or box in self.open
+
+    def _deliver(self, box: Mailbox, letter: Letter) -> None:
+        box.active_at = self._clock()
+        if letter.message.kind is Kind.REQUEST:
+            self._note_ask(box, key_of(letter.message.id))
+        box.put(letter)
+        if box.is_full and not letter.is_last and box not in self._full:
+            box.full_since = box.active_at
+            self._full.add(box)
+            self._pipe.pause()
+
+    def _answered(self, raw: bytes) -> Mailbox | None:
+        """A question of the server is answered or withdrawn: where it was asked."""
+        box = self._asks.pop(key_of(raw), None)
+        if box is not None:
+            box.asks -= 1
+            box.active_at = self._clock()
+        return box
+
+    def _note_ask(self, box: Mailbox, key: bytes) -> None:
+        if len(self._asks) >= ASKS_LIMIT:
+            self._asks.pop(next(iter(self._asks))).asks -= 1
+            self._emit(LimitReached(self._upstream, "open_asks"))
+        self._asks[key] = box
+        box.asks += 1
+
+    def _reroute(self, box: Mailbox) -> None:
+        """What a reply did not write and does not own finds another one. A full reply that ended holds nobody up."""
+        letters = box.leftovers()
+        self.taken(box)
+        for letter in letters:
+            if letter.message.kind is Kind.REQUEST or _is_announcement(letter.message):
+                self._unowned(letter)
+
+    def _keep(self, letter: Letter) -> None:
+        bounds = self._settings.orphans
+        self._orphans.append(letter)
+        self._orphans_size += len(letter.body)
+        while len(self._orphans) > bounds.messages or self._orphans_size > bounds.size_bytes:
+            self._orphans_size -= len(self._orphans.popleft().body)
+            self._emit(LimitReached(self._upstream, "orphans"))
+
+    def _deliver_orphans(self, box: Mailbox) -> None:
+        letters, self._orphans, self._orphans_size = self._orphans, deque(), 0
+        for letter in letters:
+            self._deliver(box, letter)
+
+
+def _is_announcement(message: Message) -> bool:
+    return message.kind is Kind.NOTIFICATION and message.method != "notifications/progress"

@@ -1,0 +1,351 @@
+"""One stdio server: a process in a group of its own, from its start to the end of its last descendant.
+
+`Child.run` is the one supervisor: whoever owns the child runs it in a TaskGroup, and when it returns
+nothing of the child is left. Everything else here is called by the event loop or by the owner.
+
+Shutdown is the specification's (2025-11-25, basic/lifecycle, Shutdown: stdin's end, SIGTERM, SIGKILL);
+the times and the whole group are the Python SDK's. A process that weir leaves behind because weir itself
+was killed sees its stdin end; there is no parent-death signal, as that needs code between fork and exec.
+"""
+
+import asyncio
+import os
+import shutil
+import signal
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from weir.core.events import ChildExited, ChildStarted, Emit, LineSkipped
+from weir.core.outcome import Failed, FailureKind, Sent
+from weir.protocol.envelope import Kind, Message, peek
+from weir.protocol.framing import Lines, encode
+from weir.protocol.salvage import salvage
+
+INHERITED = ("HOME", "LOGNAME", "PATH", "SHELL", "TERM", "USER")
+"""What a child gets of weir's environment; the rest holds secrets that are not its own."""
+
+# what a leader wrote before it ended is still in the pipe; a grandchild may hold that pipe open for ever
+_FLUSH_SECONDS = 0.5
+# nothing tells when the last grandchild is gone, so it is looked for
+_GROUP_POLL_SECONDS = 0.02
+_DETAIL_LIMIT = 200
+
+
+@dataclass(frozen=True, slots=True)
+class ChildSettings:
+    """How a stdio server is started and stopped."""
+
+    command: tuple[str, ...]
+    env: Mapping[str, str] = field(default_factory=dict)
+    cwd: str | None = None
+    line_limit_bytes: int = 16 * 1024 * 1024
+    stderr_tail_bytes: int = 4096
+    eof_seconds: float = 2.0
+    """From the end of its stdin to SIGTERM."""
+    term_seconds: float = 2.0
+    """From SIGTERM to SIGKILL."""
+
+
+class Receiver(Protocol):
+    """Who gets what a child says."""
+
+    def message(self, message: Message, body: bytes) -> None:
+        """One message, in the order written. JSON that is no JSON-RPC message comes as Kind.OPAQUE."""
+
+    def ended(self, why: Failed) -> None:
+        """The child will say no more. Called once, and only for a child that had started."""
+
+
+class Child:
+    """A stdio server's process and its three pipes."""
+
+    def __init__(
+        self, upstream: str, settings: ChildSettings, emit: Emit, on_stderr: Callable[[bytes], None] | None = None
+    ) -> None:
+        self._upstream = upstream
+        self._settings = settings
+        self._emit = emit
+        self._on_stderr = on_stderr
+        self._lines = Lines(settings.line_limit_bytes)
+        self._receiver: Receiver | None = None
+        self._transport: asyncio.SubprocessTransport | None = None
+        self._stdin: asyncio.WriteTransport | None = None
+        self._started: asyncio.Future[Failed | None] = asyncio.get_running_loop().create_future()
+        self._tail = b""
+        self._is_stopping = False
+        self._ended: Failed | None = None
+        self._ending = asyncio.Event()
+        self._exited = asyncio.Event()
+        self._drained = asyncio.Event()
+        self._writable = asyncio.Event()
+        self._turn = asyncio.Lock()
+
+    @property
+    def pid(self) -> int:
+        """The leader's process id, which is its group's id too; 0 before the start."""
+        return (self._transport.get_pid() or 0) if self._transport is not None else 0
+
+    # for the owner
+
+    async def run(self, receiver: Receiver) -> None:
+        """Start the process, hand on what it says, and return when nothing of it is left.
+
+        Cancelling this kills the whole group at once.
+        """
+        self._receiver = receiver
+        failed: Failed | None = Failed(FailureKind.CONNECT, "weir stopped before it had started", sent=Sent.NO)
+        try:
+            failed = await self._spawn()
+        finally:
+            self._started.set_result(failed)
+            self._ended = self._ended or failed
+        if failed is not None:
+            return
+        try:
+            await self._ending.wait()
+            await self._wind_down()
+        finally:
+            self._signal(signal.SIGKILL)
+            self._conclude()
+
+    async def started(self) -> Failed | None:
+        """Wait until the process runs; returns why it does not."""
+        return await asyncio.shield(self._started)
+
+    async def send(self, message: bytes) -> Failed | None:
+        """Write one message, whole and in turn; waits while the child does not read. Returns why it cannot."""
+        line = encode(message)
+        if self._writable.is_set() and not self._turn.locked():
+            return self._write(line)
+        async with self._turn:
+            await self._writable.wait()
+            return self._write(line)
+
+    def pause(self) -> None:
+        """Read no more of what the child says, until `resume`: it will block when the pipe is full."""
+        if self._transport is not None and not self._is_stopping:
+            _reading(self._transport).pause_reading()
+
+    def resume(self) -> None:
+        """Read again."""
+        if self._transport is not None and not self._drained.is_set():
+            _reading(self._transport).resume_reading()
+
+    def stop(self) -> None:
+        """Ask the supervisor to end it; nothing it says from now on is handed on."""
+        if self._is_stopping:
+            return
+        self.resume()
+        self._is_stopping = True
+        self._ended = self._ended or Failed(FailureKind.EXITED, "the server was stopped", sent=Sent.NO)
+        self._writable.set()
+        self._ending.set()
+
+    # the process's life
+
+    async def _spawn(self) -> Failed | None:
+        command, cwd = self._settings.command, self._settings.cwd
+        env = {**_inherited(os.environ), **self._settings.env}
+        try:
+            transport, _ = await asyncio.get_running_loop().subprocess_exec(
+                lambda: _Pipes(self), *command, env=env, cwd=cwd, start_new_session=True
+            )
+        except (OSError, ValueError) as error:
+            return Failed(FailureKind.CONNECT, _why_not_started(command[0], cwd, env, error), sent=Sent.NO)
+        self._transport = transport
+        stdin = transport.get_pipe_transport(0)
+        assert isinstance(stdin, asyncio.WriteTransport)
+        self._stdin = stdin
+        self._writable.set()
+        self._emit(ChildStarted(self._upstream, transport.get_pid() or 0))
+        return None
+
+    async def _wind_down(self) -> None:
+        """The ladder, then the rest of the group. Stdout is read all the while, so that a blocked writer can end."""
+        assert self._stdin is not None
+        self._stdin.close()
+        for seconds, number in (
+            (self._settings.eof_seconds, signal.SIGTERM),
+            (self._settings.term_seconds, signal.SIGKILL),
+        ):
+            if await _within(seconds, self._exited):
+                break
+            self._signal(number)
+        await _within(_FLUSH_SECONDS, self._exited)
+        await _within(_FLUSH_SECONDS, self._drained)
+        self._tell_end()
+        await self._clear_group()
+
+    async def _clear_group(self) -> None:
+        """End what the leader left behind (npx and uv are wrappers; servers fork)."""
+        for number, seconds in ((signal.SIGTERM, self._settings.term_seconds), (signal.SIGKILL, _FLUSH_SECONDS)):
+            if not self._group_lives():
+                return
+            self._signal(number)
+            polls = round(seconds / _GROUP_POLL_SECONDS)
+            while polls > 0 and self._group_lives():
+                await asyncio.sleep(_GROUP_POLL_SECONDS)
+                polls -= 1
+
+    def _group_lives(self) -> bool:
+        try:
+            # where weir is process 1 of a container, orphans become its children
+            os.waitpid(-self.pid, os.WNOHANG)
+        except ChildProcessError:
+            pass
+        try:
+            os.killpg(self.pid, 0)
+        except ProcessLookupError:
+            return False
+        except PermissionError:
+            return False
+        return True
+
+    def _signal(self, number: signal.Signals) -> None:
+        try:
+            os.killpg(self.pid, number)
+        except (ProcessLookupError, PermissionError):
+            # gone, or it took another user's identity: nothing that weir can end
+            return
+
+    def _conclude(self) -> None:
+        self._tell_end()
+        assert self._transport is not None
+        code = self._transport.get_returncode()
+        self._transport.close()
+        code = -signal.SIGKILL if code is None else code
+        tail = self._tail.decode("utf-8", "replace")
+        self._emit(ChildExited(self._upstream, self.pid, code, self._is_stopping, tail))
+
+    def _tell_end(self) -> None:
+        receiver, self._receiver = self._receiver, None
+        self._ended = self._ended or Failed(FailureKind.EXITED, self._why_ended())
+        self._writable.set()
+        if receiver is not None:
+            receiver.ended(self._ended)
+
+    def _why_ended(self) -> str:
+        assert self._transport is not None
+        code = self._transport.get_returncode()
+        if code is None:
+            text = "closed its pipes and had to be killed"
+        elif code < 0:
+            text = f"was ended by {_signal_name(-code)}"
+        else:
+            text = f"exited with code {code}"
+        last = self._tail.decode("utf-8", "replace").rstrip().rpartition("\n")[2].strip()
+        return f"{text}; last stderr line: {last[:_DETAIL_LIMIT]}" if last else text
+
+    def _write(self, line: bytes) -> Failed | None:
+        if self._ended is not None:
+            return Failed(self._ended.kind, self._ended.detail, sent=Sent.NO)
+        assert self._stdin is not None
+        if self._stdin.is_closing():
+            return Failed(FailureKind.EXITED, "no longer reads its input", sent=Sent.NO)
+        self._stdin.write(line)
+        return None
+
+    # for the pipes
+
+    def take(self, data: bytes) -> None:
+        """Bytes of stdout."""
+        for line in self._lines.feed(data):
+            message: Message | None = peek(line)
+            if message is not None and message.kind is Kind.OPAQUE:
+                message = salvage(line)
+            if message is None:
+                self._emit(LineSkipped(self._upstream, len(line)))
+            elif self._receiver is not None and not self._is_stopping:
+                self._receiver.message(message, line)
+
+    def take_stderr(self, data: bytes) -> None:
+        """Bytes of stderr: always read, so that the child never blocks on it; the end of it is kept."""
+        self._tail = (self._tail + data)[-self._settings.stderr_tail_bytes :]
+        if self._on_stderr is not None:
+            self._on_stderr(data)
+
+    def pipe_lost(self, fd: int) -> None:
+        """A pipe was closed at the child's end."""
+        if fd == 1:
+            self._drained.set()
+        if fd != 2:
+            self._ending.set()
+
+    def process_exited(self) -> None:
+        """The leader ended."""
+        self._exited.set()
+        self._ending.set()
+
+    def writable(self, can_write: bool) -> None:
+        """The child's stdin is full, or takes more again."""
+        if can_write or self._ended is not None:
+            self._writable.set()
+        else:
+            self._writable.clear()
+
+
+class _Pipes(asyncio.SubprocessProtocol):
+    """The event loop's side of a child. Callbacks instead of streams: one task switch less a message."""
+
+    def __init__(self, child: Child) -> None:
+        self._child = child
+
+    def pipe_data_received(self, fd: int, data: bytes) -> None:
+        if fd == 1:
+            self._child.take(data)
+        else:
+            self._child.take_stderr(data)
+
+    def pipe_connection_lost(self, fd: int, exc: Exception | None) -> None:
+        self._child.pipe_lost(fd)
+
+    def process_exited(self) -> None:
+        self._child.process_exited()
+
+    def pause_writing(self) -> None:
+        self._child.writable(False)
+
+    def resume_writing(self) -> None:
+        self._child.writable(True)
+
+
+def _reading(transport: asyncio.SubprocessTransport) -> asyncio.ReadTransport:
+    stdout = transport.get_pipe_transport(1)
+    assert isinstance(stdout, asyncio.ReadTransport)
+    return stdout
+
+
+async def _within(seconds: float, event: asyncio.Event) -> bool:
+    """Whether the event came in time."""
+    if event.is_set():
+        return True
+    try:
+        async with asyncio.timeout(seconds):
+            return await event.wait()
+    except TimeoutError:
+        return False
+
+
+def _inherited(environ: Mapping[str, str]) -> dict[str, str]:
+    # a value that begins with "()" is an exported shell function
+    return {name: environ[name] for name in INHERITED if name in environ and not environ[name].startswith("()")}
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
+def _why_not_started(command: str, cwd: str | None, env: Mapping[str, str], error: Exception) -> str:
+    """One line: which command, why, and the mend."""
+    if cwd is not None and not os.path.isdir(cwd):
+        return f"cannot start '{command}': its working directory '{cwd}' does not exist; correct `cwd`"
+    is_sought = "/" not in command
+    if isinstance(error, FileNotFoundError) or (is_sought and shutil.which(command, path=env.get("PATH")) is None):
+        return f"cannot start '{command}': there is no such command; install it, or give its full path in `command`"
+    if isinstance(error, PermissionError):
+        return f"cannot start '{command}': it is not executable; correct its permissions or `command`"
+    return f"cannot start '{command}': {error}; correct `command`"

@@ -1,0 +1,136 @@
+"""A stdio server that says exactly what a test wants: raw lines, and misbehaviour on demand.
+
+Run as a program: `python stdio_script.py [FLAG...]`. Flags: `ignore-sigterm`, `ignore-eof`, `deaf` (never
+reads), `exit-at-once`, `chatty` (endless stderr before it serves).
+
+`tools/call` with the names below; any other request is answered with the method and the line received.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+COMMAND = (sys.executable, str(Path(__file__)))
+
+
+def say(text: str) -> None:
+    """One line on stdout."""
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+def answer(raw_id: Any, result: object) -> None:
+    """A result."""
+    say(json.dumps({"jsonrpc": "2.0", "id": raw_id, "result": result}))
+
+
+class Request:
+    """One tools/call."""
+
+    def __init__(self, message: dict[str, Any]) -> None:
+        self.id = message["id"]
+        self.name = message["params"]["name"]
+        self.arguments = message["params"].get("arguments", {})
+        self.token = message["params"].get("_meta", {}).get("progressToken")
+
+    def answer(self, value: object) -> None:
+        """A tool's result."""
+        answer(self.id, {"content": [{"type": "text", "text": str(value)}]})
+
+
+def as_given(request: Request) -> None:
+    """Lines as given; $ID and $TOKEN stand for this request's."""
+    for line in request.arguments["lines"]:
+        say(line.replace("$ID", json.dumps(request.id)).replace("$TOKEN", json.dumps(request.token)))
+
+
+def end(request: Request) -> None:
+    """Exit with last words on stderr."""
+    sys.stderr.write(request.arguments.get("why", "") + "\n")
+    sys.stderr.flush()
+    os._exit(request.arguments.get("code", 3))
+
+
+def complain(request: Request) -> None:
+    """Fill stderr."""
+    sys.stderr.write("e" * request.arguments["size"] + "\n")
+    sys.stderr.flush()
+    request.answer("done")
+
+
+def flood(request: Request) -> None:
+    """Progress until the pipe is full, then the answer."""
+    for step in range(request.arguments["count"]):
+        params = {"progressToken": request.token, "progress": step, "message": "x" * request.arguments["size"]}
+        say(json.dumps({"jsonrpc": "2.0", "method": "notifications/progress", "params": params}))
+    request.answer("done")
+
+
+def stop_reading(request: Request) -> None:
+    """Answer, and never read again."""
+    request.answer("deaf")
+    time.sleep(1000)
+
+
+TOOLS: dict[str, Callable[[Request], None]] = {
+    "say": as_given,
+    "pid": lambda request: request.answer(os.getpid()),
+    "big": lambda request: request.answer("x" * request.arguments["size"]),
+    "exit": end,
+    "fork": lambda request: request.answer(subprocess.Popen(["sleep", "1000"]).pid),
+    "env": lambda request: request.answer(json.dumps(dict(os.environ))),
+    "stderr": complain,
+    "flood": flood,
+    "deaf": stop_reading,
+    "never": lambda request: None,
+    "echo": lambda request: request.answer(json.dumps(request.arguments)),
+}
+
+
+def serve(line: str) -> None:
+    """Answer one line."""
+    message = json.loads(line)
+    if isinstance(message, list):
+        say(json.dumps([{"jsonrpc": "2.0", "id": each["id"], "result": {}} for each in message if "id" in each]))
+    elif "method" not in message:
+        say(
+            json.dumps({"jsonrpc": "2.0", "method": "notifications/message", "params": {"level": "info", "data": line}})
+        )
+    elif "id" not in message:
+        sys.stderr.write(f"told: {line}\n")
+        sys.stderr.flush()
+    elif message["method"] == "initialize":
+        result = {"protocolVersion": message["params"]["protocolVersion"], "capabilities": {}, "serverInfo": {}}
+        answer(message["id"], result)
+    elif message["method"] == "initialize/fail":
+        say(json.dumps({"jsonrpc": "2.0", "id": message["id"], "error": {"code": -32602, "message": "no"}}))
+    elif message["method"] == "tools/call":
+        request = Request(message)
+        TOOLS[request.name](request)
+    else:
+        answer(message["id"], {"method": message["method"], "line": line})
+
+
+def main(flags: list[str]) -> None:
+    """Serve until stdin ends."""
+    if "ignore-sigterm" in flags:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    if "exit-at-once" in flags:
+        sys.stderr.write("no licence found\n")
+        sys.exit(7)
+    if "deaf" in flags:
+        time.sleep(1000)
+    for line in sys.stdin:
+        serve(line.rstrip("\n"))
+    if "ignore-eof" in flags:
+        time.sleep(1000)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
