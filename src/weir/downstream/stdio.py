@@ -1,0 +1,308 @@
+"""Serving one client on stdin and stdout: lines become postings, what comes back becomes lines.
+
+A server at the end of a plain pipe sees messages in the order they were written. HTTP has no order
+between exchanges, so this keeps what a client can rely on: nothing overtakes `initialize`, nothing
+that follows a notification or a response overtakes it, and a cancellation never overtakes the request
+it names. Requests do not wait for each other's answers.
+"""
+
+import asyncio
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from msgspec import UNSET
+
+from weir.core.call import Call, Peer, Transport, header
+from weir.core.events import Emit, LimitReached, Notice
+from weir.core.layer import CallHandler
+from weir.core.outcome import Blame, Failed, FailureKind, Outcome, RefusalKind, Refused, Replied, Sent
+from weir.downstream.descriptors import Input, Output
+from weir.downstream.rescue import error_body
+from weir.protocol import framing
+from weir.protocol.envelope import NOTHING, Kind, Message
+from weir.protocol.methods import is_modern
+from weir.relay.backchannel import Backchannel
+from weir.relay.http_client import HttpClient, HttpClientSettings
+from weir.relay.posting import Posting, posting_of
+from weir.relay.unwrap import Unwrap
+
+SENT_POLL_SECONDS = 0.01
+"""How often a cancellation looks whether its request has been sent; it rarely has to look twice."""
+
+_END = b""
+_STATUS_TEXTS = {
+    202: "accepted the request (HTTP 202) without answering it",
+    401: "wants authorization (HTTP 401)",
+    403: "forbids this (HTTP 403)",
+    404: "knows no such session or endpoint (HTTP 404); a client has to initialize again",
+}
+_BUG = Failed(FailureKind.INTERNAL, "weir failed to handle this; its log has the reason", Blame.WEIR)
+_LOST = Failed(FailureKind.RESET, "the reply ended before the answer", sent=Sent.YES)
+
+
+@dataclass(frozen=True, slots=True)
+class StdioSettings:
+    """Limits of one client on a pipe.
+
+    `eager_stream`: the upstream is this client's own child, so the pipe's order is kept by the pipe
+    behind it: nothing is held back, and the GET stream is open before the first message.
+    """
+
+    http: HttpClientSettings
+    eager_stream: bool = False
+    line_limit_bytes: int = 16 * 1024 * 1024  # max_body of the other edges
+    concurrent_limit: int = 1000  # beyond that stdin is not read on: the client's pipe fills and it waits
+    held_limit_bytes: int = 64 * 1024 * 1024  # bodies of messages under way; likewise
+    order_seconds: float = 1.0  # what order is worth: a server that does not accept a notification blocks nobody longer
+    stream_head_seconds: float = 0.25  # for the GET stream to be open before what may cause messages on it
+    grace_seconds: float = 2.0  # for answers under way when stdin ends; SDK clients kill their server after 2 s
+
+
+class StdioDownstream:
+    """One client on a pair of descriptors, for as long as it stays."""
+
+    def __init__(
+        self,
+        settings: StdioSettings,
+        handler: CallHandler,
+        emit: Emit,
+        clock: Callable[[], float],
+        backchannel: Backchannel | None = None,
+        draw: Callable[[], float] = random.random,
+    ) -> None:
+        self._settings = settings
+        self._emit = emit
+        self._client = HttpClient(settings.http, handler, self._deliver, emit, clock, draw)
+        self._client.backchannel = backchannel
+        self._tasks: dict[Posting, asyncio.Task[None]] = {}
+        self._listening: asyncio.Task[None] | None = None
+        self._lines: asyncio.Queue[bytes] = asyncio.Queue()  # bounded by the room that each line takes
+        self._held = 0
+        self._held_bytes = 0
+        self._freed = asyncio.Event()
+        self._over = asyncio.Event()
+
+    async def run(self, stdin: int, stdout: int) -> None:
+        """Serve until stdin ends, nobody reads stdout, the upstream is gone for good, or `stop` is called."""
+        self._out = Output(stdout)
+        try:
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(self._serve(Input(stdin))), group.create_task(self._watch_output())]
+                await self._over.wait()
+                for task in tasks:
+                    task.cancel()
+        finally:
+            await self._leave()
+
+    def stop(self) -> None:
+        """Wind down as when stdin has ended, without the grace."""
+        self._over.set()
+
+    async def _serve(self, source: Input) -> None:
+        async with asyncio.TaskGroup() as group:
+            self._group = group
+            dispatching = group.create_task(self._dispatch_all())
+            if self._settings.eager_stream:
+                await self._open_stream()
+            await self._read_all(source)
+            await self._finish(dispatching)
+
+    async def _watch_output(self) -> None:
+        await self._out.broken.wait()
+        self._over.set()
+
+    async def _finish(self, dispatching: "asyncio.Task[None]") -> None:
+        """stdin has ended: answers that come within the grace still go out."""
+        try:
+            async with asyncio.timeout(self._settings.grace_seconds):
+                await asyncio.wait((dispatching,))
+                await self._until_idle()
+        except TimeoutError:
+            pass
+        self._over.set()
+
+    async def _until_idle(self) -> None:
+        while self._tasks:
+            await asyncio.wait(self._tasks.values())
+
+    async def _leave(self) -> None:
+        try:
+            async with asyncio.timeout(self._settings.grace_seconds):
+                await self._out.flush()
+        except TimeoutError:
+            pass
+        self._out.close()
+        await self._client.close()
+
+    # stdin
+
+    async def _read_all(self, source: Input) -> None:
+        lines = framing.Lines(self._settings.line_limit_bytes)
+        while chunk := await source.read():
+            await self._take_lines(lines.feed(chunk))
+            await self._report_oversized(lines)
+        await self._take_lines([lines.flush()])
+        self._lines.put_nowait(_END)
+
+    async def _take_lines(self, lines: list[bytes]) -> None:
+        for line in lines:
+            if line and not line.isspace():
+                await self._until_room()
+                self._held += 1
+                self._held_bytes += len(line)
+                self._lines.put_nowait(line)
+
+    async def _until_room(self) -> None:
+        settings = self._settings
+        while self._held >= settings.concurrent_limit or self._held_bytes >= settings.held_limit_bytes:
+            self._emit(LimitReached(settings.http.upstream, "messages_under_way"))
+            self._freed.clear()
+            await self._freed.wait()
+
+    async def _report_oversized(self, lines: framing.Lines) -> None:
+        for _ in range(lines.oversized):
+            self._emit(LimitReached(self._settings.http.upstream, "max_body"))
+            await self._deliver(error_body(self._oversized(), self._call_of(NOTHING)))
+        lines.oversized = 0
+
+    def _free(self, line: bytes) -> None:
+        self._held -= 1
+        self._held_bytes -= len(line)
+        self._freed.set()
+
+    # one message
+
+    async def _dispatch_all(self) -> None:
+        while line := await self._lines.get():
+            posting = posting_of(line)
+            if await self._is_done_by_cancelling(posting):
+                self._free(line)
+            else:
+                await self._dispatch(posting)
+
+    async def _is_done_by_cancelling(self, posting: Posting) -> bool:
+        """A stateless request is cancelled by closing its POST (2026-07-28, streamable-http), not by a message."""
+        message = posting.message
+        if message.method != "notifications/cancelled" or self._settings.eager_stream:
+            return False
+        target = self._client.in_flight(_cancelled_id(message))
+        if target is None:
+            return self._client.is_modern
+        target.is_withdrawn = True
+        if is_modern(target.message.revision):
+            self._tasks[target].cancel()
+            return True
+        await self._until_sent(target)
+        return False
+
+    async def _until_sent(self, target: Posting) -> None:
+        try:
+            async with asyncio.timeout(self._settings.order_seconds):
+                while not target.is_sent:  # noqa: ASYNC110 - nobody is told when an attempt is sent
+                    await asyncio.sleep(SENT_POLL_SECONDS)
+        except TimeoutError:
+            pass
+
+    async def _dispatch(self, posting: Posting) -> None:
+        if posting.message.method == "initialize" and self._listening is not None:
+            self._listening.cancel()
+        self._client.begin(posting)
+        task = self._group.create_task(self._post(posting))
+        self._tasks[posting] = task
+        task.add_done_callback(lambda _: self._ended(posting))
+        if not self._settings.eager_stream:
+            await self._keep_order(posting, task)
+
+    def _ended(self, posting: Posting) -> None:
+        self._client.end(posting)
+        del self._tasks[posting]
+        self._free(posting.body)
+
+    async def _keep_order(self, posting: Posting, task: "asyncio.Task[None]") -> None:
+        if posting.message.method == "initialize":
+            await posting.settled.wait()
+        elif not posting.unanswered:
+            await asyncio.wait((task,), timeout=self._settings.order_seconds)
+
+    async def _post(self, posting: Posting) -> None:
+        try:
+            await self._client.post(posting)
+        except Exception as error:  # noqa: BLE001 - one message's bug must not end the client's whole conversation
+            self._emit(
+                Notice("error", "a bug in weir", {"error": repr(error), "upstream": self._settings.http.upstream})
+            )
+            posting.outcome = _BUG
+        outcome = posting.outcome
+        is_accepted = isinstance(outcome, Replied) and 200 <= outcome.status < 300
+        if posting.unanswered:
+            await self._answer_instead(posting)
+        elif posting.message.kind is not Kind.REQUEST and not is_accepted:
+            self._notice("the server did not accept a message that has no answer", outcome)
+        if posting.message.method == "notifications/initialized" and is_accepted and not self._settings.eager_stream:
+            await self._open_stream()
+
+    async def _answer_instead(self, posting: Posting) -> None:
+        """Nobody answered: each request that nobody withdrew gets one error under its own id."""
+        failure = failure_of(posting.outcome)
+        for message in list(posting.unanswered.values()):
+            if not posting.is_withdrawn:
+                await self._deliver(error_body(failure, self._call_of(message)))
+        posting.unanswered.clear()
+
+    # the stream of what the server says unasked
+
+    async def _open_stream(self) -> None:
+        self._listening = self._group.create_task(self._listen())
+        try:
+            async with asyncio.timeout(self._settings.stream_head_seconds):
+                await self._client.is_listening.wait()
+        except TimeoutError:
+            pass
+
+    async def _listen(self) -> None:
+        outcome = await self._client.listen()
+        if self._settings.eager_stream and isinstance(outcome, Failed):
+            # the child is gone, and with it the other end of the client's pipe
+            await self._finish(self._group.create_task(self._until_idle()))
+
+    # stdout and the rest
+
+    async def _deliver(self, message: bytes) -> None:
+        await self._out.write(framing.encode(message))
+
+    def _call_of(self, message: Message) -> Call:
+        """What an error is made from; it is never asked anywhere."""
+        return Call(
+            upstream=self._settings.http.upstream,
+            peer=Peer(Transport.STDIO),
+            sink=Unwrap(lambda status, headers: None, self._deliver, 0),
+            received_at=0.0,
+            message=message,
+        )
+
+    def _oversized(self) -> Refused:
+        limit = self._settings.line_limit_bytes
+        return Refused(RefusalKind.BAD_MESSAGE, f"A message is over weir's limit of {limit} bytes and was not sent.")
+
+    def _notice(self, text: str, outcome: Outcome | None) -> None:
+        status = outcome.status if isinstance(outcome, Replied) else 0
+        self._emit(Notice("warning", text, {"upstream": self._settings.http.upstream, "status": status}))
+
+
+def failure_of(outcome: Outcome | None) -> Failed | Refused:
+    """What a request is told whose exchange ended without its answer."""
+    if isinstance(outcome, Failed | Refused):
+        return outcome
+    if outcome is None or outcome.status == 200:
+        return _LOST
+    retry_after = header(outcome.headers, b"retry-after").decode("latin-1")
+    detail = _STATUS_TEXTS.get(outcome.status, f"answered HTTP {outcome.status} without a JSON-RPC message")
+    if retry_after.isdigit():
+        detail += f" and asks to wait {int(retry_after)} s"
+    return Failed(FailureKind.PROTOCOL, detail, sent=Sent.ANSWERED)
+
+
+def _cancelled_id(message: Message) -> bytes:
+    params = message.params
+    return bytes(params.request_id) if params is not None and params.request_id is not UNSET else b""

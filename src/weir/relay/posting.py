@@ -1,0 +1,89 @@
+"""One message of a client on its way to the server, and which of its requests still wait for their answer."""
+
+import asyncio
+
+from weir.core.call import Call, Headers
+from weir.core.outcome import Outcome
+from weir.protocol.envelope import Kind, Message, peek
+from weir.protocol.salvage import salvage
+from weir.relay.unwrap import Unwrap
+
+HEADER_MISMATCH = -32020
+"""MCP 2026-07-28, basic/index, error codes: a header is missing or differs from the body."""
+
+
+class Posting:
+    """A message and what became of it.
+
+    `unanswered` holds its requests that have no answer yet. `settled` is set once none is left, or
+    none can come any more. `held` is an answer that blames the headers, while weir mends them.
+    """
+
+    __slots__ = (
+        "body",
+        "call",
+        "headers",
+        "held",
+        "is_withdrawn",
+        "may_hold",
+        "message",
+        "outcome",
+        "settled",
+        "stream",
+        "unanswered",
+    )
+
+    def __init__(self, body: bytes, message: Message) -> None:
+        self.body = body
+        self.message = message
+        self.unanswered = {plain(each.id): each for each in _parts(message, body) if each.kind is Kind.REQUEST}
+        self.settled = asyncio.Event()
+        self.call: Call | None = None
+        self.headers: Headers = []
+        self.outcome: Outcome | None = None
+        self.stream: Unwrap | None = None
+        self.is_withdrawn = False
+        self.may_hold = False
+        self.held = b""
+
+    @property
+    def is_sent(self) -> bool:
+        """The server can have seen it."""
+        call = self.call
+        return self.settled.is_set() or (call is not None and any(attempt.sent_at for attempt in call.attempts))
+
+    def cut(self, after_seconds: float) -> None:
+        """Let the exchange under way end by then."""
+        if self.stream is not None:
+            self.stream.cut(after_seconds)
+
+    def blames_headers(self, message: Message) -> bool:
+        """True for an answer that only weir can do something about: it composed the headers."""
+        return self.may_hold and message.error is not None and message.error.code == HEADER_MISMATCH
+
+    def note(self, message: Message, data: bytes) -> bool:
+        """A message went to the client: cross off what it answers. True when that was the last open request."""
+        if not self.unanswered:
+            return False
+        for each in _parts(message, data):
+            if each.kind is Kind.RESPONSE:
+                self.unanswered.pop(plain(each.id), None)
+        if not self.unanswered:
+            self.settled.set()
+        return not self.unanswered
+
+
+def posting_of(line: bytes) -> Posting:
+    """One line of a client."""
+    return Posting(line, peek(line))
+
+
+def plain(raw_id: bytes) -> bytes:
+    """An id without its JSON type: some servers answer "7" to 7, and SDK clients take that as the answer."""
+    return raw_id.strip(b'"')
+
+
+def _parts(message: Message, body: bytes) -> tuple[Message, ...]:
+    if message.kind is Kind.OPAQUE:
+        return (salvage(body) or message,)
+    return message.members or (message,)

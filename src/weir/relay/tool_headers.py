@@ -1,0 +1,113 @@
+"""Which arguments of which tool are mirrored in `Mcp-Param-*` headers, learnt from tools/list replies that pass.
+
+MCP 2026-07-28, basic/transports/streamable-http, custom headers from tool parameters. Pure.
+"""
+
+from collections import OrderedDict
+
+import msgspec
+from msgspec import UNSET, Raw, Struct, UnsetType
+
+from weir.protocol import scan
+from weir.protocol.headers import ANNOTATION, ParamHeader, param_headers
+
+TOOLS_LIMIT = 2000
+"""Annotated tools remembered; those learnt longest ago are forgotten first."""
+
+# what makes an envelope, and where the caller's trace goes on; the rest of `_meta` belongs to the caller's request
+_ENVELOPE = frozenset(
+    (
+        "io.modelcontextprotocol/protocolVersion",
+        "io.modelcontextprotocol/clientCapabilities",
+        "io.modelcontextprotocol/clientInfo",
+        "traceparent",
+        "tracestate",
+        "baggage",
+    )
+)
+_ANNOTATION = ANNOTATION.encode()
+
+
+class _Tool(Struct, gc=False):
+    name: str = ""
+    input_schema: Raw | UnsetType = msgspec.field(default=UNSET, name="inputSchema")
+
+
+class _Listed(Struct, gc=False):
+    tools: list[_Tool] = msgspec.field(default_factory=list)
+    next_cursor: Raw | UnsetType = msgspec.field(default=UNSET, name="nextCursor")
+
+
+class _Reply(Struct, gc=False):
+    result: _Listed = msgspec.field(default_factory=_Listed)
+
+
+_decode = msgspec.json.Decoder(_Reply).decode
+
+
+class ToolHeaders:
+    """The annotated parameters of the tools seen so far. A tool that is not here mirrors nothing."""
+
+    def __init__(self) -> None:
+        self._tools: OrderedDict[str, tuple[ParamHeader, ...]] = OrderedDict()
+
+    def learn(self, body: bytes) -> bytes:
+        """Take one page of a tools/list reply. Returns the raw JSON text of its cursor, b"" on the last page."""
+        try:
+            listed = _decode(body).result
+        except (msgspec.DecodeError, RecursionError):
+            return b""
+        for tool in listed.tools:
+            self._remember(tool)
+        cursor = b"" if listed.next_cursor is UNSET else bytes(listed.next_cursor)
+        return b"" if cursor == b"null" else cursor
+
+    def params(self, tool: str) -> tuple[ParamHeader, ...]:
+        """The annotated parameters of `tool`."""
+        return self._tools.get(tool, ())
+
+    def _remember(self, tool: _Tool) -> None:
+        params = _annotated(b"" if tool.input_schema is UNSET else bytes(tool.input_schema))
+        self._tools.pop(tool.name, None)
+        if params:
+            self._tools[tool.name] = params
+        if len(self._tools) > TOOLS_LIMIT:
+            self._tools.popitem(last=False)
+
+
+def list_request(caller: bytes, cursor: bytes, own_id: str) -> bytes:
+    """A tools/list under the envelope of the request `caller`; `cursor` is raw JSON text, b"" for the first page.
+
+    Raises:
+        ValueError: the caller's request has no envelope to use.
+    """
+    params = _member(caller, "params")
+    meta = _member(caller, "_meta", params)
+    kept = [
+        b'"%b":%b' % (member.key.encode(), caller[member.start : member.end])
+        for member in scan.members(caller, meta)
+        if member.key in _ENVELOPE
+    ]
+    page = b',"cursor":' + cursor if cursor else b""
+    return b'{"jsonrpc":"2.0","id":"%b","method":"tools/list","params":{"_meta":{%b}%b}}' % (
+        own_id.encode(),
+        b",".join(kept),
+        page,
+    )
+
+
+def _member(body: bytes, key: str, start: int = 0) -> int:
+    for member in scan.members(body, start):
+        if member.key == key:
+            return member.start
+    raise ValueError(f"no member {key!r}")
+
+
+def _annotated(schema: bytes) -> tuple[ParamHeader, ...]:
+    if _ANNOTATION not in schema:
+        return ()
+    try:
+        return tuple(param_headers(schema))
+    except ValueError:
+        # a client must not offer such a tool; weir only leaves its arguments out of the headers
+        return ()
