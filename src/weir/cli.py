@@ -1,12 +1,15 @@
 """The command line. Exit codes: 0 a clean stop, 1 a failure while running, 2 a mistake in flags or configuration."""
 
 import os
+import sys
 from typing import Annotated, NoReturn
 
 import typer
 
+from weir.app import check as checking
 from weir.app import run as running
 from weir.app.version import installed_version
+from weir.config import schema
 from weir.config.load import Overrides, from_command, from_upstream, load
 from weir.config.model import Config
 from weir.config.problems import ConfigError
@@ -26,26 +29,53 @@ UpstreamFlag = Annotated[str | None, typer.Option("--upstream", metavar="URL", h
 ConfigFlag = Annotated[
     str | None, typer.Option("--config", metavar="FILE", help="weir's YAML, or an mcpServers or servers JSON file.")
 ]
-CommandArgument = Annotated[
-    list[str] | None, typer.Argument(metavar="-- COMMAND ARGS...", help="A stdio server to start.", show_default=False)
-]
 
 
 @commands.command()
 def run(
-    command: CommandArgument = None,
+    command: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[-- COMMAND ARGS...]", help="A stdio server to start.", show_default=False),
+    ] = None,
     upstream: UpstreamFlag = None,
     config: ConfigFlag = None,
     listen: Annotated[str | None, typer.Option(metavar="HOST:PORT", help="Where clients reach weir.")] = None,
-    diagnostics: Annotated[str | None, typer.Option(metavar="HOST:PORT|off", help="The second port.")] = None,
+    diagnostics: Annotated[
+        str | None, typer.Option(metavar="HOST:PORT|off", help="The second port; off by default with --stdio.")
+    ] = None,
     stdio: Annotated[bool, typer.Option("--stdio", help="Serve one client on stdin and stdout, not HTTP.")] = False,
-    name: Annotated[str | None, typer.Option(help="The upstream's name in paths and labels.")] = None,
+    name: Annotated[str | None, typer.Option(metavar="NAME", help="The only upstream's name in paths.")] = None,
     log_level: Annotated[str | None, typer.Option(metavar="LEVEL", help="debug, info, warning or error.")] = None,
     log_format: Annotated[str | None, typer.Option(metavar="FORMAT", help="auto, text or json.")] = None,
 ) -> None:
-    """Serve: `weir run --upstream URL`, `weir run --config FILE` or `weir run -- COMMAND ARGS...`."""
+    """Serve: --upstream URL, --config FILE, or -- COMMAND ARGS..."""
     overrides = Overrides(listen, diagnostics, name, log_level, log_format, stdio)
-    raise typer.Exit(running.run(_configured(upstream, config, command or [], overrides)))
+    try:
+        configured = _configured(upstream, config, command or [], overrides)
+    except ConfigError as error:
+        _mistaken(str(error))
+    raise typer.Exit(running.run(configured))
+
+
+@commands.command()
+def check(
+    file: Annotated[str | None, typer.Argument(metavar="[FILE]", help="As --config.", show_default=False)] = None,
+    config: ConfigFlag = None,
+    upstream: UpstreamFlag = None,
+    print_schema: Annotated[bool, typer.Option("--schema", help="Print the JSON Schema of weir's YAML.")] = False,
+) -> None:
+    """Say what a configuration serves and what is wrong with it; exit 0 when weir can run with it, else 1."""
+    if print_schema:
+        typer.echo(schema.text(), nl=False)
+        raise typer.Exit(EXIT_OK)
+    if file and config:
+        _mistaken("name one file: FILE or --config FILE")
+    try:
+        configured = _configured(upstream, file or config, [], Overrides())
+    except ConfigError as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(EXIT_FAILED) from None
+    raise typer.Exit(_report(configured))
 
 
 @commands.command()
@@ -55,23 +85,26 @@ def version() -> None:
 
 
 def _configured(upstream: str | None, file: str | None, command: list[str], overrides: Overrides) -> Config:
-    """The configuration that the flags ask for; ends the process with 2 when there is none."""
-    forms = [bool(upstream), bool(file), bool(command)]
-    if sum(forms) != 1:
-        _stop("say what to serve, in one of these forms: --upstream URL, --config FILE, or -- COMMAND ARGS...")
-    try:
-        if upstream:
-            return from_upstream(upstream, overrides)
-        return load(file, os.environ, overrides) if file else from_command(command, overrides)
-    except ConfigError as error:
-        _stop(str(error))
+    """The configuration that the flags ask for. Raises ConfigError; ends the process when they ask for none."""
+    if sum(map(bool, (upstream, file, command))) != 1:
+        _mistaken("say what to serve, in one of these forms: --upstream URL, --config FILE, or -- COMMAND ARGS...")
+    if upstream:
+        return from_upstream(upstream, overrides)
+    return load(file, os.environ, overrides) if file else from_command(command, overrides)
 
 
-def _stop(text: str) -> NoReturn:
+def _report(config: Config) -> int:
+    found = checking.findings(config)
+    for line in (*checking.served(config), *found):
+        typer.echo(str(line))
+    return EXIT_FAILED if any(finding.is_error for finding in found) else EXIT_OK
+
+
+def _mistaken(text: str) -> NoReturn:
     typer.echo(text, err=True)
     raise typer.Exit(EXIT_USAGE)
 
 
 def main() -> None:
     """The command `weir`."""
-    commands()
+    sys.exit(commands())

@@ -6,7 +6,7 @@ variable holds is not expanded again. `$${` stands for a literal `${`; any other
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 
 from weir.config.document import Document
 from weir.config.problems import Path, Problem
@@ -18,13 +18,12 @@ Foreign = Callable[[str], str | None]
 """Resolves what is between the braces when it is no variable; None: not known. Raises ValueError with the mend."""
 
 
-@dataclass
+@dataclass(frozen=True)
 class Expansion:
-    """`value` with variables in place; `failed`: paths whose value is not to be believed."""
+    """The document with variables in place, and the paths of its file whose value is not to be believed."""
 
-    value: object = None
-    problems: list[Problem] = field(default_factory=list)
-    failed: set[Path] = field(default_factory=set)
+    document: Document
+    failed: frozenset[Path] = frozenset()
 
 
 def nothing_foreign(_inner: str) -> str | None:
@@ -33,8 +32,8 @@ def nothing_foreign(_inner: str) -> str | None:
 
 
 def expand(document: Document, environ: Mapping[str, str], foreign: Foreign = nothing_foreign) -> Expansion:
-    """Every string value of a document, expanded. Keys are left alone."""
-    result = Expansion()
+    """Every string value of a document, expanded. Keys are left alone. Problems join those of the document."""
+    problems: list[Problem] = []
 
     def walk(value: object, path: Path) -> object:
         if isinstance(value, dict):
@@ -49,12 +48,12 @@ def expand(document: Document, environ: Mapping[str, str], foreign: Foreign = no
         try:
             return _REFERENCE.sub(lambda match: _resolved(match, environ, foreign), text)
         except ValueError as error:
-            result.problems.append(Problem(document.place(path), path, str(error)))
-            result.failed.add(path)
+            problems.append(document.problem(path, str(error)))
             return text
 
-    result.value = walk(document.value, ())
-    return result
+    value = walk(document.value, ())
+    failed = frozenset(problem.path for problem in problems)
+    return Expansion(replace(document, value=value, problems=(*document.problems, *problems)), failed)
 
 
 def _resolved(match: re.Match[str], environ: Mapping[str, str], foreign: Foreign) -> str:
@@ -62,11 +61,10 @@ def _resolved(match: re.Match[str], environ: Mapping[str, str], foreign: Foreign
         return "${"
     if not match[0].endswith("}"):
         raise ValueError("'${' without '}'; write '$${' for a literal '${'")
-    inner = match[1]
-    found = foreign(inner)
+    found = foreign(match[1])
     if found is not None:
         return found
-    variable = _VARIABLE.match(inner)
+    variable = _VARIABLE.match(match[1])
     if variable is None:
         raise ValueError("not a variable; write '${NAME}' or '${NAME:-default}', or '$${' for a literal '${'")
     name, default = variable[1], variable[2]
@@ -75,4 +73,4 @@ def _resolved(match: re.Match[str], environ: Mapping[str, str], foreign: Foreign
         return value
     if default is None:
         raise ValueError(f"the variable {name} is not set; set it, or write '${{{name}:-default}}'")
-    return default
+    return str(default)

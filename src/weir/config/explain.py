@@ -39,14 +39,15 @@ _TEXTS = {
 }
 
 
-def problems(error: ValidationError, document: Document, root: type[Section], failed: set[Path]) -> list[Problem]:
-    """One problem for each objection, in the order of the file; what follows from a failed expansion is left out."""
-    return [
-        Problem(document.place(path), path, _text(detail, path, document, root))
-        for detail in error.errors(include_url=False, include_input=False)
-        if not any(path[: len(bad)] == bad for path in [detail["loc"]] for bad in failed)
-        for path in [tuple(detail["loc"])]
-    ]
+def problems(error: ValidationError, document: Document, root: type[Section], failed: frozenset[Path]) -> list[Problem]:
+    """One problem for each objection; what follows from a failed expansion is left out."""
+    result = []
+    for detail in error.errors(include_url=False, include_input=False):
+        path: Path = tuple(part for part in detail["loc"] if part != "[key]")
+        source = document.origin(path)
+        if not any(source[: len(bad)] == bad for bad in failed):
+            result.append(document.problem(path, _text(detail, path, document, root)))
+    return result
 
 
 def _text(detail: ErrorDetails, path: Path, document: Document, root: type[Section]) -> str:
@@ -57,16 +58,14 @@ def _text(detail: ErrorDetails, path: Path, document: Document, root: type[Secti
     if kind == "value_error":
         return str(context["error"]).replace("{written}", written)
     if kind == "literal_error":
-        return _not_among(written, str(document.written.get(path, "")), str(context["expected"]))
+        return _not_among(written, document.text_of(path) or "", str(context["expected"]))
     template = _TEXTS.get(kind)
-    if template is None:
-        return detail["msg"]
-    return template.format(written=written, **context)
+    return detail["msg"] if template is None else template.format(written=written, **context)
 
 
 def _written(path: Path, document: Document) -> str:
-    text = document.written.get(path)
-    if text is None or len(text) > MAX_SHOWN or not SECRET.isdisjoint(path):
+    text = document.text_of(path)
+    if text is None or len(text) > MAX_SHOWN or not SECRET.isdisjoint((*path, *document.origin(path))):
         return "this"
     return f"'{text}'"
 

@@ -2,12 +2,26 @@
 
 import ipaddress
 import re
-from typing import Annotated, Any, Literal
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, WithJsonSchema
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ModelWrapValidatorHandler,
+    PlainValidator,
+    ValidationError,
+    WithJsonSchema,
+    model_validator,
+)
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from weir.config import quantities
+from weir.config.problems import Path
 from weir.config.quantities import ADDRESS_PATTERN, DURATION_PATTERN, SIZE_PATTERN, Address
 
 NAME_PATTERN = r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$"
@@ -17,7 +31,6 @@ MAX_NAME_LENGTH = 63
 _NAME = re.compile(NAME_PATTERN)
 _HEADER_NAME = re.compile(r"^[!#$%&'*+.^_`|~0-9A-Za-z-]+$")
 _HEADER_VALUE = re.compile(r"^[\x20-\x7e\x80-\U0010ffff\t]*$")
-_ENVIRONMENT_NAME = re.compile(r"^[^=\0]+$")
 
 FRAMING_HEADERS = frozenset(
     ["host", "content-length", "transfer-encoding", "connection", "keep-alive", "te", "trailer", "upgrade"]
@@ -29,6 +42,39 @@ class Section(BaseModel):
     """A mapping of the configuration: nothing unknown in it, nothing changed after loading."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, regex_engine="python-re")
+
+    @classmethod
+    def contradictions(cls, named: Mapping[str, object]) -> Iterator[tuple[Path, str]]:
+        """What is wrong between the keys of a section, as written: a path below it, and the text."""
+        yield from ()
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _all_at_once(cls, written: object, validate: ModelWrapValidatorHandler[Self]) -> Self:
+        """Contradictions are told together with what is wrong with the members, not only after that is mended."""
+        named = written if isinstance(written, dict) else {}
+        found = [
+            InitErrorDetails(type="value_error", loc=path, input=None, ctx={"error": ValueError(text)})
+            for path, text in cls.contradictions(named)
+        ]
+        try:
+            section = validate(written)
+        except ValidationError as error:
+            raise ValidationError.from_exception_data(cls.__name__, [*_again(error), *found]) from None
+        if found:
+            raise ValidationError.from_exception_data(cls.__name__, found)
+        return section
+
+
+def _again(error: ValidationError) -> list[InitErrorDetails]:
+    return [
+        InitErrorDetails(
+            type=PydanticCustomError(detail["type"], "{said}", {**detail.get("ctx", {}), "said": detail["msg"]}),
+            loc=detail["loc"],
+            input=None,
+        )
+        for detail in error.errors(include_url=False, include_input=False)
+    ]
 
 
 def _whole_number(written: object) -> object:
@@ -94,25 +140,34 @@ def http_url(url: str) -> str:
 
 
 def _origin(origin: str) -> str:
+    if origin == "*":
+        return origin
     parts = urlsplit(http_url(origin))
     if parts.path or parts.query:
         raise ValueError("{written} is not an origin; write scheme, host and port only: 'https://app.example'")
     return origin.lower()
 
 
-def _headers(headers: dict[str, str]) -> dict[str, str]:
-    seen: set[str] = set()
-    for name, value in headers.items():
-        lower = name.lower()
-        if not _HEADER_NAME.match(name):
-            raise ValueError(f"'{name}' is not a header name")
-        if lower in FRAMING_HEADERS:
-            raise ValueError(f"'{name}' belongs to the connection and cannot be set; leave it out")
-        if lower in seen:
-            raise ValueError(f"'{name}' is there twice (header names ignore case)")
-        if not _HEADER_VALUE.match(value):
-            raise ValueError(f"the value of '{name}' has a line break or a control character")
-        seen.add(lower)
+def _header_to_send(name: str) -> str:
+    if not _HEADER_NAME.match(name):
+        raise ValueError("not a header name")
+    if name.lower() in FRAMING_HEADERS:
+        raise ValueError("belongs to the connection, weir writes it itself; leave it out")
+    return name
+
+
+def _header_value(value: str) -> str:
+    if not _HEADER_VALUE.match(value):
+        raise ValueError("has a line break or a control character")
+    return value
+
+
+def _once_each(headers: dict[str, str]) -> dict[str, str]:
+    seen: dict[str, str] = {}
+    for name in headers:
+        other = seen.setdefault(name.lower(), name)
+        if other != name:
+            raise ValueError(f"'{other}' and '{name}' are the same header; keep one")
     return headers
 
 
@@ -122,13 +177,16 @@ def _header_name(name: str) -> str:
     return name.lower()
 
 
-def _environment(variables: dict[str, str]) -> dict[str, str]:
-    for name, value in variables.items():
-        if not _ENVIRONMENT_NAME.match(name):
-            raise ValueError(f"'{name}' is not the name of a variable")
-        if "\0" in value:
-            raise ValueError(f"the value of '{name}' has a NUL character")
-    return variables
+def _variable_name(name: str) -> str:
+    if not name or "=" in name or "\0" in name:
+        raise ValueError("not the name of a variable")
+    return name
+
+
+def _variable_value(value: str) -> str:
+    if "\0" in value:
+        raise ValueError("has a NUL character")
+    return value
 
 
 def _off_or_address(written: object) -> Address | None:
@@ -137,7 +195,9 @@ def _off_or_address(written: object) -> Address | None:
 
 def _command(command: object) -> object:
     if isinstance(command, str):
-        raise ValueError("a command is a list of program and arguments: [npx, -y, some-server, /data]")
+        raise ValueError("must be a list of program and arguments: [npx, -y, some-server, /data]")
+    if command == []:
+        raise ValueError("must not be empty; the first entry is the program")
     return command
 
 
@@ -149,14 +209,14 @@ def _empty_is_default(written: object) -> object:
     return {} if written is None else written
 
 
-Text = Annotated[str, BeforeValidator(_text)]
-Count = Annotated[int, BeforeValidator(_whole_number), Field(ge=1)]
-CountOrZero = Annotated[int, BeforeValidator(_whole_number), Field(ge=0)]
-NumberOrZero = Annotated[float, BeforeValidator(_number), Field(ge=0)]
-Share = Annotated[float, BeforeValidator(_number), Field(gt=0, le=1)]
+Text = Annotated[str, BeforeValidator(_text), WithJsonSchema({"type": ["string", "integer"]})]
+Count = Annotated[int, Field(ge=1), BeforeValidator(_whole_number)]
+CountOrZero = Annotated[int, Field(ge=0), BeforeValidator(_whole_number)]
+NumberOrZero = Annotated[float, Field(ge=0, allow_inf_nan=False), BeforeValidator(_number)]
+Share = Annotated[float, Field(gt=0, le=1), BeforeValidator(_number)]
 """More than 0, up to 1."""
-ShareOrZero = Annotated[float, BeforeValidator(_number), Field(ge=0, le=1)]
-Percent = Annotated[float, BeforeValidator(_number), Field(gt=0, le=100)]
+ShareOrZero = Annotated[float, Field(ge=0, le=1), BeforeValidator(_number)]
+Percent = Annotated[float, Field(gt=0, le=100), BeforeValidator(_number)]
 Switch = Annotated[bool, BeforeValidator(_switch)]
 Seconds = Annotated[float, PlainValidator(_duration_above_zero), _schema(DURATION_PATTERN, "50ms", "5s", "1m30s", "1h")]
 SecondsOrZero = Annotated[
@@ -180,9 +240,12 @@ Name = Annotated[str, AfterValidator(_name), Field(json_schema_extra={"pattern":
 Url = Annotated[str, AfterValidator(http_url), Field(json_schema_extra={"examples": ["https://host.example/mcp"]})]
 Origin = Annotated[str, AfterValidator(_origin), Field(json_schema_extra={"examples": ["https://app.example"]})]
 HeaderName = Annotated[str, AfterValidator(_header_name), Field(json_schema_extra={"examples": ["x-api-key"]})]
-Headers = Annotated[dict[str, Text], AfterValidator(_headers)]
-Environment = Annotated[dict[str, Text], AfterValidator(_environment)]
-Command = Annotated[tuple[Text, ...], BeforeValidator(_command)]
+Headers = Annotated[
+    dict[Annotated[str, AfterValidator(_header_to_send)], Annotated[Text, AfterValidator(_header_value)]],
+    AfterValidator(_once_each),
+]
+Environment = dict[Annotated[str, AfterValidator(_variable_name)], Annotated[Text, AfterValidator(_variable_value)]]
+Command = Annotated[tuple[Text, ...], BeforeValidator(_command), Field(json_schema_extra={"minItems": 1})]
 Mode = Literal["enforce", "shadow", "off"]
 """enforce: does it; shadow: only counts what it would have done; off: as if it were not there."""
 

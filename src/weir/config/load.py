@@ -1,16 +1,20 @@
 """From a file, a URL or a command to a configuration; whatever is wrong is said at once."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path as FilePath
 
 from pydantic import ValidationError
 
 from weir.config import clients, crossed, explain, names
-from weir.config.document import MAX_FILE_BYTES, Document, parse
+from weir.config.document import Document
 from weir.config.expand import Expansion, expand
 from weir.config.model import Config
-from weir.config.problems import ConfigError, Path, Problem
+from weir.config.problems import ConfigError, Path, Place, Problem
+from weir.config.reading import parse
+
+MAX_FILE_BYTES = 16 * 1024 * 1024
+"""Client files hold more than servers (histories); beyond this a file is not a configuration."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,9 +31,11 @@ class Overrides:
 
 NO_OVERRIDES = Overrides()
 
+DIAGNOSTICS: Path = ("listen", "diagnostics")
+
 _FLAGS: tuple[tuple[str, str, Path], ...] = (
     ("listen", "--listen", ("listen", "http")),
-    ("diagnostics", "--diagnostics", ("listen", "diagnostics")),
+    ("diagnostics", "--diagnostics", DIAGNOSTICS),
     ("log_level", "--log-level", ("telemetry", "logs", "level")),
     ("log_format", "--log-format", ("telemetry", "logs", "format")),
 )
@@ -42,26 +48,26 @@ def load(path: str, environ: Mapping[str, str], overrides: Overrides = NO_OVERRI
     """
     document = parse(_text(path), path)
     if clients.is_client_file(document):
-        expansion, document = clients.read(document, environ, FilePath(path).resolve())
-    else:
-        expansion = expand(document, environ)
-    return _settled(document, expansion, overrides)
+        return _settled(clients.read(document, environ, FilePath(path).resolve()), overrides)
+    return _settled(expand(document, environ), overrides)
 
 
 def from_upstream(url: str, overrides: Overrides = NO_OVERRIDES) -> Config:
     """One upstream that is reached by URL. Raises ConfigError."""
-    return _from_flag("--upstream", {"name": overrides.name or names.of_url(url), "url": url}, overrides)
+    return _from_flag("--upstream", {"name": names.of_url(url), "url": url}, overrides)
 
 
 def from_command(argv: Sequence[str], overrides: Overrides = NO_OVERRIDES) -> Config:
     """One upstream that is a command. Raises ConfigError."""
-    upstream: dict[str, object] = {"name": overrides.name or names.of_command(argv), "command": list(argv)}
-    return _from_flag("COMMAND", upstream, overrides)
+    return _from_flag("COMMAND", {"name": names.of_command(argv), "command": list(argv)}, overrides)
 
 
-def _from_flag(flag: str, upstream: dict[str, object], overrides: Overrides) -> Config:
-    document = Document({"upstreams": [upstream]}, flag)
-    return _settled(document, Expansion(document.value), overrides)
+def _from_flag(flag: str, upstream: Mapping[str, object], overrides: Overrides) -> Config:
+    path: Path = ("upstreams", 0)
+    document = Document(
+        {"upstreams": [dict(upstream)]}, flag, flags={path: flag, (*path, "url"): flag, (*path, "command"): flag}
+    )
+    return _settled(Expansion(document), overrides)
 
 
 def _text(path: str) -> str:
@@ -69,48 +75,53 @@ def _text(path: str) -> str:
         with FilePath(path).open("rb") as file:
             content = file.read(MAX_FILE_BYTES + 1)
     except OSError as error:
-        raise ConfigError([Problem(path, (), f"cannot be read: {error.strerror}")]) from None
+        raise ConfigError([Problem(Place(path), (), f"cannot be read: {error.strerror}")]) from None
     if len(content) > MAX_FILE_BYTES:
-        raise ConfigError(
-            [Problem(path, (), f"is larger than {MAX_FILE_BYTES // 1024**2} MiB; this is no configuration")]
-        )
+        text = f"is larger than {MAX_FILE_BYTES // 1024**2} MiB; this is no configuration"
+        raise ConfigError([Problem(Place(path), (), text)])
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError:
-        raise ConfigError([Problem(path, (), "is not UTF-8 text")]) from None
+        raise ConfigError([Problem(Place(path), (), "is not UTF-8 text")]) from None
 
 
-def _settled(document: Document, expansion: Expansion, overrides: Overrides) -> Config:
-    value, document = _with_flags(document, expansion, overrides)
-    found = [*document.problems, *expansion.problems]
+def _settled(expansion: Expansion, overrides: Overrides) -> Config:
+    document = _with_flags(expansion.document, overrides)
+    found = [*document.problems, *_misfits(document, overrides)]
     try:
-        config = Config.model_validate(value, by_alias=True, by_name=False)
+        config = Config.model_validate(document.value, by_alias=True, by_name=False)
     except ValidationError as error:
-        found += explain.problems(error, document, Config, expansion.failed)
-        raise ConfigError(found) from None
-    found += crossed.problems(config, document) if not found else []
+        raise ConfigError([*found, *explain.problems(error, document, Config, expansion.failed)]) from None
+    found = found or crossed.problems(config, document)
     if found:
         raise ConfigError(found)
     return config.on_stdio() if overrides.stdio else config
 
 
-def _with_flags(document: Document, expansion: Expansion, overrides: Overrides) -> tuple[object, Document]:
-    changed = replace(document, value=expansion.value)
+def _with_flags(document: Document, overrides: Overrides) -> Document:
     for field, flag, path in _FLAGS:
         text = getattr(overrides, field)
         if text is not None:
-            changed = changed.with_value(path, text, flag)
-            expansion.failed.discard(path)
-    upstreams = changed.value.get("upstreams") if isinstance(changed.value, dict) else None
-    if overrides.name is not None and isinstance(upstreams, list):
-        if len(upstreams) != 1:
-            problem = Problem(
-                "--name", (), f"there are {len(upstreams)} upstreams, and they have names; leave --name out"
-            )
-            expansion.problems.append(problem)
-        else:
-            changed = changed.with_value(("upstreams", 0, "name"), overrides.name, "--name")
-    if overrides.stdio and isinstance(upstreams, list) and len(upstreams) > 1:
-        text = f"serves one upstream, and there are {len(upstreams)}; leave one, or serve HTTP without --stdio"
-        expansion.problems.append(Problem("--stdio", (), text))
-    return changed.value, changed
+            document = document.with_flag(path, text, flag)
+    if overrides.name is not None and _upstream_count(document) == 1:
+        document = document.with_flag(("upstreams", 0, "name"), overrides.name, "--name")
+    if overrides.stdio and not document.has(DIAGNOSTICS):
+        # an editor starts one weir a server: they would fight for the port
+        document = document.with_flag(DIAGNOSTICS, "off", "--stdio")
+    return document
+
+
+def _misfits(document: Document, overrides: Overrides) -> list[Problem]:
+    count = _upstream_count(document)
+    if count <= 1:
+        return []
+    texts = {
+        "--name": overrides.name is not None and f"there are {count} upstreams, each with a name; leave --name out",
+        "--stdio": overrides.stdio and f"serves one upstream, and there are {count}; keep one, or leave --stdio out",
+    }
+    return [Problem(Place(flag), (), text) for flag, text in texts.items() if text]
+
+
+def _upstream_count(document: Document) -> int:
+    upstreams = document.value.get("upstreams") if isinstance(document.value, dict) else None
+    return len(upstreams) if isinstance(upstreams, list) else 0

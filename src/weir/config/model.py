@@ -3,11 +3,11 @@
 A section left out is None, which means off. What is always on is in `Always`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr, WithJsonSchema, model_validator
+from pydantic import BeforeValidator, Field, PrivateAttr, WithJsonSchema, model_validator
 
 from weir.config import merge
 from weir.config.fields import (
@@ -34,6 +34,7 @@ from weir.config.fields import (
     default_size,
 )
 from weir.config.policies import Policies, Timeout, ToolOverride
+from weir.config.problems import Path, shown
 from weir.config.watching import Objective, Telemetry
 
 
@@ -53,11 +54,11 @@ class ServerTls(Section):
     cert: Text | None = None
     key: Text | None = Field(default=None, description="Left out: the key is in the file of the certificate.")
 
-    @model_validator(mode="after")
-    def _key_needs_cert(self) -> Self:
-        if self.key is not None and self.cert is None:
-            raise ValueError("key without cert; add cert")
-        return self
+    @classmethod
+    def contradictions(cls, named: Mapping[str, object]) -> Iterator[tuple[Path, str]]:
+        """A key belongs to a certificate."""
+        if named.get("key") is not None and named.get("cert") is None:
+            yield ("key",), "key without cert; add cert"
 
 
 class ClientTls(Section):
@@ -67,11 +68,11 @@ class ClientTls(Section):
     cert: Text | None = Field(default=None, description="weir's own certificate, for servers that ask for one.")
     key: Text | None = Field(default=None, description="Left out: the key is in the file of the certificate.")
 
-    @model_validator(mode="after")
-    def _key_needs_cert(self) -> Self:
-        if self.key is not None and self.cert is None:
-            raise ValueError("key without cert; add cert")
-        return self
+    @classmethod
+    def contradictions(cls, named: Mapping[str, object]) -> Iterator[tuple[Path, str]]:
+        """A key belongs to a certificate."""
+        if named.get("key") is not None and named.get("cert") is None:
+            yield ("key",), "key without cert; add cert"
 
 
 class Listen(Section):
@@ -127,15 +128,16 @@ class Upstream(Section):
     )
     tools: dict[str, ToolOverride] = Field(default={}, description="Overrides for single tools.")
 
-    @model_validator(mode="after")
-    def _one_kind(self) -> Self:
-        if (self.url is None) == (self.command is None):
-            raise ValueError("needs exactly one of url and command")
-        kind, foreign = ("command", _URL_ONLY) if self.url is None else ("url", _COMMAND_ONLY)
-        for field in foreign:
-            if field in self.model_fields_set:
-                raise ValueError(f"{field} has no meaning beside {kind}; leave it out")
-        return self
+    @classmethod
+    def contradictions(cls, named: Mapping[str, object]) -> Iterator[tuple[Path, str]]:
+        """A URL or a command, and only what goes with it."""
+        kinds = [kind for kind in ("url", "command") if named.get(kind) is not None]
+        if len(kinds) != 1:
+            yield (), "needs exactly one of url and command"
+            return
+        for key in _COMMAND_ONLY if kinds == ["url"] else _URL_ONLY:
+            if named.get(key) is not None:
+                yield (key,), f"has no meaning beside {kinds[0]}; leave it out"
 
     @property
     def is_stdio(self) -> bool:
@@ -147,6 +149,11 @@ class Upstream(Section):
         """The path of the URL; empty: every path below it is mirrored."""
         path = urlsplit(self.url or "").path
         return "" if path == "/" else path
+
+    @property
+    def query(self) -> str:
+        """The query of the URL, without the question mark. It may hold a secret."""
+        return urlsplit(self.url or "").query
 
     @property
     def shown_url(self) -> str:
@@ -211,27 +218,38 @@ class Faults(Section):
     allow: Switch = Field(default=False, description="true: `weir fault` and the list below may be used.")
     inject: tuple[Fault, ...] = ()
 
-    @model_validator(mode="after")
-    def _only_when_allowed(self) -> Self:
-        if self.inject and not self.allow:
-            raise ValueError("inject has no effect without allow: true")
-        return self
+    @classmethod
+    def contradictions(cls, named: Mapping[str, object]) -> Iterator[tuple[Path, str]]:
+        """A fault is injected only where that was allowed."""
+        if named.get("inject") and named.get("allow") in (None, False):
+            yield ("inject",), "has no effect without 'allow: true'"
 
 
-def _names_once(upstreams: Sequence[Upstream]) -> Sequence[Upstream]:
-    seen: dict[str, int] = {}
-    for index, upstream in enumerate(upstreams):
-        first = seen.setdefault(upstream.name, index)
-        if first != index:
-            raise ValueError(f"[{first}] and [{index}] have the same name '{upstream.name}'; names must differ")
-    return upstreams
+_NAMING_AN_UPSTREAM: tuple[tuple[str, ...], ...] = (("slo",), ("faults", "inject"))
+
+
+def _members(tree: object, below: tuple[str, ...], key: str) -> list[tuple[Path, str]]:
+    """The texts under one key in each mapping of a list, each with its path; whatever has another form is skipped."""
+    for part in below:
+        tree = tree.get(part) if isinstance(tree, dict) else None
+    entries = enumerate(tree) if isinstance(tree, list) else ()
+    texts = [(index, entry.get(key)) for index, entry in entries if isinstance(entry, dict)]
+    return [((*below, index, key), text) for index, text in texts if isinstance(text, str)]
+
+
+def _twice(members: list[tuple[Path, str]]) -> Iterator[tuple[Path, str]]:
+    seen: dict[str, Path] = {}
+    for path, name in members:
+        first = seen.setdefault(name, path)
+        if first != path:
+            yield path, f"{shown(first)} is the same; names must differ"
 
 
 class Config(Section):
     """All that an operator asked for."""
 
     listen: Annotated[Listen, EmptyIsDefault] = Field(default=Listen())
-    upstreams: Annotated[tuple[Upstream, ...], AfterValidator(_names_once)] = Field(min_length=1)
+    upstreams: tuple[Upstream, ...] = Field(description="The MCP servers. At least one.")
     policies: Annotated[Policies | None, EmptyIsDefault] = None
     refusals: Annotated[Refusals, EmptyIsDefault] = Field(default=Refusals())
     sessions: Annotated[Sessions | None, EmptyIsDefault] = None
@@ -241,6 +259,19 @@ class Config(Section):
     slo: tuple[Objective, ...] = ()
 
     _stdio: bool = PrivateAttr(default=False)
+
+    @classmethod
+    def contradictions(cls, named: Mapping[str, object]) -> Iterator[tuple[Path, str]]:
+        """Names are there once, and whoever is named is there."""
+        if named.get("upstreams") == []:
+            yield ("upstreams",), "needs at least one"
+        names = [name for _, name in _members(named, ("upstreams",), "name")]
+        yield from _twice(_members(named, ("upstreams",), "name"))
+        yield from _twice(_members(named, ("slo",), "name"))
+        for below in _NAMING_AN_UPSTREAM:
+            for path, name in _members(named, below, "upstream"):
+                if name not in names:
+                    yield path, "{written} is the name of no upstream"
 
     @property
     def stdio(self) -> bool:

@@ -1,8 +1,9 @@
 """What the operator asked each protection to do. Every section has `mode`; a section left out is off."""
 
-from typing import Annotated, Literal, Self
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field
 
 from weir.config.fields import (
     Count,
@@ -19,6 +20,7 @@ from weir.config.fields import (
     Switch,
     default_duration,
 )
+from weir.config.problems import Path
 
 MAX_ATTEMPTS = 10
 """More tries than this is a retry storm, whatever the budget."""
@@ -74,7 +76,7 @@ class Retry(Section):
     """Trying again where that is safe."""
 
     mode: Mode = Field(default="enforce", description=MODE_HELP)
-    attempts: Count = Field(default=3, le=MAX_ATTEMPTS, description="All tries, the first included.")
+    attempts: Annotated[Count, Field(le=MAX_ATTEMPTS)] = Field(default=3, description="All tries, the first included.")
     backoff: Annotated[Backoff, EmptyIsDefault] = Field(default=Backoff())
     budget: Annotated[RetryBudget, EmptyIsDefault] = Field(default=RetryBudget())
     trust_annotations: Switch = Field(
@@ -117,26 +119,34 @@ Dimension = Literal["client", "tool", "upstream"]
 
 
 def _as_list(written: object) -> object:
+    if written == []:
+        raise ValueError("must not be empty; name client, tool or upstream")
     return [written] if isinstance(written, str) else written
+
+
+Dimensions = Annotated[
+    tuple[Dimension, ...],
+    BeforeValidator(_as_list, json_schema_input_type=Dimension | list[Dimension]),
+]
 
 
 class RateLimit(Section):
     """A sliding window. Of several, all must pass."""
 
     mode: Mode = Field(default="enforce", description=MODE_HELP)
-    per: Annotated[tuple[Dimension, ...], BeforeValidator(_as_list)] = Field(
+    per: Dimensions = Field(
         description="What is counted apart: client, tool, upstream, or a list of them.",
-        min_length=1,
         examples=["client", ["client", "tool"]],
     )
     limit: Count
     window_seconds: Seconds = Field(alias="window")
 
-    @model_validator(mode="after")
-    def _dimensions_once(self) -> Self:
-        if len(set(self.per)) != len(self.per):
-            raise ValueError("per names the same thing twice")
-        return self
+    @classmethod
+    def contradictions(cls, named: Mapping[str, object]) -> Iterator[tuple[Path, str]]:
+        """What is counted apart is named once."""
+        per = named.get("per")
+        if isinstance(per, list) and any(per.count(one) > 1 for one in per):
+            yield ("per",), "names the same thing twice; keep one"
 
 
 class Concurrency(Section):

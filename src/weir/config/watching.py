@@ -1,8 +1,9 @@
 """What the operator asked to be told: traces, metrics, logs, journal, objectives."""
 
-from typing import Annotated, Literal, Self
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from weir.config.fields import (
     Count,
@@ -14,6 +15,7 @@ from weir.config.fields import (
     ShareOrZero,
     Switch,
 )
+from weir.config.problems import Path
 
 
 class Traces(Section):
@@ -73,10 +75,11 @@ class Objective(Section):
         default=None, description="Share of calls that must end within `under`.", examples=[0.95]
     )
 
-    @model_validator(mode="after")
-    def _one_kind(self) -> Self:
-        if (self.under_seconds is None) != (self.ratio is None):
-            raise ValueError("under and ratio go together; add the other one")
-        if (self.availability is None) == (self.under_seconds is None):
-            raise ValueError("needs exactly one of availability, and under with ratio")
-        return self
+    @classmethod
+    def contradictions(cls, named: Mapping[str, object]) -> Iterator[tuple[Path, str]]:
+        """One objective says one thing."""
+        availability, under, ratio = (named.get(key) is not None for key in ("availability", "under", "ratio"))
+        if under != ratio:
+            yield (), "under and ratio go together; add the other one"
+        elif availability == under:
+            yield (), "needs exactly one of availability, and under with ratio"

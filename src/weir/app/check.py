@@ -1,0 +1,187 @@
+"""What `weir check` says beyond "it parses": what is served where, and what will not go as one might think."""
+
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path, PurePath
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+from weir.config.model import Config, Listen, Upstream
+from weir.config.policies import Policies
+from weir.config.quantities import is_loopback
+
+
+class Finding(NamedTuple):
+    """Something an operator should know. An error: weir, or an upstream, cannot work like this."""
+
+    is_error: bool
+    subject: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{'error' if self.is_error else 'warning'}: {self.subject}: {self.text}"
+
+
+def served(config: Config) -> list[str]:
+    """Each upstream and the addresses it is reached at. Shows no arguments and no query: they may be secrets."""
+    lines = [f"diagnostics: {_diagnostics(config.listen)}"]
+    for upstream in config.upstreams:
+        lines.append(f"{upstream.name}: {_kind(upstream)}")
+        lines += [f"  {address}" for address in addresses(config, upstream)]
+    return lines
+
+
+def addresses(config: Config, upstream: Upstream) -> list[str]:
+    """Where clients reach an upstream."""
+    if config.stdio:
+        return ["stdin and stdout"]
+    base = _base(config.listen)
+    found = [f"{base}/servers/{upstream.name}/mcp"]
+    if len(config.upstreams) > 1:
+        return found
+    own = [upstream.path] if upstream.path not in ("", "/mcp") else []
+    mirrored = [f"{base}/ (every other path, as it is)"] if not upstream.is_stdio and not upstream.path else []
+    return [f"{base}/mcp", *(base + path for path in own), *found, *mirrored]
+
+
+def findings(config: Config, environ: Mapping[str, str] = os.environ) -> list[Finding]:
+    """Everything worth saying about a configuration that parses. Looks at files and PATH, never at the network."""
+    found = list(_of_listening(config))
+    for upstream in config.upstreams:
+        found += _of_command(upstream, environ) if upstream.is_stdio else _of_url(config.listen, upstream)
+    found += _without_effect(config)
+    return found
+
+
+def _base(listen: Listen) -> str:
+    if listen.public_url:
+        return listen.public_url.rstrip("/")
+    return f"{'https' if listen.tls.cert else 'http'}://{listen.http}"
+
+
+def _diagnostics(listen: Listen) -> str:
+    return f"http://{listen.diagnostics}" if listen.diagnostics else "off"
+
+
+def _kind(upstream: Upstream) -> str:
+    if upstream.command is None:
+        return upstream.shown_url
+    count = len(upstream.command) - 1
+    return f"command {PurePath(upstream.command[0]).name}, {count} argument{'' if count == 1 else 's'}"
+
+
+def _of_listening(config: Config) -> Iterator[Finding]:
+    listen = config.listen
+    if config.stdio:
+        return
+    yield from _missing_files("listen.tls", {"cert": listen.tls.cert, "key": listen.tls.key})
+    if not listen.http.is_loopback:
+        if listen.tls.cert is None:
+            text = "others can reach it, in plain text; set listen.tls, or put a TLS proxy before it"
+            yield Finding(False, "listen.http", text)
+        if not listen.allowed_hosts and listen.public_url is None:
+            text = "empty, so requests by any name but the listening address are refused (403); name the hosts"
+            yield Finding(False, "listen.allowed_hosts", text)
+    if "*" in listen.allowed_origins:
+        yield Finding(False, "listen.allowed_origins", "'*' lets every web page call the servers behind weir")
+    if listen.diagnostics is not None and not listen.diagnostics.is_loopback:
+        yield Finding(False, "listen.diagnostics", "others can read it; it has no authentication")
+
+
+def _of_url(listen: Listen, upstream: Upstream) -> Iterator[Finding]:
+    tls = upstream.tls
+    yield from _missing_files(f"{upstream.name}.tls", {"ca": tls.ca, "cert": tls.cert, "key": tls.key})
+    url = urlsplit(upstream.url or "")
+    if is_loopback(url.hostname or ""):
+        return
+    has_token = any(name.lower() == "authorization" for name in upstream.headers)
+    if has_token and url.scheme == "http":
+        yield Finding(False, upstream.name, "its Authorization goes over the network in plain text; use https")
+    if not has_token and not _is_at_the_public_name(listen, upstream):
+        text = (
+            "if it asks for OAuth, clients will refuse: the resource it names is not the address they dialled. "
+            "Answer at its public name (listen.public_url, preserve_host: true), "
+            "or give weir a token (headers: {Authorization: ...})"
+        )
+        yield Finding(False, upstream.name, text)
+
+
+def _is_at_the_public_name(listen: Listen, upstream: Upstream) -> bool:
+    """Clients compare scheme, host and port of the protected resource with what they dialled (RFC 9728 §3.3)."""
+    if listen.public_url is None:
+        return False
+    return upstream.preserve_host or _origin(listen.public_url) == _origin(upstream.url or "")
+
+
+def _origin(url: str) -> tuple[str, str, int]:
+    parts = urlsplit(url)
+    scheme = parts.scheme.lower()
+    return scheme, parts.hostname or "", parts.port or {"http": 80, "https": 443}.get(scheme, 0)
+
+
+def _of_command(upstream: Upstream, environ: Mapping[str, str]) -> Iterator[Finding]:
+    program, *arguments = upstream.command or ("",)
+    if upstream.cwd is not None and not Path(upstream.cwd).is_dir():
+        yield Finding(True, upstream.name, "its cwd is no directory; make it, or name another one")
+    elif shutil.which(_from(upstream.cwd, program), path=upstream.env.get("PATH", environ.get("PATH"))) is None:
+        yield Finding(
+            True, upstream.name, f"the program {PurePath(program).name} is not there; install it, or name its path"
+        )
+    name = PurePath(program).name.lower().removesuffix(".cmd").removesuffix(".exe")
+    if name == "npx" and not {"-y", "--yes"}.intersection(arguments):
+        yield Finding(False, upstream.name, "npx without -y asks before it installs, and nobody answers; add -y")
+    if name in ("docker", "podman") and "run" in arguments and not _is_interactive(arguments):
+        yield Finding(False, upstream.name, f"{name} run without -i gives the server no stdin; add -i")
+
+
+def _from(cwd: str | None, program: str) -> str:
+    is_relative_path = os.sep in program and not os.path.isabs(program)
+    return os.path.join(cwd, program) if cwd is not None and is_relative_path else program
+
+
+def _is_interactive(arguments: list[str]) -> bool:
+    return any(
+        word in ("--interactive", "--interactive=true") or (word[:1] == "-" and word[:2] != "--" and "i" in word)
+        for word in arguments
+    )
+
+
+def _missing_files(subject: str, files: Mapping[str, str | None]) -> Iterator[Finding]:
+    for key, name in files.items():
+        if name is not None and not os.access(name, os.R_OK):
+            yield Finding(True, f"{subject}.{key}", "there is no such file, or it may not be read")
+
+
+_PENDING_POLICIES: dict[str, Callable[[Policies], object]] = {
+    "timeout (all but connect and idle)": lambda policies: policies.timeout,
+    "retry": lambda policies: policies.retry,
+    "breaker": lambda policies: policies.breaker,
+    "rate_limits": lambda policies: policies.rate_limits,
+    "concurrency": lambda policies: policies.concurrency,
+    "coalesce": lambda policies: policies.coalesce,
+    "hedge": lambda policies: policies.hedge,
+}
+"""Read and validated, and nothing more: taken from here by whoever makes one work."""
+
+_PENDING_SECTIONS: dict[str, Callable[[Config], object]] = {
+    "sessions": lambda config: config.sessions,
+    "faults": lambda config: config.faults,
+    "telemetry.journal": lambda config: config.telemetry.journal,
+    "slo": lambda config: config.slo,
+}
+
+
+def _without_effect(config: Config) -> Iterator[Finding]:
+    """A protection that one believes in and that is not there is the worst kind."""
+    effective = [config.policies_for(upstream) for upstream in config.upstreams]
+    pending = [
+        f"policies.{name}" for name, of in _PENDING_POLICIES.items() if any(_is_on(of(one)) for one in effective)
+    ]
+    pending += [name for name, of in _PENDING_SECTIONS.items() if of(config)]
+    if pending:
+        yield Finding(False, ", ".join(pending), "without effect in this version of weir")
+
+
+def _is_on(policy: object) -> bool:
+    return bool(policy) and getattr(policy, "mode", "enforce") != "off"
