@@ -6,7 +6,7 @@ cache=${WEIR_CACHE:-$HOME/.cache}/weir-bench
 python=${PYTHON:-python3}
 mkdir -p "$cache/missing"
 
-ENVOY=1.40.0 FASTMCP=4.1.2 PYPI_MCP_PROXY=0.13.0 NPM_MCP_PROXY=6.7.19 SUPERGATEWAY=4.0.0 PY_SPY=0.4.3
+ENVOY=1.40.0 FASTMCP=4.1.2 PYPI_MCP_PROXY=0.13.0 NPM_MCP_PROXY=6.7.19 SUPERGATEWAY=4.0.0
 
 # step NAME VERSION COMMAND... : run COMMAND once for that version, remember why it failed
 step() {
@@ -48,5 +48,4 @@ step fastmcp "$FASTMCP" pip_venv fastmcp "fastmcp==$FASTMCP"
 step pypi-mcp-proxy "$PYPI_MCP_PROXY" pip_venv pypi-mcp-proxy "mcp-proxy==$PYPI_MCP_PROXY"
 step npm-mcp-proxy "$NPM_MCP_PROXY" npm_prefix npm-mcp-proxy "mcp-proxy@$NPM_MCP_PROXY"
 step supergateway "$SUPERGATEWAY" npm_prefix supergateway "supergateway@$SUPERGATEWAY"
-step py-spy "$PY_SPY" pip_venv py-spy "py-spy==$PY_SPY"
 exit 0

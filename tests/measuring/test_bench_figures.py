@@ -4,7 +4,7 @@ import os
 import time
 
 from bench import measure
-from bench.hotspots import NOWHERE, Frame, parse, place
+from bench.hotspots import LOOP, Frame, parse, place
 from bench.report import Goal, Table
 from bench.rounds import Row, Run, added, ratio
 from bench.sink import spans_in
@@ -67,10 +67,11 @@ def test_the_sink_counts_spans() -> None:
     assert 5 == spans_in(request.SerializeToString())
 
 
-def test_c_code_is_counted_under_the_function_that_called_it() -> None:
-    """Own time is of the innermost Python function, the loop's own C code of none."""
-    stack = "<module> (a.py:1);run (uvicorn/main.py:2);uv_run (core.c:1);serve (weir/downstream/http.py:9)"
-    profile = parse([f"{stack};write (libc.so) 3", f"{stack} 2", "<module> (a.py:1);uv_run (core.c:1) 1", "rubbish"])
-    serve = Frame("serve", "weir/downstream/http.py")
-    assert (6, 5, 1) == (profile.samples, profile.own[serve], profile.own[NOWHERE])
+def test_samples_are_counted_by_innermost_function_and_by_all_around_it() -> None:
+    """Those without a Python function are the event loop's."""
+    outer, inner = "serve (/x/src/weir/downstream/http.py:9)", "peek (/x/src/weir/protocol/envelope.py:7)"
+    profile = parse([f"{outer};{inner} 3", f"{outer} 2", "(event loop, in C) 1", "rubbish"])
+    serve, peek = Frame("serve", "/x/src/weir/downstream/http.py"), Frame("peek", "/x/src/weir/protocol/envelope.py")
+    assert (6, 2, 3, 1) == (profile.samples, profile.own[serve], profile.own[peek], profile.own[LOOP])
+    assert (5, 3) == (profile.within[serve], profile.lines["weir/protocol/envelope.py:7"])
     assert "weir/downstream" == place(serve)
