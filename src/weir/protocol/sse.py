@@ -24,10 +24,11 @@ class Event:
     """One piece of a stream: a dispatched block, or bytes that say nothing (comments, blank lines).
 
     `data` is the joined data lines, None when the block has none. `event` is b"" when unnamed.
-    `is_comment`: no field at all. `is_opaque`: part of an event too large to be looked at.
+    `is_comment`: no field at all. `is_opaque`: part of an event too large to be looked at. `has_bom`: the byte
+    order mark of the stream stands in front.
     """
 
-    __slots__ = ("data", "event", "id", "is_comment", "is_opaque", "raw", "retry")
+    __slots__ = ("data", "event", "has_bom", "id", "is_comment", "is_opaque", "raw", "retry")
 
     def __init__(self, raw: bytes, data: bytes | None = None, event: bytes = b"") -> None:
         self.raw = raw
@@ -37,6 +38,7 @@ class Event:
         self.retry: int | None = None
         self.is_comment = False
         self.is_opaque = False
+        self.has_bom = False
 
     @property
     def is_message(self) -> bool:
@@ -138,11 +140,9 @@ class Splitter:
         return at + 1
 
     def _event(self, raw: bytes) -> Event:
-        text = raw
-        if self._at_start:
-            self._at_start = False
-            text = raw.removeprefix(_BOM)
-        return _parse(raw, text)
+        has_bom = self._at_start and raw.startswith(_BOM)
+        self._at_start = False
+        return _parse(raw, has_bom=has_bom)
 
     def _flush_comments(self, found: list[Event]) -> None:
         """Comments in front of any field wait for nobody: they are what keeps a connection alive."""
@@ -193,17 +193,17 @@ def encode(data: bytes, event: bytes = b"message", id: bytes | None = None) -> b
 
 
 def replace_data(event: Event, data: bytes) -> bytes:
-    """The raw bytes of `event` with other data; its other lines and its line ends stay as they are."""
-    kept: list[bytes] = []
-    written = False
-    for line in event.raw.splitlines(keepends=True):
-        text = line.rstrip(_LINE_ENDS)
-        if text.removeprefix(_BOM).partition(b":")[0] != b"data":
-            kept.append(line)
-        elif not written:
-            written, end = True, line[len(text) :]
-            kept.extend(b"data: " + part + end for part in _LINE_END.split(data))
-    return b"".join(kept)
+    """The raw bytes of `event`, which has data, with other data; all other lines stay as they are."""
+    bom = _BOM if event.has_bom else b""
+    lines = event.raw[len(bom) :].splitlines(keepends=True)
+    places = [at for at, line in enumerate(lines) if line.rstrip(_LINE_ENDS).partition(b":")[0] == b"data"]
+    # in place of the last one: were that taken out, the line end before it could melt into the blank line
+    last = places.pop()
+    end = lines[last][len(lines[last].rstrip(_LINE_ENDS)) :]
+    lines[last] = b"".join(b"data: " + part + end for part in _LINE_END.split(data))
+    for at in places:
+        lines[at] = b""
+    return bom + b"".join(lines)
 
 
 def _blank_line(text: bytes | bytearray, begin: int) -> int:
@@ -216,8 +216,10 @@ def _blank_line(text: bytes | bytearray, begin: int) -> int:
     return first
 
 
-def _parse(raw: bytes, text: bytes) -> Event:
+def _parse(raw: bytes, *, has_bom: bool) -> Event:
     event = Event(raw)
+    event.has_bom = has_bom
+    text = raw[len(_BOM) :] if has_bom else raw
     lines: list[bytes] = []
     fields = 0
     for line in text.splitlines():

@@ -173,7 +173,7 @@ class StreamJudge:
         if event.id:
             self._saw_id = True
         data = event.data
-        if not data or event.event not in (b"", b"message"):
+        if not data or not event.is_message:
             return event.raw
         message = peek(data)
         edited = self._take_batch(message, data) if message.members else self._take(message, data)
