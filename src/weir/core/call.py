@@ -4,6 +4,7 @@ Instants are seconds on one monotonic clock that the caller of this room chooses
 """
 
 import enum
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
@@ -43,6 +44,16 @@ class Sink(Protocol):
         """Send bytes of the body: whole SSE events, or a piece of an opaque body."""
 
 
+class Slot(Protocol):
+    """A place in an upstream's bounded concurrency, which a call gives back while it merely waits."""
+
+    def release(self) -> None:
+        """Give the place to somebody else."""
+
+    async def acquire(self) -> bool:
+        """Take a place again; False: none came in time."""
+
+
 class Asker(Protocol):
     """Told about what a server sends the client on a call's stream (or on the GET stream)."""
 
@@ -69,7 +80,9 @@ class Call:
         "bytes_sent",
         "client_seconds",
         "committed",
+        "deadline_at",
         "ended_at",
+        "head_sent",
         "headers",
         "link",
         "members",
@@ -82,6 +95,7 @@ class Call:
         "revision",
         "session",
         "sink",
+        "slot",
         "status",
         "target",
         "trace",
@@ -117,6 +131,9 @@ class Call:
         self.asker: Asker | None = None
         self.attempts: list[Attempt] = []
         self.committed = False
+        self.head_sent = False
+        self.deadline_at = math.inf
+        self.slot: Slot | None = None
         self.status = 0
         self.bytes_sent = 0
         # where it stands in a trace: its own SERVER span, that span's parent, and a context to link to

@@ -38,6 +38,7 @@ class FailureKind(enum.Enum):
     TOO_LARGE = "upstream_reply_too_large"
     TIMEOUT = "upstream_timeout"
     CANCELLED = "cancelled"
+    OUTCOME_UNKNOWN = "outcome_unknown"
     INTERNAL = "internal_error"
 
 
