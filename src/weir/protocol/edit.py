@@ -1,41 +1,57 @@
 """Edit one member of a message in place; every other byte stays as it was received.
 
-Each edit first looks for the member's name in the bytes. When the name occurs exactly once and the
-message has no escaped characters, that occurrence is the member (the decoder has already seen it at
-its place). Otherwise the exact scanner decides. A member that two readers could understand in two
-ways (duplicate keys) is left alone, and the caller is told.
+Small bodies are searched: when a name stands exactly once in the bytes and no name can be spelled with
+escapes, then the place of the name is the place of the member that the decoder has seen. Anything less
+plain, and large bodies, are scanned, which is exact. A member that two readers could find in two places
+(duplicate keys) is left alone, and the caller is told.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import msgspec
+from msgspec import UNSET, Raw, Struct, UnsetType
 
 from weir.protocol import scan
-from weir.protocol.envelope import Message, Meta
+from weir.protocol.envelope import LITERAL_LIMIT_BYTES, UNREADABLE, Kind, Message, has_escaped_letters
 
-_OBJECT_AT = re.compile(rb"\s*:\s*\{")
-_STRING_AT = re.compile(rb'\s*:\s*"([^"\\]*)"')
-_ESCAPE = b"\\u"
+_OBJECT = re.compile(rb"[ \t\r\n]*:[ \t\r\n]*\{[ \t\r\n]*(\}?)")
+_PLAIN_VALUE = re.compile(rb'[ \t\r\n]*:[ \t\r\n]*("[^"\\]*"|-?[0-9]+)[ \t\r\n]*[,}]')
+_PARAMS, _META, _ID = b'"params"', b'"_meta"', b'"id"'
+# the members of `_meta` that the decoder looks at, so that it is known whether they are there
+_SEEN = {
+    b"traceparent": "traceparent",
+    b"tracestate": "tracestate",
+    b"baggage": "baggage",
+    b"progressToken": "progress_token",
+}
+
+
+_Splice = tuple[int, int, bytes]
+"""New bytes for a range of the old ones (an empty range: an insertion)."""
+
+
+class _Identified(Struct, gc=False):
+    id: Raw | UnsetType = UNSET
+
+
+_decode_id = msgspec.json.Decoder(_Identified).decode
 
 
 def set_meta(body: bytes, message: Message, values: Mapping[bytes, bytes]) -> bytes | None:
     """`body` with members of `params._meta` set. Keys are plain names, values raw JSON text.
 
-    A value that is already there is replaced in place; others are put first in `_meta`. Missing
-    `_meta` and `params` objects are added. Returns None where that cannot be done without guessing
-    (positional params, duplicate keys): such a message is relayed untouched.
+    `message` is what `peek` found in `body`. A value that is already there is replaced in place; others
+    are put first in `_meta`. Missing `_meta` and `params` objects are added. Returns None where that
+    cannot be done without guessing (no request or notification, positional or null params, a `_meta`
+    that is no object, duplicate keys): such a message is relayed untouched.
     """
-    text, missing = body, []
-    for key, value in values.items():
-        edited = _replace_meta_member(text, message, key, value)
-        if edited is None:
-            missing.append(b'"' + key + b'":' + value)
-        else:
-            text = edited
-    if not missing:
-        return text
-    return _insert_meta(text, message, b",".join(missing))
+    if message.kind is not Kind.REQUEST and message.kind is not Kind.NOTIFICATION:
+        return None
+    if not values:
+        return body
+    edited = _search_meta(body, message, values) if len(body) <= LITERAL_LIMIT_BYTES else None
+    return edited if edited is not None else _scan_meta(body, values)
 
 
 def set_id(body: bytes, raw_id: bytes) -> bytes:
@@ -44,7 +60,8 @@ def set_id(body: bytes, raw_id: bytes) -> bytes:
     Raises:
         ValueError: the message has no id, or more than one.
     """
-    return _replace_member(body, b"id", raw_id)
+    edited = _search_id(body, raw_id) if len(body) <= LITERAL_LIMIT_BYTES else None
+    return edited if edited is not None else _replaced(body, scan.single(scan.members(body), "id"), raw_id)
 
 
 def set_param(body: bytes, key: bytes, value: bytes) -> bytes:
@@ -53,9 +70,8 @@ def set_param(body: bytes, key: bytes, value: bytes) -> bytes:
     Raises:
         ValueError: there is not exactly one such member.
     """
-    params = _only(scan.members(body), b"params")
-    member = _only(scan.members(body, params.start), key)
-    return body[: member.start] + value + body[member.end :]
+    _, params = scan.request(body)
+    return _replaced(body, scan.single(params or [], key.decode()), value)
 
 
 def set_result_meta(body: bytes, key: bytes, value: bytes) -> bytes:
@@ -64,10 +80,21 @@ def set_result_meta(body: bytes, key: bytes, value: bytes) -> bytes:
     Raises:
         ValueError: there is not exactly one such member.
     """
-    result = _only(scan.members(body), b"result")
-    meta = _only(scan.members(body, result.start), b"_meta")
-    member = _only(scan.members(body, meta.start), key)
-    return body[: member.start] + value + body[member.end :]
+    found = scan.members(body)
+    for name in ("result", "_meta"):
+        outer = scan.single(found, name)
+        found = scan.members(body, outer.start, outer.end)
+    return _replaced(body, scan.single(found, key.decode()), value)
+
+
+def set_elements(body: bytes, elements: Sequence[bytes]) -> bytes:
+    """A batch with its elements replaced, each by the one at its place; what stands between them stays.
+
+    Raises:
+        ValueError: `body` is no array, or has another number of elements.
+    """
+    ranges = scan.elements(body)
+    return _spliced(body, [(*place, text) for place, text in zip(ranges, elements, strict=True)])
 
 
 def quote(text: str) -> bytes:
@@ -75,110 +102,129 @@ def quote(text: str) -> bytes:
     return msgspec.json.encode(text)
 
 
-def _replace_member(body: bytes, key: bytes, value: bytes) -> bytes:
-    member = _only(scan.members(body), key)
-    return body[: member.start] + value + body[member.end :]
+def _spliced(body: bytes, splices: list[_Splice]) -> bytes:
+    """All changes in one copy."""
+    splices.sort()
+    parts, at = [], 0
+    for start, end, text in splices:
+        parts.append(body[at:start])
+        parts.append(text)
+        at = end
+    parts.append(body[at:])
+    return b"".join(parts)
 
 
-def _replace_meta_member(body: bytes, message: Message, key: bytes, value: bytes) -> bytes | None:
-    """`body` with an existing member of `_meta` replaced, or None when it has no such member."""
+def _replaced(body: bytes, member: scan.Member, value: bytes) -> bytes:
+    return b"".join((body[: member.start], value, body[member.end :]))
+
+
+def _members_text(values: Mapping[bytes, bytes]) -> bytes:
+    return b",".join([b'"%b":%b' % item for item in values.items()])
+
+
+def _search_meta(body: bytes, message: Message, values: Mapping[bytes, bytes]) -> bytes | None:
+    """`body` with the members set; None when a search of the bytes cannot tell their places."""
+    params = _place(body, _PARAMS)
+    if params is None or message.params is None or has_escaped_letters(body):
+        return None
     if message.meta is None:
+        return _put_first(body, params, b'"_meta":{%b}' % _members_text(values)) if _META not in body else None
+    meta = _place(body, _META)
+    if meta is None:
         return None
-    name = b'"' + key + b'"'
-    first = body.find(name)
-    if first < 0 and _ESCAPE not in body:
-        return None
-    found = _unique_text(body, message.meta, key, first)
-    if found is not None:
-        return body[: found.start(1) - 1] + value + body[found.end() :]
-    try:
-        params = _only(scan.members(body), b"params")
-        meta = _only(scan.members(body, params.start), b"_meta")
-        member = _only(scan.members(body, meta.start), key)
-    except ValueError:
-        return None
-    return body[: member.start] + value + body[member.end :]
-
-
-def _unique_text(body: bytes, meta: Meta, key: bytes, at: int) -> re.Match[bytes] | None:
-    """The text that the decoder saw as `_meta`'s member `key`, when its name at `at` is the only one in the bytes."""
-    seen = getattr(meta, key.decode(), None)
-    name_length = len(key) + 2
-    if not isinstance(seen, str) or at < 0 or body.find(b'"' + key + b'"', at + name_length) >= 0:
-        return None
-    if _unique_object(body, b"_meta") is None:
-        return None
-    found = _STRING_AT.match(body, at + name_length)
-    return found if found is not None and found[1] == seen.encode() else None
-
-
-def _insert_meta(body: bytes, message: Message, text: bytes) -> bytes | None:
-    if message.meta is not None:
-        return _insert_into(body, b"_meta", text, inside_params=True)
-    if message.params is not None:
-        return _insert_into(body, b"params", b'"_meta":{' + text + b"}", inside_params=False)
-    return _insert_params(body, text)
-
-
-def _insert_into(body: bytes, key: bytes, text: bytes, *, inside_params: bool) -> bytes | None:
-    """Put `text` first in the object that is the value of `key`."""
-    brace = _unique_object(body, key)
-    if brace is None:
-        try:
-            outer = _only(scan.members(body), b"params").start if inside_params else 0
-            brace = _only(scan.members(body, outer), key).start
-        except ValueError:
+    text = body
+    missing = {}
+    for key, value in values.items():
+        name = b'"%b"' % key
+        if text.find(name, meta) < 0:
+            missing[key] = value
+            continue
+        edited = _put_value(text, meta, name, value) if _is_seen(message, key) else None
+        if edited is None:
             return None
-        if body[brace : brace + 1] != b"{":
+        text = edited
+    return _put_first(text, meta, _members_text(missing)) if missing else text
+
+
+def _is_seen(message: Message, key: bytes) -> bool:
+    """True when the decoder looks at this member of `_meta` and found it, of the expected type."""
+    return key in _SEEN and getattr(message.meta, _SEEN[key]) is not UNSET
+
+
+def _place(text: bytes, name: bytes, start: int = 0) -> int | None:
+    """Where the only occurrence of `name` from `start` on ends; None when there is none, or another."""
+    at = text.find(name, start)
+    end = at + len(name)
+    return end if at >= 0 and text.find(name, end) < 0 else None
+
+
+def _put_value(text: bytes, start: int, name: bytes, value: bytes) -> bytes | None:
+    """`text` with another value for the only member of that name from `start` on.
+
+    None when there is none or another, or when the old value is neither a plain string nor an integer.
+    """
+    at = _place(text, name, start)
+    found = _PLAIN_VALUE.match(text, at) if at is not None else None
+    if found is None:
+        return None
+    start, end = found.span(1)
+    return b"".join((text[:start], value, text[end:]))
+
+
+def _put_first(text: bytes, name_end: int, members: bytes) -> bytes | None:
+    """`text` with more members at the beginning of the object whose name ends there."""
+    found = _OBJECT.match(text, name_end)
+    if found is None:
+        return None
+    at = found.start(1)
+    return b"".join((text[:at], members, b"" if found[1] else b",", text[at:]))
+
+
+def _search_id(body: bytes, raw_id: bytes) -> bytes | None:
+    try:
+        is_there = _decode_id(body).id is not UNSET
+    except UNREADABLE:
+        return None
+    return _put_value(body, 0, _ID, raw_id) if is_there and not has_escaped_letters(body) else None
+
+
+def _scan_meta(body: bytes, values: Mapping[bytes, bytes]) -> bytes | None:
+    """`body` with the members set; None when that cannot be done without guessing."""
+    try:
+        top, params = scan.request(body)
+        if not _has(top, scan.PARAMS):
+            return _spliced(body, [_first(body, 0, top, b'"params":{"_meta":{%b}}' % _members_text(values))])
+        outer = scan.single(top, scan.PARAMS)
+        if params is None:
             return None
-    comma = b"" if _is_empty_object(body, brace) else b","
-    return body[: brace + 1] + text + comma + body[brace + 1 :]
-
-
-def _insert_params(body: bytes, text: bytes) -> bytes | None:
-    """The message has no object `params`: add one, unless it has something else there."""
-    try:
-        top = scan.members(body)
+        if not _has(params, "_meta"):
+            return _spliced(body, [_first(body, outer.start, params, b'"_meta":{%b}' % _members_text(values))])
+        return _spliced(body, _scan_members(body, scan.single(params, "_meta"), values))
     except ValueError:
         return None
-    if any(member.key == b"params" or b"\\" in member.key for member in top):
-        return _fill_empty_params(body, top, text)
-    brace = body.index(b"{")
-    return body[: brace + 1] + b'"params":{"_meta":{' + text + b"}}," + body[brace + 1 :]
 
 
-def _fill_empty_params(body: bytes, top: list[scan.Member], text: bytes) -> bytes | None:
-    try:
-        params = _only(top, b"params")
-        inner = scan.members(body, params.start)
-    except ValueError:
-        return None
-    if any(member.key == b"_meta" for member in inner):
-        return None
-    comma = b"," if inner else b""
-    at = params.start + 1
-    return body[:at] + b'"_meta":{' + text + b"}" + comma + body[at:]
+def _scan_members(body: bytes, meta: scan.Member, values: Mapping[bytes, bytes]) -> list[_Splice]:
+    found = scan.members(body, meta.start, meta.end)
+    splices: list[_Splice] = []
+    missing = {}
+    for key, value in values.items():
+        name = key.decode()
+        if _has(found, name):
+            member = scan.single(found, name)
+            splices.append((member.start, member.end, value))
+        else:
+            missing[key] = value
+    if missing:
+        splices.append(_first(body, meta.start, found, _members_text(missing)))
+    return splices
 
 
-def _unique_object(body: bytes, key: bytes) -> int | None:
-    """Where the object value of `key` opens, when the bytes leave no doubt; else None."""
-    name = b'"' + key + b'"'
-    at = body.find(name)
-    if at < 0 or body.find(name, at + 1) >= 0 or _ESCAPE in body:
-        return None
-    found = _OBJECT_AT.match(body, at + len(name))
-    return found.end() - 1 if found else None
+def _first(body: bytes, start: int, members: list[scan.Member], text: bytes) -> _Splice:
+    """`text` put first in the object that opens at or after `start` and has these members."""
+    at = body.index(b"{", start) + 1
+    return at, at, text + b"," if members else text
 
 
-def _is_empty_object(body: bytes, brace: int) -> bool:
-    at = brace + 1
-    while body[at] in b" \t\r\n":
-        at += 1
-    return body[at] == 0x7D
-
-
-def _only(found: list[scan.Member], key: bytes) -> scan.Member:
-    matching = [member for member in found if member.key == key]
-    if len(matching) != 1 or any(b"\\" in member.key for member in found):
-        raise ValueError(f"not exactly one member {key.decode()!r}")
-    return matching[0]
+def _has(members: list[scan.Member], key: str) -> bool:
+    return any(member.key == key for member in members)

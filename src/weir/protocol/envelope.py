@@ -6,16 +6,22 @@ the other side gets.
 """
 
 import enum
+import re
 from collections.abc import Callable
-from typing import Any
 
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
-from weir.protocol import scan
+from weir.protocol import lenient, scan
 
 REVISION_KEY = "io.modelcontextprotocol/protocolVersion"
 SUBSCRIPTION_KEY = "io.modelcontextprotocol/subscriptionId"
+
+BATCH_LIMIT = 1000
+"""Members of a batch that are looked at; a longer one is opaque. Each costs a peek, a span, a log line, a count."""
+
+LITERAL_LIMIT_BYTES = 4096
+"""Bodies up to this size are searched for names, which is quicker there; larger ones are scanned."""
 
 
 class Kind(enum.Enum):
@@ -80,29 +86,34 @@ class Envelope(Struct, gc=False):
     error: Error | UnsetType = UNSET
 
 
+_ABSENT = Envelope()
+
+
 class Message:
-    """What weir knows of one body. Cheap to make: everything here comes from a single pass over the bytes."""
+    """What weir knows of one body. Cheap to make: everything here comes from a single pass over the bytes.
+
+    `id` is the id's raw JSON text (b"" when there is none), so that "7" and 7 stay different. `result`
+    is there for every JSON value a result can be, `error` for every one but null.
+    """
 
     __slots__ = ("error", "id", "kind", "members", "meta", "method", "params", "result")
 
-    def __init__(self, kind: Kind, envelope: Envelope | None = None) -> None:
+    id: bytes
+    method: str
+    params: Params | None
+    meta: Meta | None
+    result: Result | None
+    error: Error | None
+
+    def __init__(self, kind: Kind, envelope: Envelope = _ABSENT, members: "tuple[Message, ...]" = ()) -> None:
         self.kind = kind
-        self.id = b""
-        self.method = ""
-        self.params: Params | None = None
-        self.meta: Meta | None = None
-        self.result: Result | None = None
-        self.error: Error | None = None
-        self.members: tuple[Message, ...] = ()
-        if envelope is not None:
-            if envelope.id is not UNSET:
-                self.id = bytes(envelope.id)
-            self.method = envelope.method or ""
-            self.params = envelope.params or None
-            self.result = envelope.result or None
-            self.error = envelope.error or None
-            if self.params is not None:
-                self.meta = self.params.meta or None
+        self.members = members
+        self.id = b"" if envelope.id is UNSET else bytes(envelope.id)
+        self.method = envelope.method or ""
+        params = self.params = envelope.params or None
+        self.meta = None if params is None else params.meta or None
+        self.result = envelope.result or None
+        self.error = envelope.error or None
 
     @property
     def name(self) -> str:
@@ -150,11 +161,9 @@ class Message:
         )
 
 
-NOTHING = Message(Kind.NONE)
-_decode_strict: Callable[[bytes], Envelope] = msgspec.json.Decoder(Envelope).decode
-
-
 class _Loose(Struct, gc=False):
+    """A message of which nothing is known but that it is an object."""
+
     id: Raw | UnsetType = UNSET
     method: Raw | UnsetType = UNSET
     params: Raw | UnsetType = UNSET
@@ -162,17 +171,24 @@ class _Loose(Struct, gc=False):
     error: Raw | UnsetType = UNSET
 
 
+NOTHING = Message(Kind.NONE)
+OPAQUE = Message(Kind.OPAQUE)
+UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What msgspec raises for a text that it cannot decode."""
+
 _decode_loose: Callable[[bytes], _Loose] = msgspec.json.Decoder(_Loose).decode
+_decode: Callable[[bytes], Envelope] = msgspec.json.Decoder(Envelope).decode
+_decode_array: Callable[[bytes], list[Raw]] = msgspec.json.Decoder(list[Raw]).decode
 
 
 def peek(body: bytes) -> Message:
     """Look at one body. Never raises: what cannot be read is Kind.OPAQUE and is relayed as it came."""
     try:
-        envelope = _decode_strict(body)
+        envelope = _decode(body)
     except msgspec.ValidationError:
         return _peek_surprising(body)
-    except (msgspec.DecodeError, RecursionError):
-        return Message(Kind.OPAQUE)
+    except UNREADABLE:
+        return OPAQUE
     return Message(_kind(envelope), envelope)
 
 
@@ -186,86 +202,77 @@ def _kind(envelope: Envelope) -> Kind:
 
 def _peek_surprising(body: bytes) -> Message:
     """JSON whose members have other types than MCP gives them, or a batch: read what can be read."""
-    if body.lstrip(b" \t\r\n")[:1] == b"[":
-        return _peek_batch(body)
     try:
-        loose = _decode_loose(body)
-    except (msgspec.DecodeError, RecursionError):
-        return Message(Kind.OPAQUE)
-    envelope = Envelope(
-        id=loose.id,
-        method=_convert(loose.method, str, UNSET),
-        params=_params(loose.params),
-        result=_convert(loose.result, Result, Result() if loose.result is not UNSET else UNSET),
-        error=_convert(loose.error, Error, Error() if loose.error is not UNSET else UNSET),
-    )
-    if loose.method is not UNSET and envelope.method is UNSET:
-        return Message(Kind.OPAQUE)
+        if body.lstrip(b" \t\r\n").startswith(b"["):
+            return _peek_batch(body)
+        envelope = _read_surprising(_decode_loose(body))
+    except UNREADABLE:
+        return OPAQUE
     return Message(_kind(envelope), envelope)
 
 
-def _params(raw: Raw | UnsetType) -> Params | UnsetType:
-    """As much of `params` as has the expected types, member by member."""
-    fields: dict[str, Raw] = _convert(raw, dict[str, Raw], {})
-    if not fields:
-        return UNSET
-    params = Params()
-    for field in msgspec.structs.fields(Params):
-        value = fields.get(field.encode_name, UNSET)
-        if field.name == "meta":
-            params.meta = _meta(value)
-        elif value is not UNSET:
-            setattr(params, field.name, _convert(value, field.type, UNSET))
-    return params
-
-
-def _meta(raw: Raw | UnsetType) -> Meta | UnsetType:
-    fields: dict[str, Raw] | None = _convert(raw, dict[str, Raw], None)
-    if fields is None:
-        return UNSET
-    meta = Meta()
-    for field in msgspec.structs.fields(Meta):
-        if field.encode_name in fields:
-            setattr(meta, field.name, _convert(fields[field.encode_name], field.type, UNSET))
-    return meta
-
-
-def _convert(raw: Raw | UnsetType, to: Any, otherwise: Any) -> Any:
-    if raw is UNSET:
-        return otherwise
-    try:
-        return msgspec.json.decode(raw, type=to)
-    except (msgspec.DecodeError, RecursionError):
-        return otherwise
+def _read_surprising(loose: "_Loose") -> Envelope:
+    """Any JSON value is a result; any but null is an error; a method that is no text makes it no message at all."""
+    found = Envelope(id=loose.id)
+    if loose.method is not UNSET:
+        found.method = msgspec.json.decode(loose.method, type=str)
+    if loose.params is not UNSET:
+        found.params = lenient.read(Params, loose.params) or UNSET
+    if loose.result is not UNSET:
+        found.result = lenient.read(Result, loose.result) or Result()
+    if loose.error is not UNSET and bytes(loose.error) != b"null":
+        found.error = lenient.read(Error, loose.error) or Error()
+    return found
 
 
 def _peek_batch(body: bytes) -> Message:
-    """A 2025-03-26 batch: every member is peeked by itself."""
-    try:
-        msgspec.json.decode(body, type=list[Raw])
-        parts = [body[start:end] for start, end in scan.elements(body)]
-    except (msgspec.DecodeError, RecursionError, ValueError):
-        return Message(Kind.OPAQUE)
-    if not parts:
-        return Message(Kind.OPAQUE)
-    batch = Message(Kind.BATCH)
-    batch.members = tuple(peek(part) for part in parts)
-    return batch
+    """A 2025-03-26 batch: every member is peeked by itself. An array in the array is no message."""
+    parts = [bytes(raw) for raw in _decode_array(body)]
+    if not 0 < len(parts) <= BATCH_LIMIT:
+        return OPAQUE
+    return Message(Kind.BATCH, members=tuple(OPAQUE if part.startswith(b"[") else peek(part) for part in parts))
+
+
+_LETTER_ESCAPE = re.compile(rb"\\u00[4-7]")
+_TOP_NAMES = ("id", "method", "params")
+_PARAM_NAMES = ("_meta", "name", "taskId", "uri")
+_LITERALS = tuple(b'"' + name.encode() + b'"' for name in (*_TOP_NAMES, *_PARAM_NAMES))
+
+
+def has_escaped_letters(body: bytes) -> bool:
+    """True when a member's name may be spelled with `\\u` escapes (those of `_`, letters and a few signs)."""
+    # most bodies have no backslash, and looking for one byte costs next to nothing
+    return b"\\" in body and b"\\u00" in body and _LETTER_ESCAPE.search(body) is not None
 
 
 def is_ambiguous(body: bytes) -> bool:
-    """True when a duplicate `id`, `method` or `params` lets two readers see two different messages."""
+    """True when a duplicate key lets two readers see two different messages, or when that cannot be told.
+
+    Looked at are the keys that say what is to be done: `id`, `method`, `params`, and in `params` its `_meta`,
+    `name`, `uri` and `taskId`. A batch is ambiguous when a member is.
+    """
+    if len(body) <= LITERAL_LIMIT_BYTES and body.startswith(b"{") and _has_no_name_twice(body):
+        return False
     try:
-        keys = [_unescape(member.key) for member in scan.members(body)]
+        if body.lstrip(b" \t\r\n").startswith(b"["):
+            return any(_is_ambiguous(body[start:end]) for start, end in scan.elements(body))
+        return _is_ambiguous(body)
     except ValueError:
         return True
-    return any(keys.count(key) > 1 for key in ("id", "method", "params"))
 
 
-def _unescape(key: bytes) -> str:
-    if b"\\" not in key:
-        return key.decode("utf-8", "replace")
-    try:
-        return msgspec.json.decode(b'"' + key + b'"', type=str)
-    except msgspec.DecodeError:
-        return key.decode("utf-8", "replace")
+def _has_no_name_twice(body: bytes) -> bool:
+    for name in _LITERALS:
+        if body.count(name) > 1:
+            return False
+    return not has_escaped_letters(body)
+
+
+def _is_ambiguous(body: bytes) -> bool:
+    top, params = scan.request(body)
+    return _has_twins(top, _TOP_NAMES) or _has_twins(params or [], _PARAM_NAMES)
+
+
+def _has_twins(found: list[scan.Member], names: tuple[str, ...]) -> bool:
+    keys = [member.key for member in found]
+    return any(keys.count(name) > 1 for name in names)

@@ -1,92 +1,179 @@
-"""Where the members of one JSON object stand in its bytes.
+"""Where the members of a JSON object stand in its bytes.
 
-msgspec says what a message holds, not where. Editing a member in place needs the exact byte
-range, whatever else the message contains, so this walks the text itself. It is exact and linear,
-and used only where a cheaper search of the bytes would be ambiguous.
+msgspec says what an object holds, not where. Its answer is used as a map: walking the text from the
+opening brace, each value is stepped over in one comparison with the raw text msgspec gave for it, so
+the walk costs by the member, not by the byte. Duplicate keys (the map has only the last of them) are
+stepped over by the standard library's JSON scanner. The walk is exact for every text a decoder accepts.
 """
 
+import json
 import re
+from collections.abc import Mapping
 from typing import NamedTuple
 
-_TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*"|[{}\[\],:]', re.DOTALL)
-_OPEN, _CLOSE = frozenset(b"{["), frozenset(b"}]")
-_WHITESPACE = b" \t\r\n"
+import msgspec
+from msgspec import UNSET, Raw, Struct, UnsetType
+
+MEMBERS_LIMIT = 4096
+"""Members of one object that are walked. MCP's objects have a dozen; a hostile one may have a million."""
+
+PARAMS = "params"
+# an object's brace or the comma after a value, then a key and what stands between it and its value
+_KEY = re.compile(rb'[ \t\r\n]*[{,][ \t\r\n]*"([^"\\]*(?:\\.[^"\\]*)*)"[ \t\r\n]*:[ \t\r\n]*', re.DOTALL)
+_CLOSE = re.compile(rb"[ \t\r\n]*(?:\{[ \t\r\n]*)?\}")
+_ELEMENT = re.compile(rb"[ \t\r\n]*[\[,][ \t\r\n]*")
+_BRACE = ord("{")
+_AFTER_VALUE = b" \t\r\n,}"
 
 
 class Member(NamedTuple):
-    """One `key: value` of an object: the key's raw text without quotes, and the value's byte range."""
+    """One `key: value` of an object: the key as it reads, and the byte range of the value's text."""
 
-    key: bytes
+    key: str
     start: int
     end: int
 
 
-def members(text: bytes, start: int = 0) -> list[Member]:
-    """The members of the object that opens at or after `start`, in order, duplicates included.
+class _Request(Struct, gc=False, forbid_unknown_fields=True):
+    """A message with nothing but the members every request has, so that one pass maps two levels."""
 
-    `text` must be JSON that a decoder has already accepted.
+    jsonrpc: Raw | UnsetType = UNSET
+    id: Raw | UnsetType = UNSET
+    method: Raw | UnsetType = UNSET
+    params: dict[str, Raw] | UnsetType = UNSET
+
+
+_Map = Mapping[str, Raw | dict[str, Raw] | UnsetType]
+_decode_object = msgspec.json.Decoder(dict[str, Raw]).decode
+_decode_array = msgspec.json.Decoder(list[Raw]).decode
+_decode_request = msgspec.json.Decoder(_Request).decode
+# integers stay text: int() of a number with thousands of digits raises
+_scan_value = json.JSONDecoder(strict=False, parse_int=str, parse_float=str).raw_decode
+
+
+def members(text: bytes, start: int = 0, end: int | None = None) -> list[Member]:
+    """The members of the object that `text[start:end]` is, in order, duplicates included.
 
     Raises:
-        ValueError: no object stands there.
+        ValueError: that is not a JSON object, or it has more than MEMBERS_LIMIT members.
     """
-    opening = _skip_whitespace(text, start)
-    if text[opening : opening + 1] != b"{":
-        raise ValueError("not a JSON object")
-    found: list[Member] = []
-    key, value_at, depth = b"", -1, 0
-    for token in _TOKEN.finditer(text, opening + 1):
-        first = text[token.start()]
-        if first in _OPEN:
-            depth += 1
-        elif depth:
-            depth -= first in _CLOSE
-        elif first == 0x3A and value_at < 0:
-            value_at = _skip_whitespace(text, token.end())
-        elif first == 0x22 and value_at < 0:
-            key = text[token.start() + 1 : token.end() - 1]
-        elif first in b",}":
-            if value_at >= 0:
-                found.append(Member(key, value_at, _trim(text, value_at, token.start())))
-            if first == 0x7D:
-                return found
-            value_at = -1
-    raise ValueError("the JSON object does not end")
+    try:
+        part = text if end is None else memoryview(text)[start:end]
+        return _Walk(text).object(start, _decode_object(part))
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise ValueError(str(error)) from None
+
+
+def request(text: bytes) -> tuple[list[Member], list[Member] | None]:
+    """The members of a message, and those of its `params` (None unless there is exactly one and it is an object).
+
+    Raises:
+        ValueError: as `members`.
+    """
+    try:
+        found = _decode_request(text)
+    except (msgspec.DecodeError, RecursionError):
+        return _request_in_two_passes(text)
+    walk = _Walk(text)
+    values: _Map = {"jsonrpc": found.jsonrpc, "id": found.id, "method": found.method, PARAMS: found.params}
+    top = walk.object(0, values)
+    return top, walk.inner if _count(top, PARAMS) == 1 else None
+
+
+def _request_in_two_passes(text: bytes) -> tuple[list[Member], list[Member] | None]:
+    top = members(text)
+    if _count(top, PARAMS) != 1:
+        return top, None
+    params = single(top, PARAMS)
+    if text[params.start] != _BRACE:
+        return top, None
+    return top, members(text, params.start, params.end)
 
 
 def elements(text: bytes) -> list[tuple[int, int]]:
     """The byte ranges of the elements of the array that `text` is (a 2025-03-26 batch).
 
     Raises:
-        ValueError: `text` is not an array.
+        ValueError: `text` is not a JSON array.
     """
-    opening = _skip_whitespace(text, 0)
-    if text[opening : opening + 1] != b"[":
-        raise ValueError("not a JSON array")
-    found: list[tuple[int, int]] = []
-    begin, depth = _skip_whitespace(text, opening + 1), 0
-    for token in _TOKEN.finditer(text, opening + 1):
-        first = text[token.start()]
-        if first in _OPEN:
-            depth += 1
-        elif depth:
-            depth -= first in _CLOSE
-        elif first in b",]":
-            end = _trim(text, begin, token.start())
-            if end > begin:
-                found.append((begin, end))
-            if first == 0x5D:
-                return found
-            begin = _skip_whitespace(text, token.end())
-    raise ValueError("the JSON array does not end")
+    try:
+        values = _decode_array(text)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise ValueError(str(error)) from None
+    found = []
+    end = 0
+    for value in values:
+        start = _match(_ELEMENT, text, end).end()
+        end = start + len(value)
+        found.append((start, end))
+    return found
 
 
-def _skip_whitespace(text: bytes, at: int) -> int:
-    while at < len(text) and text[at] in _WHITESPACE:
-        at += 1
-    return at
+def single(found: list[Member], key: str) -> Member:
+    """The only member with this key.
+
+    Raises:
+        ValueError: there is none, or more than one.
+    """
+    matching = [member for member in found if member.key == key]
+    if len(matching) != 1:
+        raise ValueError(f"{len(matching)} members {key!r} where one is wanted")
+    return matching[0]
 
 
-def _trim(text: bytes, start: int, end: int) -> int:
-    while end > start and text[end - 1] in _WHITESPACE:
-        end -= 1
-    return end
+def _count(found: list[Member], key: str) -> int:
+    return sum(member.key == key for member in found)
+
+
+class _Walk:
+    """One walk over a text. `inner` are the members of the last object that came with a map of its own."""
+
+    def __init__(self, text: bytes) -> None:
+        self.inner: list[Member] | None = None
+        self._text = text
+        self._characters = ""
+
+    def object(self, start: int, values: _Map) -> list[Member]:
+        """The members of the object that opens at or after `start`, mapped by `values`."""
+        return self._object(start, values)[0]
+
+    def _object(self, start: int, values: _Map) -> tuple[list[Member], int]:
+        text, at, found = self._text, start, list[Member]()
+        while key := _KEY.match(text, at):
+            if len(found) == MEMBERS_LIMIT:
+                raise ValueError(f"more than {MEMBERS_LIMIT} members")
+            name, begin = _unescape(key[1]), key.end()
+            at = self._value_end(begin, values.get(name))
+            found.append(Member(name, begin, at))
+        return found, _match(_CLOSE, text, at).end()
+
+    def _value_end(self, begin: int, value: Raw | dict[str, Raw] | UnsetType | None) -> int:
+        if isinstance(value, dict):
+            if self._text[begin] == _BRACE:
+                self.inner, end = self._object(begin, value)
+                return end
+        elif isinstance(value, Raw) and self._text.startswith(value, begin):
+            # 1 is also how 12 begins
+            end = begin + len(value)
+            if self._text[end] in _AFTER_VALUE:
+                return end
+        return self._step_over(begin)
+
+    def _step_over(self, begin: int) -> int:
+        if not self._characters:
+            self._characters = self._text.decode("latin-1")
+        try:
+            return _scan_value(self._characters, begin)[1]
+        except RecursionError:
+            raise ValueError("too deep") from None
+
+
+def _match(pattern: re.Pattern[bytes], text: bytes, at: int) -> re.Match[bytes]:
+    found = pattern.match(text, at)
+    if found is None:
+        raise ValueError(f"not JSON at byte {at}")
+    return found
+
+
+def _unescape(key: bytes) -> str:
+    return key.decode() if b"\\" not in key else msgspec.json.decode(b'"' + key + b'"', type=str)
