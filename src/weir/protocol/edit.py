@@ -13,7 +13,7 @@ import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
 from weir.protocol import scan
-from weir.protocol.envelope import LITERAL_LIMIT_BYTES, UNREADABLE, Kind, Message, has_escaped_letters
+from weir.protocol.envelope import LITERAL_LIMIT_BYTES, UNREADABLE, Kind, Message, Meta, has_escaped_letters
 
 _OBJECT = re.compile(rb"[ \t\r\n]*:[ \t\r\n]*\{[ \t\r\n]*(\}?)")
 _PLAIN_VALUE = re.compile(rb'[ \t\r\n]*:[ \t\r\n]*("[^"\\]*"|-?[0-9]+)[ \t\r\n]*[,}]')
@@ -124,47 +124,42 @@ def _members_text(values: Mapping[bytes, bytes]) -> bytes:
 
 def _search_meta(body: bytes, message: Message, values: Mapping[bytes, bytes]) -> bytes | None:
     """`body` with the members set; None when a search of the bytes cannot tell their places."""
-    params = _place(body, _PARAMS)
-    if params is None or message.params is None or has_escaped_letters(body):
+    if message.params is None or body.count(_PARAMS) != 1 or (b"\\" in body and has_escaped_letters(body)):
         return None
     if message.meta is None:
-        return _put_first(body, params, b'"_meta":{%b}' % _members_text(values)) if _META not in body else None
-    meta = _place(body, _META)
-    if meta is None:
+        members = b'"_meta":{%b}' % _members_text(values)
+        return _put_first(body, body.find(_PARAMS) + len(_PARAMS), members) if _META not in body else None
+    meta = body.find(_META) + len(_META)
+    if body.find(_META, meta) >= 0:
         return None
-    text = body
-    missing = {}
+    return _search_members(body, meta, message.meta, values)
+
+
+def _search_members(body: bytes, start: int, meta: Meta, values: Mapping[bytes, bytes]) -> bytes | None:
+    """The same once `_meta` is found: its name ends at `start`, and what the decoder saw in it is `meta`."""
+    text, missing = body, {}
     for key, value in values.items():
+        if key not in _SEEN:
+            return None
         name = b'"%b"' % key
-        if text.find(name, meta) < 0:
+        at = text.find(name, start)
+        if at < 0:
             missing[key] = value
             continue
-        edited = _put_value(text, meta, name, value) if _is_seen(message, key) else None
+        edited = _put_value(text, at, name, value) if getattr(meta, _SEEN[key]) is not UNSET else None
         if edited is None:
             return None
         text = edited
-    return _put_first(text, meta, _members_text(missing)) if missing else text
+    return _put_first(text, start, _members_text(missing)) if missing else text
 
 
-def _is_seen(message: Message, key: bytes) -> bool:
-    """True when the decoder looks at this member of `_meta` and found it, of the expected type."""
-    return key in _SEEN and getattr(message.meta, _SEEN[key]) is not UNSET
+def _put_value(text: bytes, at: int, name: bytes, value: bytes) -> bytes | None:
+    """`text` with another value for the member whose name is at `at`.
 
-
-def _place(text: bytes, name: bytes, start: int = 0) -> int | None:
-    """Where the only occurrence of `name` from `start` on ends; None when there is none, or another."""
-    at = text.find(name, start)
-    end = at + len(name)
-    return end if at >= 0 and text.find(name, end) < 0 else None
-
-
-def _put_value(text: bytes, start: int, name: bytes, value: bytes) -> bytes | None:
-    """`text` with another value for the only member of that name from `start` on.
-
-    None when there is none or another, or when the old value is neither a plain string nor an integer.
+    None when the name comes again after it, or when the old value is neither a plain string nor an integer.
     """
-    at = _place(text, name, start)
-    found = _PLAIN_VALUE.match(text, at) if at is not None else None
+    end = at + len(name)
+    found = _PLAIN_VALUE.match(text, end) if text.find(name, end) < 0 else None
     if found is None:
         return None
     start, end = found.span(1)
@@ -181,11 +176,13 @@ def _put_first(text: bytes, name_end: int, members: bytes) -> bytes | None:
 
 
 def _search_id(body: bytes, raw_id: bytes) -> bytes | None:
+    at = body.find(_ID)
     try:
-        is_there = _decode_id(body).id is not UNSET
+        if at < 0 or has_escaped_letters(body) or _decode_id(body).id is UNSET:
+            return None
     except UNREADABLE:
         return None
-    return _put_value(body, 0, _ID, raw_id) if is_there and not has_escaped_letters(body) else None
+    return _put_value(body, at, _ID, raw_id)
 
 
 def _scan_meta(body: bytes, values: Mapping[bytes, bytes]) -> bytes | None:
