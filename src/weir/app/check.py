@@ -3,7 +3,7 @@
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
@@ -68,7 +68,7 @@ def _kind(upstream: Upstream) -> str:
     if upstream.command is None:
         return upstream.shown_url
     count = len(upstream.command) - 1
-    return f"command {PurePath(upstream.command[0]).name}, {count} argument{'' if count == 1 else 's'}"
+    return f"command {upstream.program}, {count} argument{'' if count == 1 else 's'}"
 
 
 def _of_listening(config: Config) -> Iterator[Finding]:
@@ -125,10 +125,8 @@ def _of_command(upstream: Upstream, environ: Mapping[str, str]) -> Iterator[Find
     if upstream.cwd is not None and not Path(upstream.cwd).is_dir():
         yield Finding(True, upstream.name, "its cwd is no directory; make it, or name another one")
     elif shutil.which(_from(upstream.cwd, program), path=upstream.env.get("PATH", environ.get("PATH"))) is None:
-        yield Finding(
-            True, upstream.name, f"the program {PurePath(program).name} is not there; install it, or name its path"
-        )
-    name = PurePath(program).name.lower().removesuffix(".cmd").removesuffix(".exe")
+        yield Finding(True, upstream.name, f"the program {upstream.program} is not there; install it, or name its path")
+    name = upstream.program.lower().removesuffix(".cmd").removesuffix(".exe")
     if name == "npx" and not {"-y", "--yes"}.intersection(arguments):
         yield Finding(False, upstream.name, "npx without -y asks before it installs, and nobody answers; add -y")
     if name in ("docker", "podman") and "run" in arguments and not _is_interactive(arguments):

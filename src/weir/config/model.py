@@ -4,6 +4,7 @@ A section left out is None, which means off. What is always on is in `Always`.
 """
 
 from collections.abc import Iterator, Mapping
+from pathlib import PurePath
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
@@ -143,6 +144,11 @@ class Upstream(Section):
     def is_stdio(self) -> bool:
         """weir starts it, and talks over its stdin and stdout."""
         return self.command is not None
+
+    @property
+    def program(self) -> str:
+        """The name of the command's program, without its folder and arguments; empty for a URL."""
+        return PurePath(self.command[0]).name if self.command else ""
 
     @property
     def path(self) -> str:

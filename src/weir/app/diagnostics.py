@@ -1,0 +1,155 @@
+"""The second port: /metrics, /healthz, /readyz, /status. Nothing here asks an upstream anything."""
+
+import json
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from weir.app.census import Census
+from weir.app.health import Condition, Health, State
+from weir.app.version import installed_version
+from weir.config.model import Upstream
+
+Scope = Mapping[str, Any]
+Receive = Callable[[], Awaitable[Any]]
+Send = Callable[[Any], Awaitable[None]]
+Render = Callable[[str], Awaitable[tuple[str, bytes]]]
+"""Content type and body of the metrics, for the value of an Accept header."""
+
+_TEXT = "text/plain; charset=utf-8"
+_JSON = "application/json"
+_INDEX = "weir diagnostics\n\n/metrics\n/healthz\n/readyz\n/status\n"
+
+
+@dataclass(slots=True)
+class Clocks:
+    """`monotonic` is the clock of the folds; `wall` is seconds since 1970, for people."""
+
+    monotonic: Callable[[], float]
+    wall: Callable[[], float]
+
+    def shown(self, instant: float) -> str:
+        """An instant of the monotonic clock as a date and time in UTC."""
+        at = datetime.fromtimestamp(self.wall() - (self.monotonic() - instant), UTC)
+        return at.isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+@dataclass(slots=True)
+class Subject:
+    """What the pages are about. `addresses` is filled in when the ports are bound."""
+
+    upstreams: tuple[Upstream, ...]
+    health: Health
+    census: Census
+    render: Render
+    clocks: Clocks
+    pid: int
+    started_at: float
+    addresses: dict[str, str] = field(default_factory=dict)
+    is_draining: bool = False
+
+
+@dataclass(slots=True)
+class Page:
+    """One answer."""
+
+    status: int
+    content_type: str
+    body: bytes
+
+
+class Diagnostics:
+    """The ASGI application."""
+
+    def __init__(self, subject: Subject) -> None:
+        self._subject = subject
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request. HEAD is GET without the body."""
+        if scope["type"] != "http":
+            return
+        page = await self._page(scope)
+        headers = [
+            (b"content-type", page.content_type.encode()),
+            (b"content-length", str(len(page.body)).encode()),
+            (b"cache-control", b"no-store"),
+            (b"x-content-type-options", b"nosniff"),
+        ]
+        if page.status == 405:
+            headers.append((b"allow", b"GET, HEAD"))
+        await send({"type": "http.response.start", "status": page.status, "headers": headers})
+        body = b"" if scope["method"] == "HEAD" else page.body
+        await send({"type": "http.response.body", "body": body})
+
+    async def _page(self, scope: Scope) -> Page:
+        path = scope["path"]
+        if path not in ("/", "/metrics", "/healthz", "/readyz", "/status"):
+            return Page(404, _TEXT, b"not found\n")
+        if scope["method"] not in ("GET", "HEAD"):
+            return Page(405, _TEXT, b"method not allowed\n")
+        match path:
+            case "/metrics":
+                return Page(200, *await self._subject.render(_accept(scope)))
+            case "/healthz":
+                return Page(200, _TEXT, b"ok\n")
+            case "/readyz":
+                return _ready(self._subject)
+            case "/status":
+                return _json(200, _status(self._subject))
+        return Page(200, _TEXT, _INDEX.encode())
+
+
+def _accept(scope: Scope) -> str:
+    return ", ".join(value.decode("latin-1") for name, value in scope["headers"] if name == b"accept")
+
+
+def _ready(subject: Subject) -> Page:
+    conditions = subject.health.conditions()
+    is_ready = not subject.is_draining and all(one.state is not State.UNHEALTHY for one in conditions.values())
+    upstreams = {name: _condition(one, subject.clocks) for name, one in conditions.items()}
+    tree = {"ready": is_ready, "draining": subject.is_draining, "upstreams": upstreams}
+    return _json(200 if is_ready else 503, tree)
+
+
+def _condition(condition: Condition, clocks: Clocks) -> dict[str, object]:
+    return {
+        "state": condition.state.value,
+        "reason": condition.reason,
+        "since": clocks.shown(condition.since),
+    }
+
+
+def _status(subject: Subject) -> dict[str, object]:
+    conditions = subject.health.conditions()
+    names = [upstream.name for upstream in subject.upstreams]
+    return {
+        "version": installed_version(),
+        "pid": subject.pid,
+        "started": subject.clocks.shown(subject.started_at),
+        "uptime_seconds": round(subject.clocks.monotonic() - subject.started_at, 1),
+        "draining": subject.is_draining,
+        "listening": subject.addresses,
+        "in_flight": sum(map(subject.health.in_flight, names)),
+        "streams": sum(map(subject.health.streams, names)),
+        "upstreams": {one.name: _upstream(one, conditions[one.name], subject) for one in subject.upstreams},
+        "limits_reached": subject.census.limits(),
+    }
+
+
+def _upstream(upstream: Upstream, condition: Condition, subject: Subject) -> dict[str, object]:
+    """Neither arguments nor query: they may be secrets."""
+    about: dict[str, object] = {"kind": "http", "url": upstream.shown_url}
+    if upstream.is_stdio:
+        about = {"kind": "stdio", "program": upstream.program, "children": subject.census.children(upstream.name)}
+    return {
+        **about,
+        **_condition(condition, subject.clocks),
+        "in_flight": subject.health.in_flight(upstream.name),
+        "streams": subject.health.streams(upstream.name),
+        "sessions": subject.census.sessions(upstream.name),
+    }
+
+
+def _json(status: int, tree: object) -> Page:
+    return Page(status, _JSON, json.dumps(tree, indent=2).encode() + b"\n")
