@@ -9,7 +9,7 @@ from support.pipes import PlayedServer, piped, result, sent
 from weir.core.call import Call
 from weir.core.outcome import Outcome
 from weir.downstream.stdio import StdioDownstream, StdioSettings
-from weir.relay.http_client import HttpClientSettings
+from weir.relay.http_client import HttpClientSettings, Wiring
 
 pytestmark = pytest.mark.anyio
 
@@ -21,7 +21,8 @@ HTTP = HttpClientSettings("demo", b"/mcp")
 def downstream(server: PlayedServer, settings: StdioSettings | None = None, events: list[Any] | None = None) -> Any:
     """A stdio edge before a played server."""
     emit = events.append if events is not None else lambda _: None
-    return StdioDownstream(settings or StdioSettings(HTTP), server, emit, time.monotonic)
+    wiring = Wiring(server, lambda call, outcome: None, emit, time.monotonic)
+    return StdioDownstream(settings or StdioSettings(HTTP), wiring)
 
 
 async def handshake(call: Call) -> Outcome | None:

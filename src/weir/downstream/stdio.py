@@ -7,30 +7,24 @@ it names. Requests do not wait for each other's answers.
 """
 
 import asyncio
-import random
-from collections.abc import Callable
 from dataclasses import dataclass
 
-from msgspec import UNSET
-
 from weir.core.call import Call, Peer, Transport, header
-from weir.core.events import Emit, LimitReached, Notice
-from weir.core.layer import CallHandler
+from weir.core.events import LimitReached, Notice
 from weir.core.outcome import Blame, Failed, FailureKind, Outcome, RefusalKind, Refused, Replied, Sent
+from weir.downstream.backlog import Backlog, BacklogLimits
 from weir.downstream.descriptors import Input, Output
 from weir.downstream.rescue import error_body
 from weir.protocol import framing
 from weir.protocol.envelope import NOTHING, Kind, Message
-from weir.protocol.methods import is_modern
-from weir.relay.backchannel import Backchannel
-from weir.relay.http_client import HttpClient, HttpClientSettings
+from weir.protocol.methods import facts, is_modern
+from weir.relay.http_client import HttpClient, HttpClientSettings, Wiring
 from weir.relay.posting import Posting, posting_of
 from weir.relay.unwrap import Unwrap
 
 SENT_POLL_SECONDS = 0.01
 """How often a cancellation looks whether its request has been sent; it rarely has to look twice."""
 
-_END = b""
 _STATUS_TEXTS = {
     202: "accepted the request (HTTP 202) without answering it",
     401: "wants authorization (HTTP 401)",
@@ -45,8 +39,8 @@ _LOST = Failed(FailureKind.RESET, "the reply ended before the answer", sent=Sent
 class StdioSettings:
     """Limits of one client on a pipe.
 
-    `eager_stream`: the upstream is this client's own child, so the pipe's order is kept by the pipe
-    behind it: nothing is held back, and the GET stream is open before the first message.
+    `eager_stream`: the upstream is this client's own child, so the pipe behind keeps the order:
+    nothing is held back, and the GET stream is open before the first message.
     """
 
     http: HttpClientSettings
@@ -54,33 +48,24 @@ class StdioSettings:
     line_limit_bytes: int = 16 * 1024 * 1024  # max_body of the other edges
     concurrent_limit: int = 1000  # beyond that stdin is not read on: the client's pipe fills and it waits
     held_limit_bytes: int = 64 * 1024 * 1024  # bodies of messages under way; likewise
-    order_seconds: float = 1.0  # what order is worth: a server that does not accept a notification blocks nobody longer
+    order_seconds: float = 1.0  # what order is worth: a server slow to accept a notification blocks nobody longer
     stream_head_seconds: float = 0.25  # for the GET stream to be open before what may cause messages on it
-    grace_seconds: float = 2.0  # for answers under way when stdin ends; SDK clients kill their server after 2 s
+    grace_seconds: float = 1.5  # for answers under way when stdin ends: SDK clients send SIGTERM after 2 s
 
 
 class StdioDownstream:
     """One client on a pair of descriptors, for as long as it stays."""
 
-    def __init__(
-        self,
-        settings: StdioSettings,
-        handler: CallHandler,
-        emit: Emit,
-        clock: Callable[[], float],
-        backchannel: Backchannel | None = None,
-        draw: Callable[[], float] = random.random,
-    ) -> None:
+    def __init__(self, settings: StdioSettings, wiring: Wiring) -> None:
         self._settings = settings
-        self._emit = emit
-        self._client = HttpClient(settings.http, handler, self._deliver, emit, clock, draw)
-        self._client.backchannel = backchannel
+        self._emit = wiring.emit
+        self._upstream = settings.http.upstream
+        self._client = HttpClient(settings.http, wiring, self._deliver)
+        limits = BacklogLimits(settings.concurrent_limit, settings.held_limit_bytes)
+        self._backlog = Backlog(limits, lambda: wiring.emit(LimitReached(self._upstream, "messages_under_way")))
         self._tasks: dict[Posting, asyncio.Task[None]] = {}
         self._listening: asyncio.Task[None] | None = None
-        self._lines: asyncio.Queue[bytes] = asyncio.Queue()  # bounded by the room that each line takes
-        self._held = 0
-        self._held_bytes = 0
-        self._freed = asyncio.Event()
+        self._refused: set[int] = set()
         self._over = asyncio.Event()
 
     async def run(self, stdin: int, stdout: int) -> None:
@@ -112,19 +97,21 @@ class StdioDownstream:
         await self._out.broken.wait()
         self._over.set()
 
-    async def _finish(self, dispatching: "asyncio.Task[None]") -> None:
-        """stdin has ended: answers that come within the grace still go out."""
+    async def _finish(self, *before: "asyncio.Task[None]") -> None:
+        """No more messages come: answers that arrive within the grace still go out."""
         try:
             async with asyncio.timeout(self._settings.grace_seconds):
-                await asyncio.wait((dispatching,))
+                if before:
+                    await asyncio.wait(before)
                 await self._until_idle()
         except TimeoutError:
             pass
         self._over.set()
 
     async def _until_idle(self) -> None:
-        while self._tasks:
-            await asyncio.wait(self._tasks.values())
+        """Long-lived requests end with their client; nobody waits for them."""
+        while passing := [task for posting, task in self._tasks.items() if not _is_long_lived(posting)]:
+            await asyncio.wait(passing)
 
     async def _leave(self) -> None:
         try:
@@ -143,53 +130,42 @@ class StdioDownstream:
             await self._take_lines(lines.feed(chunk))
             await self._report_oversized(lines)
         await self._take_lines([lines.flush()])
-        self._lines.put_nowait(_END)
+        self._backlog.end()
 
     async def _take_lines(self, lines: list[bytes]) -> None:
         for line in lines:
             if line and not line.isspace():
-                await self._until_room()
-                self._held += 1
-                self._held_bytes += len(line)
-                self._lines.put_nowait(line)
-
-    async def _until_room(self) -> None:
-        settings = self._settings
-        while self._held >= settings.concurrent_limit or self._held_bytes >= settings.held_limit_bytes:
-            self._emit(LimitReached(settings.http.upstream, "messages_under_way"))
-            self._freed.clear()
-            await self._freed.wait()
+                await self._backlog.put(posting_of(line))
 
     async def _report_oversized(self, lines: framing.Lines) -> None:
+        limit = self._settings.line_limit_bytes
+        refused = Refused(RefusalKind.BAD_MESSAGE, f"A message is over weir's limit of {limit} bytes and was not sent.")
         for _ in range(lines.oversized):
-            self._emit(LimitReached(self._settings.http.upstream, "max_body"))
-            await self._deliver(error_body(self._oversized(), self._call_of(NOTHING)))
+            self._emit(LimitReached(self._upstream, "max_body"))
+            await self._deliver(error_body(refused, self._call_of(NOTHING)))
         lines.oversized = 0
-
-    def _free(self, line: bytes) -> None:
-        self._held -= 1
-        self._held_bytes -= len(line)
-        self._freed.set()
 
     # one message
 
     async def _dispatch_all(self) -> None:
-        while line := await self._lines.get():
-            posting = posting_of(line)
+        while posting := await self._backlog.take():
             if await self._is_done_by_cancelling(posting):
-                self._free(line)
+                self._backlog.free(posting)
             else:
                 await self._dispatch(posting)
 
     async def _is_done_by_cancelling(self, posting: Posting) -> bool:
         """A stateless request is cancelled by closing its POST (2026-07-28, streamable-http), not by a message."""
         message = posting.message
-        if message.method != "notifications/cancelled" or self._settings.eager_stream:
+        if message.method != "notifications/cancelled":
             return False
-        target = self._client.in_flight(_cancelled_id(message))
+        target = self._client.in_flight(message.request_id)
+        if target is not None:
+            target.is_withdrawn = True
+        if self._settings.eager_stream:
+            return False
         if target is None:
             return self._client.is_modern
-        target.is_withdrawn = True
         if is_modern(target.message.revision):
             self._tasks[target].cancel()
             return True
@@ -205,45 +181,41 @@ class StdioDownstream:
             pass
 
     async def _dispatch(self, posting: Posting) -> None:
-        if posting.message.method == "initialize" and self._listening is not None:
+        is_handshake = posting.message.method == "initialize" and bool(posting.unanswered)
+        if is_handshake and self._listening is not None:
             self._listening.cancel()
         self._client.begin(posting)
         task = self._group.create_task(self._post(posting))
         self._tasks[posting] = task
         task.add_done_callback(lambda _: self._ended(posting))
-        if not self._settings.eager_stream:
-            await self._keep_order(posting, task)
+        if self._settings.eager_stream:
+            return
+        if is_handshake:
+            self._backlog.close_gate(posting)
+        elif not posting.unanswered:
+            await asyncio.wait((task,), timeout=self._settings.order_seconds)
 
     def _ended(self, posting: Posting) -> None:
         self._client.end(posting)
         del self._tasks[posting]
-        self._free(posting.body)
-
-    async def _keep_order(self, posting: Posting, task: "asyncio.Task[None]") -> None:
-        if posting.message.method == "initialize":
-            await posting.settled.wait()
-        elif not posting.unanswered:
-            await asyncio.wait((task,), timeout=self._settings.order_seconds)
+        self._backlog.free(posting)
 
     async def _post(self, posting: Posting) -> None:
         try:
             await self._client.post(posting)
         except Exception as error:  # noqa: BLE001 - one message's bug must not end the client's whole conversation
-            self._emit(
-                Notice("error", "a bug in weir", {"error": repr(error), "upstream": self._settings.http.upstream})
-            )
+            self._emit(Notice("error", "a bug in weir", {"error": repr(error), "upstream": self._upstream}))
             posting.outcome = _BUG
-        outcome = posting.outcome
-        is_accepted = isinstance(outcome, Replied) and 200 <= outcome.status < 300
+        is_accepted = isinstance(posting.outcome, Replied) and 200 <= posting.outcome.status < 300
         if posting.unanswered:
             await self._answer_instead(posting)
         elif posting.message.kind is not Kind.REQUEST and not is_accepted:
-            self._notice("the server did not accept a message that has no answer", outcome)
+            self._note_refused(posting.outcome)
         if posting.message.method == "notifications/initialized" and is_accepted and not self._settings.eager_stream:
             await self._open_stream()
 
     async def _answer_instead(self, posting: Posting) -> None:
-        """Nobody answered: each request that nobody withdrew gets one error under its own id."""
+        """Nobody answered: each request that the client did not withdraw gets one error under its own id."""
         failure = failure_of(posting.outcome)
         for message in list(posting.unanswered.values()):
             if not posting.is_withdrawn:
@@ -261,10 +233,11 @@ class StdioDownstream:
             pass
 
     async def _listen(self) -> None:
-        outcome = await self._client.listen()
-        if self._settings.eager_stream and isinstance(outcome, Failed):
+        is_child = self._settings.eager_stream
+        await self._client.listen(reopens=not is_child)
+        if is_child:
             # the child is gone, and with it the other end of the client's pipe
-            await self._finish(self._group.create_task(self._until_idle()))
+            await self._finish()
 
     # stdout and the rest
 
@@ -274,20 +247,20 @@ class StdioDownstream:
     def _call_of(self, message: Message) -> Call:
         """What an error is made from; it is never asked anywhere."""
         return Call(
-            upstream=self._settings.http.upstream,
+            upstream=self._upstream,
             peer=Peer(Transport.STDIO),
             sink=Unwrap(lambda status, headers: None, self._deliver, 0),
             received_at=0.0,
             message=message,
         )
 
-    def _oversized(self) -> Refused:
-        limit = self._settings.line_limit_bytes
-        return Refused(RefusalKind.BAD_MESSAGE, f"A message is over weir's limit of {limit} bytes and was not sent.")
-
-    def _notice(self, text: str, outcome: Outcome | None) -> None:
+    def _note_refused(self, outcome: Outcome | None) -> None:
+        """Told once for each status: a server that takes no progress would fill the log."""
         status = outcome.status if isinstance(outcome, Replied) else 0
-        self._emit(Notice("warning", text, {"upstream": self._settings.http.upstream, "status": status}))
+        if status not in self._refused:
+            self._refused.add(status)
+            fields: dict[str, str | int | float | bool] = {"upstream": self._upstream, "status": status}
+            self._emit(Notice("warning", "the server did not accept a notification or response", fields))
 
 
 def failure_of(outcome: Outcome | None) -> Failed | Refused:
@@ -303,6 +276,5 @@ def failure_of(outcome: Outcome | None) -> Failed | Refused:
     return Failed(FailureKind.PROTOCOL, detail, sent=Sent.ANSWERED)
 
 
-def _cancelled_id(message: Message) -> bytes:
-    params = message.params
-    return bytes(params.request_id) if params is not None and params.request_id is not UNSET else b""
+def _is_long_lived(posting: Posting) -> bool:
+    return facts(posting.message.method).is_long_lived

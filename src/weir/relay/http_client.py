@@ -1,4 +1,4 @@
-"""The client's half of Streamable HTTP: session, headers, the GET stream, resumption.
+"""The client's half of Streamable HTTP: replies unwrapped, the GET stream, resumption, the session's end.
 
 A pipe knows none of these. This plays them towards weir's own call handler for a client that only
 sends and receives messages (MCP 2025-03-26 to 2025-11-25, basic/transports; 2026-07-28,
@@ -6,38 +6,37 @@ basic/transports/streamable-http).
 """
 
 import asyncio
+import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from functools import partial
 
-from weir.core.call import Call, Headers, Peer, Transport, header
-from weir.core.events import CallFinished, Emit, LimitReached, Notice
+from weir.core.call import Call, Headers
+from weir.core.events import Emit, LimitReached, Notice
 from weir.core.layer import CallHandler
 from weir.core.outcome import Blame, Failed, FailureKind, Outcome, Replied, Sent
 from weir.protocol import edit
-from weir.protocol.envelope import NOTHING, Kind, Message, peek
-from weir.protocol.headers import mcp_headers
+from weir.protocol.envelope import Kind, Message, peek
 from weir.protocol.methods import is_modern
 from weir.relay.backchannel import Backchannel
+from weir.relay.http_session import HttpSession
 from weir.relay.posting import Posting, plain
 from weir.relay.reconnect import ReconnectSettings, is_passing, is_stream, wait_seconds
-from weir.relay.tool_headers import ToolHeaders, list_request
+from weir.relay.tool_headers import list_request
 from weir.relay.unwrap import Unwrap
 
 Deliver = Callable[[bytes], Awaitable[None]]
+TakeWhole = Callable[[Replied], Awaitable[None]]
 
 LINGER_SECONDS = 1.0
 """A server closes a stream itself once it has answered; one that forgets to is cut after this."""
 RESUME_FAILURES_LIMIT = 5
 """Failures in a row after which an answer counts as lost."""
 TOOL_PAGES_LIMIT = 50
-"""Pages of weir's own tools/list: with 40 tools a page, more than are learnt."""
+"""Pages of weir's own tools/list: with 40 tools a page, more than are remembered."""
 
-_JSON = (b"content-type", b"application/json")
-_ACCEPT = (b"accept", b"application/json, text/event-stream")
-_ACCEPT_STREAM = (b"accept", b"text/event-stream")
 _WITHDRAWN = Failed(FailureKind.CANCELLED, "the client withdrew the request or left", Blame.DOWNSTREAM)
-_BUG = Failed(FailureKind.INTERNAL, "weir failed to handle this; its log has the reason", Blame.WEIR, Sent.NO)
+_BUG = Failed(FailureKind.INTERNAL, "weir failed to handle this; its log has the reason", Blame.WEIR)
 _TOO_LARGE = Failed(FailureKind.TOO_LARGE, "a message of the reply is over weir's limit", sent=Sent.ANSWERED)
 
 
@@ -53,42 +52,41 @@ class HttpClientSettings:
     list_seconds: float = 10.0
 
 
+@dataclass(frozen=True, slots=True)
+class Wiring:
+    """What an edge without a server of its own is given: where calls go, who is told, whose time it is.
+
+    `finish` is called once for each call when its reply has been handed on. `draw` gives numbers in [0, 1).
+    """
+
+    handler: CallHandler
+    finish: Callable[[Call, Outcome], None]
+    emit: Emit
+    clock: Callable[[], float]
+    backchannel: Backchannel | None = None
+    draw: Callable[[], float] = random.random
+
+
 class HttpClient:
     """One client's conversation with one server. `deliver` takes each message for the client.
 
     For every message: `begin` in the order of the pipe, then `post` in a task, then `end`.
     """
 
-    def __init__(
-        self,
-        settings: HttpClientSettings,
-        handler: CallHandler,
-        deliver: Deliver,
-        emit: Emit,
-        clock: Callable[[], float],
-        draw: Callable[[], float],
-    ) -> None:
+    def __init__(self, settings: HttpClientSettings, wiring: Wiring, deliver: Deliver) -> None:
         self._settings = settings
-        self._handler = handler
+        self._wiring = wiring
         self._deliver = deliver
-        self._emit = emit
-        self._clock = clock
-        self._draw = draw
-        self._tools = ToolHeaders()
+        self._session = HttpSession(settings.upstream, settings.target, wiring.clock)
         self._listing = asyncio.Lock()
         self._in_flight: dict[bytes, Posting] = {}
-        self._session = ""
-        self._negotiated = ""
-        self._stated = ""
-        self._is_gone = False
         self._own_ids = 0
-        self.backchannel: Backchannel | None = None
         self.is_listening = asyncio.Event()
 
     @property
     def is_modern(self) -> bool:
         """The client speaks a stateless revision (2026-07-28 or later)."""
-        return bool(self._stated) and not self._negotiated
+        return self._session.is_modern
 
     def in_flight(self, raw_id: bytes) -> Posting | None:
         """The request with this id, type included, that has no answer yet."""
@@ -97,19 +95,16 @@ class HttpClient:
     def begin(self, posting: Posting) -> None:
         """Note a message in the order of the pipe: what comes behind it may be about it."""
         message = posting.message
+        self._session.begin(message)
         if message.method == "initialize":
-            self._session = self._negotiated = self._stated = ""
-            self._is_gone = False
             self.is_listening.clear()
-        elif is_modern(message.revision):
-            self._stated = message.revision
-            posting.may_hold = message.method == "tools/call"
+        posting.may_hold = message.method == "tools/call" and is_modern(message.revision)
         for each in posting.unanswered.values():
             self._in_flight[each.id] = posting
 
     def end(self, posting: Posting) -> None:
         """Nothing more comes for this message."""
-        posting.settled.set()
+        posting.settle()
         for raw in [raw for raw, other in self._in_flight.items() if other is posting]:
             del self._in_flight[raw]
 
@@ -123,15 +118,19 @@ class HttpClient:
         if stream.last_event_id and not is_modern(posting.message.revision):
             await self._resume(posting)
 
-    async def listen(self) -> Outcome:
-        """Keep a GET stream open for what the server says unasked, until the server will have none."""
-        failures, stream = 0, None
+    async def listen(self, *, reopens: bool = True) -> Outcome:
+        """Keep a GET stream open for what the server says unasked, until the server will have none.
+
+        Without `reopens` it is over when the stream has ended once.
+        """
+        failures = 0
+        stream: Unwrap | None = None
         while True:
             stream = Unwrap(self._stream_begun, self._take_unasked, self._settings.reply_limit_bytes, stream)
             outcome = await self._get(stream)
-            if not (is_stream(outcome) or is_passing(outcome)):
+            if not (is_stream(outcome) or is_passing(outcome)) or (is_stream(outcome) and not reopens):
                 self.is_listening.set()
-                self._note_end(stream, outcome)
+                self._note_end(outcome)
                 return outcome
             is_fruitful = is_stream(outcome) and (stream.messages > 0 or stream.retry_seconds is not None)
             failures = 0 if is_fruitful else failures + 1
@@ -139,16 +138,14 @@ class HttpClient:
 
     async def close(self) -> None:
         """End the session at the server, where there is one; the server may refuse (405)."""
-        if not self._session or self._is_gone:
+        if not self._session.id or self._session.is_gone:
             return
         nothing = Unwrap(_ignore_head, _ignore, self._settings.reply_limit_bytes)
-        call = self._call(b"DELETE", nothing, [])
         try:
             async with asyncio.timeout(self._settings.delete_seconds):
-                await self._exchange(call, nothing, _ignore_reply)
+                await self._exchange(self._session.delete(nothing), nothing, _ignore_reply)
         except TimeoutError:
             self._notice("the server did not end the session in time")
-        self._session = ""
 
     # one exchange
 
@@ -156,11 +153,10 @@ class HttpClient:
         stream = Unwrap(partial(self._begun, posting), partial(self._take, posting), self._settings.reply_limit_bytes)
         posting.stream = stream
         posting.held = b""
-        posting.headers = self._headers(posting)
-        call = self._call(b"POST", stream, [*posting.headers], posting.body, posting.message)
-        posting.call = call
-        self._note_answers(posting.message)
-        posting.outcome = await self._exchange(call, stream, partial(self._take_whole, posting))
+        posting.mirrored = self._session.message_headers(posting.message, posting.body)
+        posting.call = self._session.post(stream, posting.body, posting.message, posting.mirrored)
+        self._note_answers(posting)
+        posting.outcome = await self._exchange(posting.call, stream, partial(self._take_whole, posting))
         return stream
 
     async def _resume(self, posting: Posting) -> None:
@@ -180,41 +176,15 @@ class HttpClient:
         return is_stream(outcome) or is_passing(outcome)
 
     async def _wait(self, stream: Unwrap, failures: int) -> None:
-        seconds = wait_seconds(self._settings.reconnect, stream.retry_seconds, failures, self._draw())
-        await asyncio.sleep(seconds)
+        draw = self._wiring.draw()
+        await asyncio.sleep(wait_seconds(self._settings.reconnect, stream.retry_seconds, failures, draw))
 
     async def _get(self, stream: Unwrap) -> Outcome:
-        headers: Headers = [_ACCEPT_STREAM]
-        if stream.last_event_id:
-            headers.append((b"last-event-id", stream.last_event_id))
-        return await self._exchange(self._call(b"GET", stream, headers), stream, _ignore_reply)
+        return await self._exchange(self._session.get(stream, stream.last_event_id), stream, _ignore_reply)
 
-    def _call(
-        self, verb: bytes, stream: Unwrap, headers: Headers, body: bytes = b"", message: Message = NOTHING
-    ) -> Call:
-        revision = message.revision or self._negotiated or self._stated
-        if not is_modern(revision) and self._session:
-            headers.append((b"mcp-session-id", self._session.encode("latin-1")))
-        # a modern request states its revision in its own headers already
-        if revision and not message.revision and message.method != "initialize":
-            headers.append((b"mcp-protocol-version", revision.encode("latin-1", "replace")))
-        call = Call(
-            upstream=self._settings.upstream,
-            peer=Peer(Transport.STDIO),
-            sink=stream,
-            received_at=self._clock(),
-            verb=verb,
-            target=self._settings.target,
-            headers=headers,
-            body=body,
-            message=message,
-        )
-        call.revision = revision
-        call.session = self._session
-        call.asker = self.backchannel
-        return call
-
-    async def _exchange(self, call: Call, stream: Unwrap, take_whole: Callable[[Replied], Awaitable[None]]) -> Outcome:
+    async def _exchange(self, call: Call, stream: Unwrap, take_whole: TakeWhole) -> Outcome:
+        backchannel = self._wiring.backchannel
+        call.asker = backchannel
         outcome: Outcome = _WITHDRAWN
         try:
             outcome = await self._ask(call, stream)
@@ -223,23 +193,22 @@ class HttpClient:
                 await take_whole(outcome)
             return outcome
         finally:
-            call.ended_at = self._clock()
             call.bytes_sent = stream.received_bytes
-            if self.backchannel is not None:
-                self.backchannel.finished(call)
-            self._emit(CallFinished(call, outcome))
+            if backchannel is not None:
+                backchannel.finished(call)
+            self._wiring.finish(call, outcome)
 
     async def _ask(self, call: Call, stream: Unwrap) -> Outcome:
         try:
             async with asyncio.timeout(None) as stream.limit:
-                return await self._handler(call)
+                return await self._wiring.handler(call)
         except TimeoutError:
             if stream.is_over_limit:
-                self._emit(LimitReached(self._settings.upstream, "reply_size"))
+                self._wiring.emit(LimitReached(call.upstream, "reply_size"))
                 return _TOO_LARGE
             return Replied(200, [], None)
         except Exception as error:  # noqa: BLE001 - the last resort: a bug must still be one clear answer
-            self._emit(Notice("error", "a bug in weir", {"error": repr(error), "upstream": self._settings.upstream}))
+            self._wiring.emit(Notice("error", "a bug in weir", {"error": repr(error), "upstream": call.upstream}))
             return _BUG
         finally:
             stream.limit = None
@@ -247,9 +216,8 @@ class HttpClient:
     # what comes back
 
     def _begun(self, posting: Posting, status: int, headers: Headers) -> None:
-        if posting.message.method == "initialize" and _is_success(status):
-            self._session = header(headers, b"mcp-session-id").decode("latin-1")
-        elif status == 404 and posting.call is not None:
+        self._session.note_head(posting.message, status, headers)
+        if status == 404 and posting.call is not None:
             self._note_gone(posting.call.session)
 
     async def _take(self, posting: Posting, data: bytes) -> None:
@@ -259,10 +227,7 @@ class HttpClient:
             posting.cut(LINGER_SECONDS)
             return
         posting.may_hold = False
-        if posting.message.method == "initialize" and message.result is not None:
-            self._negotiated = message.result.protocol_version
-        elif posting.message.method == "tools/list" and message.result is not None and self.is_modern:
-            self._tools.learn(data)
+        self._session.note_answer(posting.message, message, data)
         await self._hand_on(posting, data, message)
 
     async def _hand_on(self, posting: Posting, data: bytes, message: Message) -> None:
@@ -286,7 +251,7 @@ class HttpClient:
         if message.error is not None and plain(message.id) not in posting.unanswered:
             for each in list(posting.unanswered.values()):
                 await self._take(posting, with_id(body, message, each.id))
-        elif message.kind in (Kind.RESPONSE, Kind.BATCH) or _is_success(reply.status):
+        elif message.kind in (Kind.RESPONSE, Kind.BATCH) or 200 <= reply.status < 300:
             await self._take(posting, body)
 
     async def _take_unasked(self, data: bytes) -> None:
@@ -298,28 +263,21 @@ class HttpClient:
             if posting is not None and posting.note(message, data):
                 posting.cut(LINGER_SECONDS)
 
-    # what goes out
-
-    def _headers(self, posting: Posting) -> Headers:
-        message = posting.message
-        headers: Headers = [_ACCEPT, _JSON]
-        if is_modern(message.revision):
-            headers += mcp_headers(message, posting.body, self._tools.params(message.name))
-        return headers
-
-    def _note_answers(self, message: Message) -> None:
-        if self.backchannel is None:
+    def _note_answers(self, posting: Posting) -> None:
+        if self._wiring.backchannel is None:
             return
-        for each in message.members or (message,):
+        for each in posting.message.members or (posting.message,):
             if each.kind is Kind.RESPONSE:
-                self.backchannel.answered(self._session, each)
+                self._wiring.backchannel.answered(self._session.id, each)
+
+    # headers that the server finds wrong
 
     async def _has_better_headers(self, posting: Posting) -> bool:
         """Ask for the tools once. True when the call's headers are other ones now than those it was sent with."""
         async with self._listing:
-            if self._headers(posting) == posting.headers:
+            if self._session.message_headers(posting.message, posting.body) == posting.mirrored:
                 await self._list_tools(posting)
-        return self._headers(posting) != posting.headers
+        return self._session.message_headers(posting.message, posting.body) != posting.mirrored
 
     async def _list_tools(self, posting: Posting) -> None:
         cursor = b""
@@ -327,16 +285,11 @@ class HttpClient:
             async with asyncio.timeout(self._settings.list_seconds):
                 for _ in range(TOOL_PAGES_LIMIT):
                     page = await self._tools_page(list_request(posting.body, cursor, self._own_id()))
-                    cursor = self._tools.learn(page) if page else b""
+                    cursor = self._session.tools.learn(page) if page else b""
                     if not cursor:
                         return
         except TimeoutError:
             self._notice("the server did not list its tools in time")
-
-    def _own_id(self) -> str:
-        """An id no request of the client's has: it may not equal that of another one in flight."""
-        self._own_ids += 1
-        return f"weir-tools-list-{self._own_ids}-{self._draw():.16f}"
 
     async def _tools_page(self, body: bytes) -> bytes:
         found: list[bytes] = []
@@ -348,32 +301,36 @@ class HttpClient:
         async def take_whole(reply: Replied) -> None:
             await take(stream.body if reply.body is None else reply.body)
 
+        message = peek(body)
         stream = Unwrap(_ignore_head, take, self._settings.reply_limit_bytes)
-        listing = Posting(body, peek(body))
-        await self._exchange(
-            self._call(b"POST", stream, self._headers(listing), body, listing.message), stream, take_whole
-        )
+        call = self._session.post(stream, body, message, self._session.message_headers(message, body))
+        await self._exchange(call, stream, take_whole)
         return found[0] if found else b""
+
+    def _own_id(self) -> str:
+        """An id that no request of the client's has: it may not equal that of another one in flight."""
+        self._own_ids += 1
+        return f"weir-tools-list-{self._own_ids}-{self._wiring.draw():.16f}"
 
     # what an operator should know
 
     def _stream_begun(self, status: int, headers: Headers) -> None:
         self.is_listening.set()
 
-    def _note_end(self, stream: Unwrap, outcome: Outcome) -> None:
-        if isinstance(outcome, Replied) and outcome.status == 404 and self._session:
-            self._note_gone(self._session)
-        elif not (isinstance(outcome, Replied) and outcome.status in (404, 405)):
-            self._notice("the server's messages outside of calls are not received: it refused the GET stream")
+    def _note_end(self, outcome: Outcome) -> None:
+        status = outcome.status if isinstance(outcome, Replied) else 0
+        if status == 404:
+            self._note_gone(self._session.id)
+        elif status not in (200, 405):
+            self._notice("what the server says outside of calls is not received: it would not open a GET stream")
 
     def _note_gone(self, session: str) -> None:
         """404 under a session: the server has forgotten it, and only the client can begin another."""
-        if session and session == self._session and not self._is_gone:
-            self._is_gone = True
-            self._notice("the server has ended the session (404): the client has to initialize again")
+        if self._session.note_gone(session):
+            self._notice("the server has ended the session (HTTP 404): the client has to initialize again")
 
     def _notice(self, text: str) -> None:
-        self._emit(Notice("warning", text, {"upstream": self._settings.upstream}))
+        self._wiring.emit(Notice("warning", text, {"upstream": self._settings.upstream}))
 
 
 def with_id(body: bytes, message: Message, raw_id: bytes) -> bytes:
@@ -385,10 +342,6 @@ def with_id(body: bytes, message: Message, raw_id: bytes) -> bytes:
             return body
     brace = body.index(b"{") + 1
     return body[:brace] + b'"id":' + raw_id + b"," + body[brace:]
-
-
-def _is_success(status: int) -> bool:
-    return 200 <= status < 300
 
 
 def _ignore_head(status: int, headers: Headers) -> None:

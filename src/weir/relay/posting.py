@@ -1,6 +1,6 @@
 """One message of a client on its way to the server, and which of its requests still wait for their answer."""
 
-import asyncio
+from collections.abc import Callable
 
 from weir.core.call import Call, Headers
 from weir.core.outcome import Outcome
@@ -15,20 +15,21 @@ HEADER_MISMATCH = -32020
 class Posting:
     """A message and what became of it.
 
-    `unanswered` holds its requests that have no answer yet. `settled` is set once none is left, or
-    none can come any more. `held` is an answer that blames the headers, while weir mends them.
+    `unanswered` holds its requests that have no answer yet. It is settled once none is left,
+    or none can come any more. `held` is an answer that blames the headers, while weir mends them.
     """
 
     __slots__ = (
+        "_when_settled",
         "body",
         "call",
-        "headers",
         "held",
+        "is_settled",
         "is_withdrawn",
         "may_hold",
         "message",
+        "mirrored",
         "outcome",
-        "settled",
         "stream",
         "unanswered",
     )
@@ -37,9 +38,10 @@ class Posting:
         self.body = body
         self.message = message
         self.unanswered = {plain(each.id): each for each in _parts(message, body) if each.kind is Kind.REQUEST}
-        self.settled = asyncio.Event()
+        self.is_settled = False
+        self._when_settled: Callable[[], None] | None = None
         self.call: Call | None = None
-        self.headers: Headers = []
+        self.mirrored: Headers = []
         self.outcome: Outcome | None = None
         self.stream: Unwrap | None = None
         self.is_withdrawn = False
@@ -50,7 +52,19 @@ class Posting:
     def is_sent(self) -> bool:
         """The server can have seen it."""
         call = self.call
-        return self.settled.is_set() or (call is not None and any(attempt.sent_at for attempt in call.attempts))
+        return self.is_settled or (call is not None and any(attempt.sent_at for attempt in call.attempts))
+
+    def settle(self) -> None:
+        """Nothing is left to wait for."""
+        self.is_settled = True
+        if self._when_settled is not None:
+            self._when_settled()
+
+    def on_settled(self, then: Callable[[], None]) -> None:
+        """Have `then` called when this is settled, at once when it is."""
+        self._when_settled = then
+        if self.is_settled:
+            then()
 
     def cut(self, after_seconds: float) -> None:
         """Let the exchange under way end by then."""
@@ -69,7 +83,7 @@ class Posting:
             if each.kind is Kind.RESPONSE:
                 self.unanswered.pop(plain(each.id), None)
         if not self.unanswered:
-            self.settled.set()
+            self.settle()
         return not self.unanswered
 
 

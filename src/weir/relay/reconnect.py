@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from weir.core.outcome import Failed, FailureKind, Outcome, Refused, Replied
+from weir.core.outcome import Failed, FailureKind, Outcome, RefusalKind, Replied
 from weir.relay.unwrap import is_event_stream
 
 FLOOR_SECONDS = 0.02
@@ -15,6 +15,7 @@ _PASSING_STATUS = frozenset((408, 409, 425, 429))
 _LASTING_FAILURES = frozenset(
     (FailureKind.EXITED, FailureKind.INTERNAL, FailureKind.TOO_LARGE, FailureKind.CANCELLED, FailureKind.TLS)
 )
+_LASTING_REFUSALS = frozenset((RefusalKind.UNKNOWN_SESSION, RefusalKind.BAD_MESSAGE, RefusalKind.DRAINING))
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,4 +54,4 @@ def is_passing(outcome: Outcome) -> bool:
         return outcome.status >= 500 or outcome.status in _PASSING_STATUS
     if isinstance(outcome, Failed):
         return outcome.kind not in _LASTING_FAILURES
-    return isinstance(outcome, Refused)
+    return outcome.kind not in _LASTING_REFUSALS
