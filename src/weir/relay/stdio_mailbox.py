@@ -32,6 +32,7 @@ class Mailbox:
         "call",
         "full_since",
         "is_over",
+        "is_streaming",
         "limit",
         "over",
         "scope",
@@ -46,10 +47,12 @@ class Mailbox:
         self.active_at = now
         """When the server last said something here."""
         self.written_at = now
-        """When an event stream was last kept alive."""
+        """When something was last written down the stream."""
         self.full_since = 0.0
         self.asks = 0
         """Questions of the server that went out here and wait for the client."""
+        self.is_streaming = False
+        """Its head is out, and events may follow."""
         self.is_over = False
         self.over: Failed | None = None
         self.scope: asyncio.Timeout | None = None
@@ -59,6 +62,10 @@ class Mailbox:
     @property
     def is_full(self) -> bool:
         return len(self._letters) >= self.limit.messages or self.size >= self.limit.size_bytes
+
+    @property
+    def is_empty(self) -> bool:
+        return not self._letters
 
     def put(self, letter: Letter) -> None:
         """Add one message."""
@@ -94,7 +101,6 @@ class Mailbox:
         self.leftovers()
         if self.scope is not None:
             self.scope.reschedule(asyncio.get_running_loop().time())
-        self._wake()
 
     def leftovers(self) -> list[Letter]:
         """Take all that was not written."""

@@ -12,6 +12,9 @@ class Receiver(Protocol):
     def message(self, message: Message, body: bytes) -> None:
         """One message, in the order written. JSON that is no JSON-RPC message comes as Kind.OPAQUE."""
 
+    def overflowed(self) -> None:
+        """A line was longer than the limit, and is lost."""
+
     def ended(self, why: Failed) -> None:
         """The server will say no more. Called once, and only for a server that had started."""
 

@@ -1,10 +1,12 @@
 """The HTTP reply made of what a stdio server says: JSON when the answer comes first, else an event stream."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+
+import msgspec
 
 from weir.core.call import Attempt, Headers
-from weir.core.outcome import NO_ANSWER, PLAIN, Failed, Outcome, Replied, Verdict
+from weir.core.outcome import NO_ANSWER, PLAIN, Outcome, Replied, Verdict
 from weir.protocol import sse
 from weir.protocol.envelope import NOTHING, Kind, Message
 from weir.relay.stdio_mailbox import Exchange, Letter, Mailbox
@@ -55,28 +57,38 @@ async def reply(
         return exchange.over or Replied(202, [], b"", NO_ANSWER)
     if letter.is_last:
         return Replied(_status(exchange, letter.message), head.json(), letter.body, verdict(letter.message))
-    return await stream(exchange, router, head, letter)
+    return await stream(exchange, router, head, clock, letter)
 
 
-async def stream(box: Mailbox, router: Router, head: Head, first: Letter | None = None) -> Outcome:
+async def stream(
+    box: Mailbox, router: Router, head: Head, clock: Callable[[], float], first: Letter | None = None
+) -> Outcome:
     """Relay messages as events until the last one, or until the mailbox is over."""
     headers = head.stream()
+    box.is_streaming = True
+    await box.call.sink.open(200, headers)
+    letter = first or await box.take()
+    while letter is not None:
+        await _write(box, letter)
+        box.written_at = clock()
+        if letter.is_last:
+            return Replied(200, headers, None, verdict(letter.message))
+        router.taken(box)
+        letter = await box.take()
+    return box.over or Replied(200, headers, None, NO_ANSWER)
+
+
+async def unless_aborted(box: Mailbox, outcome: Awaitable[Outcome]) -> Outcome:
+    """The outcome, or what `abort` said when that came first, wherever the reply was waiting then."""
     try:
         async with asyncio.timeout(None) as box.scope:
-            await box.call.sink.open(200, headers)
-            letter = first or await box.take()
-            while letter is not None:
-                await _write(box, letter)
-                if letter.is_last:
-                    return Replied(200, headers, None, verdict(letter.message))
-                router.taken(box)
-                letter = await box.take()
+            return await outcome
     except TimeoutError:
-        if box.scope is None or not box.scope.expired():
+        if box.over is None:
             raise
+        return box.over
     finally:
         box.scope = None
-    return box.over or Replied(200, headers, None, NO_ANSWER)
 
 
 async def _write(box: Mailbox, letter: Letter) -> None:
@@ -107,9 +119,11 @@ def accepted() -> Replied:
     return Replied(202, [], b"", NO_ANSWER)
 
 
-def stopped(over: Failed | None) -> Outcome:
-    """The outcome of a call whose server ended."""
-    return over or accepted()
+def refused_as_server(status: int, code: int, text: str, raw_id: bytes = b"null") -> Replied:
+    """What a Streamable HTTP server itself says to an exchange that it cannot serve."""
+    error = msgspec.json.encode({"code": code, "message": text})
+    body = b'{"jsonrpc":"2.0","id":%b,"error":%b}' % (raw_id, error)
+    return Replied(status, Head().json(), body, Verdict(code, text))
 
 
 def _status(exchange: Exchange, message: Message) -> int:

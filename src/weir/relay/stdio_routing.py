@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from weir.core.call import Call
 from weir.core.events import Emit, LimitReached, LineSkipped
-from weir.core.outcome import Failed
+from weir.core.outcome import Failed, FailureKind, Sent
 from weir.protocol import scan
 from weir.protocol.envelope import Kind, Message
 from weir.relay.stdio_ids import key_of
@@ -64,6 +64,7 @@ class Router:
         self.listener: Mailbox | None = None
         """The GET stream."""
         self.ended_by: Failed | None = None
+        self.has_answered = False
         self._waiting: dict[bytes, list[Exchange]] = {}
         self._tokens: dict[bytes, Exchange] = {}
         self._asks: dict[bytes, Mailbox] = {}
@@ -115,7 +116,9 @@ class Router:
     def cancelled(self, call: Call) -> Exchange | None:
         """The request that a client's `notifications/cancelled` names, while it waits."""
         raw = call.message.request_id
-        return self._find(raw) if raw else None
+        self._abandoned.pop(key_of(raw), None)
+        exchange = self._find(raw) if raw else None
+        return exchange if exchange is not None and exchange.call.message.method != "initialize" else None
 
     def taken(self, box: Mailbox) -> None:
         """A message was written: the server may go on when no reply is full any more."""
@@ -142,14 +145,21 @@ class Router:
         else:
             self._emit(LineSkipped(self._upstream, len(body)))
 
+    def overflowed(self) -> None:
+        """A line was too long to be read. It is the answer of what waits alone; of several, nobody knows whose."""
+        waiting = [each for each in self.open if each.call.message.method != "subscriptions/listen"]
+        if len(waiting) == 1:
+            text = "the reply is over the limit for one line"
+            waiting[0].finish(Failed(FailureKind.TOO_LARGE, text, sent=Sent.ANSWERED))
+
     def ended(self, why: Failed) -> None:
-        """The server is gone: everything that waits for it ends."""
-        self.ended_by = why
+        """The server is gone: everything that waits for it ends. What it said before comes first."""
+        self.ended_by = self.ended_by or why
         if self.listener is not None:
             self.listener.finish(None)
         for exchange in list(self.open):
             self._close(exchange)
-            is_subscription = exchange.call.message.method == "subscriptions/listen" and exchange.scope is not None
+            is_subscription = exchange.call.message.method == "subscriptions/listen" and exchange.is_streaming
             exchange.finish(None if is_subscription else why)
 
     def _answer(self, message: Message, body: bytes) -> None:
@@ -161,6 +171,7 @@ class Router:
             self._unclaimed(message, body)
             return
         self._settle(exchange, key)
+        self.has_answered = True
         exchange.answer = message
         self._deliver(exchange, Letter(message, body, not exchange.pending))
 

@@ -2,55 +2,47 @@
 
 Up to 2025-11-25 a session is a process: `initialize` starts one and mints its `Mcp-Session-Id`. From
 2026-07-28 on all callers share one process. One process never serves two eras, as servers decide by the
-first request they see. With exactly one client (`dedicated`) there is one process and nothing is renamed.
+first request they see. With exactly one client (`is_dedicated`) there is one process and nothing is renamed.
 """
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from weir.core.call import Attempt, Call, Peer, Transport
-from weir.core.events import Emit, LimitReached, Notice, SessionClosed, SessionOpened
-from weir.core.outcome import NO_ANSWER, Blame, Failed, FailureKind, Outcome, RefusalKind, Refused, Replied, Sent
+from weir.core.events import Emit, LimitReached, SessionClosed, SessionOpened
+from weir.core.outcome import NO_ANSWER, Failed, FailureKind, Outcome, RefusalKind, Refused, Replied, Sent
 from weir.protocol.envelope import Kind
 from weir.protocol.methods import is_modern
-from weir.relay.stdio_mailbox import Exchange, Mailbox
+from weir.relay.stdio_children import Children
 from weir.relay.stdio_pipe import Pipe
-from weir.relay.stdio_reply import KEEPALIVE, accepted
+from weir.relay.stdio_reply import Head, accepted, refused_as_server
+from weir.relay.stdio_restarts import Restarts, RestartSettings
 from weir.relay.stdio_routing import Router, RoutingSettings
 from weir.relay.stdio_session import Session
-from weir.relay.stdio_shared import SharedRouter
+from weir.relay.stdio_shared import SharedRouter, mismatch
+from weir.relay.stdio_sweep import WaitSettings
 
 _PEER = Peer(Transport.STDIO)
-_NOT_ALLOWED = (b'{"jsonrpc":"2.0","id":null,"error":{"code":-32600,"message":"Method Not Allowed"}}', 405)
-_CONFLICT = (
-    b'{"jsonrpc":"2.0","id":null,"error":{"code":-32600,"message":"Conflict: this session has its GET stream open"}}',
-    409,
-)
+_INVALID_REQUEST, _INVALID_PARAMS = -32600, -32602
 
 
 @dataclass(frozen=True, slots=True)
 class StdioSettings:
-    """Limits of the bridge. Reasons: the always-on limits of weir, and what intermediaries put up with."""
+    """One stdio upstream. `is_dedicated`: it has exactly one client, on a pipe itself."""
 
     upstream: str
-    dedicated: bool = False
-    """Exactly one client, on a pipe itself."""
+    is_dedicated: bool = False
     sessions_max: int = 1000
-    session_idle_seconds: float = 1800.0
-    silence_seconds: float = 300.0
-    """A request whose server says nothing to it for so long has failed."""
-    client_read_seconds: float = 30.0
-    """A full reply whose client reads nothing for so long is given up: it holds up everybody on its pipe."""
-    keepalive_seconds: float = 15.0
-    """Between comments on a silent stream; the SDK's servers do the same."""
     stop_seconds: float = 8.0
     """For all children together to end; then they are killed."""
+    waits: WaitSettings = field(default_factory=WaitSettings)
+    restarts: RestartSettings = field(default_factory=RestartSettings)
     routing: RoutingSettings = field(default_factory=RoutingSettings)
 
 
 class StdioUpstream:
-    """The servers behind one stdio upstream. `run` owns their processes; calls come in through `__call__`."""
+    """The servers behind one stdio upstream. `run` owns their processes; attempts come in through `__call__`."""
 
     def __init__(
         self,
@@ -67,62 +59,53 @@ class StdioUpstream:
         self._mint = mint
         self._sessions: dict[str, Session] = {}
         self._shared: Session | None = None
-        self._tasks: asyncio.TaskGroup | None = None
-        self._children: dict[asyncio.Task[None], Session] = {}
-        self._closing = asyncio.Event()
-        self._closed = asyncio.Event()
+        """The one process of all modern callers, or of the only client."""
+        self._restarts = Restarts(settings.restarts)
+        self._last_end = ""
+        waits = settings.waits
+        if settings.is_dedicated:
+            waits = replace(waits, session_idle_seconds=None, client_read_seconds=None, keepalive_seconds=None)
+        self._children = Children(settings.upstream, waits, self._end, emit, clock)
 
     @property
     def sessions(self) -> int:
-        """How many sessions are open."""
+        """How many legacy sessions are open."""
         return len(self._sessions)
 
     async def run(self) -> None:
         """Own every child until `aclose`, and end them all. Cancelling this kills them at once."""
-        try:
-            async with asyncio.TaskGroup() as tasks:
-                self._tasks = tasks
-                sweeper = tasks.create_task(self._sweep())
-                await self._closing.wait()
-                sweeper.cancel()
-                await self._stop_all()
-        finally:
-            self._tasks = None
-            self._closed.set()
+        await self._children.run(self._settings.stop_seconds)
 
     async def aclose(self) -> None:
         """End all children and return when none is left."""
-        self._closing.set()
-        await self._closed.wait()
+        await self._children.aclose()
 
     async def __call__(self, attempt: Attempt) -> Outcome:
         """Answer one attempt as the server would over Streamable HTTP."""
         attempt.peer = _PEER
-        if self._closing.is_set() or self._tasks is None:
+        if not self._children.is_running:
             return Refused(RefusalKind.DRAINING, "weir is shutting down.")
         call = attempt.call
         if call.verb == b"POST":
-            if self._settings.dedicated:
-                return await self._post_dedicated(attempt)
-            if call.message.revision or is_modern(call.revision):
-                return await self._post_modern(attempt)
-            return await self._post_legacy(attempt)
-        if is_modern(call.revision) and not self._settings.dedicated:
-            return _plain(_NOT_ALLOWED, b"POST")
+            return await self._post(attempt)
+        if is_modern(call.revision) and not self._settings.is_dedicated:
+            return _not_allowed(b"POST")
         if call.verb not in (b"GET", b"DELETE"):
-            return _plain(_NOT_ALLOWED, b"GET, POST, DELETE")
+            return _not_allowed(b"GET, POST, DELETE")
         session = self._known(call)
         if isinstance(session, Refused):
             return session
         return await self._get(session, attempt) if call.verb == b"GET" else self._delete(session)
 
-    # up to 2025-11-25
-
-    async def _post_legacy(self, attempt: Attempt) -> Outcome:
+    async def _post(self, attempt: Attempt) -> Outcome:
         call = attempt.call
+        if self._settings.is_dedicated:
+            return await self._post_dedicated(attempt)
         if call.message.kind is Kind.OPAQUE:
-            return Refused(RefusalKind.BAD_MESSAGE, "the body is no JSON-RPC message that a stdio server could get.")
-        if call.message.method == "initialize" and not call.session and call.message.kind is Kind.REQUEST:
+            return Refused(RefusalKind.BAD_MESSAGE, "The body is no JSON-RPC message that a stdio server can be given.")
+        if call.message.revision or is_modern(call.revision):
+            return await self._post_modern(attempt)
+        if call.message.method == "initialize" and call.message.kind is Kind.REQUEST and not call.session:
             return await self._initialize(attempt)
         session = self._known(call)
         if isinstance(session, Refused):
@@ -130,10 +113,12 @@ class StdioUpstream:
         call.revision = call.revision or session.revision
         return await session.carry(attempt)
 
+    # up to 2025-11-25
+
     async def _initialize(self, attempt: Attempt) -> Outcome:
         if len(self._sessions) >= self._settings.sessions_max:
             self._emit(LimitReached(self._settings.upstream, "sessions"))
-            return Refused(RefusalKind.SESSIONS_FULL, "all sessions of this server are in use.")
+            return Refused(RefusalKind.SESSIONS_FULL, "All sessions of this server are in use.")
         session = self._begin(self._mint())
         self._sessions[session.id] = session
         attempt.call.session = session.id
@@ -143,33 +128,33 @@ class StdioUpstream:
             is_open = isinstance(outcome, Replied) and outcome.verdict.answered and outcome.verdict.error_code is None
         finally:
             if not is_open:
-                self._sessions.pop(session.id, None)
-                session.pipe.stop()
-        if is_open:
+                self._end(session, "refused")
+        if not is_open and isinstance(outcome, Replied) and outcome.body is not None:
+            outcome.headers = Head().json()
+        elif is_open and session.id in self._sessions:
             session.is_counted = True
             self._emit(SessionOpened(self._settings.upstream, "server", session.revision))
         return outcome
 
     async def _first(self, session: Session, attempt: Attempt) -> Outcome:
-        """The first message of a session: its process must run first."""
+        """A message for a process that may just have been started."""
         began = self._clock()
         failed = await session.pipe.started()
         attempt.connect_seconds = self._clock() - began
         return failed or await session.carry(attempt)
 
     def _known(self, call: Call) -> Session | Refused:
-        if not call.session:
-            if self._settings.dedicated and self._shared is not None:
-                return self._shared
-            return Refused(RefusalKind.BAD_MESSAGE, "a session is needed: send `initialize`, then its Mcp-Session-Id.")
-        session = self._sessions.get(call.session)
-        if session is None or session.is_over:
-            return Refused(RefusalKind.UNKNOWN_SESSION, "this session has ended; send `initialize` for a new one.")
-        return session
+        if self._settings.is_dedicated:
+            session = self._shared
+        elif not call.session:
+            return Refused(RefusalKind.BAD_MESSAGE, "A session is needed: send `initialize`, then its Mcp-Session-Id.")
+        else:
+            session = self._sessions.get(call.session)
+        return _GONE if session is None or session.is_over else session
 
     async def _get(self, session: Session, attempt: Attempt) -> Outcome:
         if session.router.listener is not None:
-            return _plain(_CONFLICT)
+            return refused_as_server(409, _INVALID_REQUEST, "Conflict: this session has its GET stream open already")
         return await session.listen(attempt)
 
     def _delete(self, session: Session) -> Outcome:
@@ -179,21 +164,30 @@ class StdioUpstream:
     # from 2026-07-28 on
 
     async def _post_modern(self, attempt: Attempt) -> Outcome:
-        call = attempt.call
-        kind = call.message.kind
-        if kind in (Kind.OPAQUE, Kind.BATCH):
-            return Refused(RefusalKind.BAD_MESSAGE, "the body is no single JSON-RPC message.")
-        if kind is not Kind.REQUEST:
+        message = attempt.call.message
+        if message.kind is Kind.BATCH:
+            return refused_as_server(400, _INVALID_REQUEST, "The body must be a single JSON-RPC message")
+        if message.kind is not Kind.REQUEST:
             session = self._shared
             return accepted() if session is None or session.is_over else await session.carry(attempt)
-        if not call.message.revision:
+        if not message.revision:
             # a server that sees no envelope in its first request takes itself for a legacy one, for all callers
-            return Refused(
-                RefusalKind.BAD_MESSAGE, 'params._meta["io.modelcontextprotocol/protocolVersion"] is missing.'
-            )
+            text = "params._meta lacks io.modelcontextprotocol/protocolVersion"
+            return refused_as_server(400, _INVALID_PARAMS, text, message.id)
+        problem = mismatch(attempt.call)
+        if problem is not None:
+            return problem
+        common = self._for_all()
+        return common if isinstance(common, Failed) else await self._first(common, attempt)
+
+    def _for_all(self) -> Session | Failed:
         if self._shared is None or self._shared.is_over:
+            wait = self._restarts.wait_seconds(self._clock())
+            if wait:
+                text = f"{self._last_end}; it will be started again in {wait:.1f} s"
+                return Failed(FailureKind.CONNECT, text, sent=Sent.NO)
             self._shared = self._begin("", is_shared=True)
-        return await self._first(self._shared, attempt)
+        return self._shared
 
     # exactly one client
 
@@ -201,112 +195,52 @@ class StdioUpstream:
         message = attempt.call.message
         session = self._shared
         if session is None or session.is_over:
-            is_new = session is None or message.method == "initialize" or bool(message.revision)
-            if not is_new:
-                return Refused(RefusalKind.UNKNOWN_SESSION, "the server has ended; send `initialize` for a new one.")
+            if session is not None and message.method != "initialize" and not message.revision:
+                return _GONE
             session = self._shared = self._begin(self._mint())
-            self._sessions[session.id] = session
         return await self._first(session, attempt)
 
     # the children
 
     def _begin(self, name: str, *, is_shared: bool = False) -> Session:
+        settings = self._settings
         pipe = self._spawn()
         made = SharedRouter if is_shared else Router
         router = made(
-            self._settings.upstream,
-            pipe,
-            self._settings.routing,
-            self._emit,
-            self._clock,
-            keeps_strays=self._settings.dedicated,
+            settings.upstream, pipe, settings.routing, self._emit, self._clock, keeps_strays=settings.is_dedicated
         )
-        assert self._tasks is not None
-        session = Session(name, pipe, router, self._clock, self._tasks)
-        self._children[self._tasks.create_task(self._own(session))] = session
-        return session
 
-    async def _own(self, session: Session) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        try:
-            await session.pipe.run(session.router)
-        except Exception as error:  # noqa: BLE001 - one child's bug must not end the others
-            self._emit(Notice("error", "a bug in weir", {"error": repr(error), "upstream": self._settings.upstream}))
-        finally:
-            del self._children[task]
-            self._end(session, "exited")
+        def make(tasks: asyncio.TaskGroup) -> Session:
+            return Session(name, pipe, router, self._clock, tasks)
+
+        return self._children.begin(make)
 
     def _end(self, session: Session, reason: str) -> None:
-        """Forget a session and stop its process."""
-        if self._sessions.pop(session.id, None) is None and session is not self._shared:
-            return
+        """A session is over, or its process ended: forget it, and stop what is left."""
+        if self._sessions.get(session.id) is session:
+            del self._sessions[session.id]
         if session is self._shared:
-            self._shared = None
+            self._note_end(session, reason)
         if session.is_counted:
+            session.is_counted = False
             seconds = self._clock() - session.opened_at
             self._emit(SessionClosed(self._settings.upstream, "server", session.revision, seconds, reason))
-        session.router.ended(Failed(FailureKind.EXITED, f"the session was closed ({reason})"))
-        session.pipe.stop()
+        self._children.stop(session, f"the session was closed ({reason})")
 
-    async def _stop_all(self) -> None:
-        for session in list(self._children.values()):
-            self._end(session, "shutdown")
-            session.pipe.stop()
-        if not self._children:
-            return
-        _, alive = await asyncio.wait(list(self._children), timeout=self._settings.stop_seconds)
-        for task in alive:
-            task.cancel()
-
-    # the clock
-
-    async def _sweep(self) -> None:
-        """One look at everything that waits, now and then: cheaper than a timer for each."""
-        settings = self._settings
-        shortest = min(settings.silence_seconds, settings.client_read_seconds, settings.session_idle_seconds)
-        pause = min(1.0, shortest / 4, settings.keepalive_seconds / 4)
-        while True:
-            await asyncio.sleep(pause)
+    def _note_end(self, session: Session, reason: str) -> None:
+        ended_by = session.router.ended_by
+        if reason == "exited" and ended_by is not None:
             now = self._clock()
-            for session in list(self._children.values()):
-                self._look_at(session, now)
-
-    def _look_at(self, session: Session, now: float) -> None:
-        settings = self._settings
-        if not settings.dedicated and session.is_idle(now, settings.session_idle_seconds):
-            self._end(session, "idle")
-            return
-        boxes: list[Mailbox] = list(session.router.open)
-        if session.router.listener is not None:
-            boxes.append(session.router.listener)
-        for box in boxes:
-            self._look_at_box(session, box, now)
-
-    def _look_at_box(self, session: Session, box: Mailbox, now: float) -> None:
-        settings = self._settings
-        if not settings.dedicated and box.is_full and now - box.full_since >= settings.client_read_seconds:
-            box.abort(_unread(settings.client_read_seconds))
-        elif isinstance(box, Exchange) and not box.asks and now - box.active_at >= settings.silence_seconds:
-            if box.call.message.method != "subscriptions/listen":
-                box.abort(_silent(settings.silence_seconds))
-        elif box.scope is not None and now - box.written_at >= settings.keepalive_seconds and not settings.dedicated:
-            box.written_at = now
-            box.put(KEEPALIVE)
+            self._last_end = ended_by.detail
+            self._restarts.ended(now, now - session.opened_at, has_answered=session.router.has_answered)
+        if not self._settings.is_dedicated:
+            self._shared = None
 
 
-def _plain(body_and_status: tuple[bytes, int], allow: bytes = b"") -> Replied:
-    body, status = body_and_status
-    headers = [(b"content-type", b"application/json")]
-    if allow:
-        headers.append((b"allow", allow))
-    return Replied(status, headers, body, NO_ANSWER)
+_GONE = Refused(RefusalKind.UNKNOWN_SESSION, "This session has ended; send `initialize` for a new one.")
 
 
-def _silent(seconds: float) -> Failed:
-    return Failed(FailureKind.TIMEOUT, f"said nothing for {seconds:g} s", timer="idle", after_seconds=seconds)
-
-
-def _unread(seconds: float) -> Failed:
-    text = f"the client read nothing of this reply for {seconds:g} s"
-    return Failed(FailureKind.TIMEOUT, text, Blame.DOWNSTREAM, Sent.YES, "client_read", seconds)
+def _not_allowed(allow: bytes) -> Replied:
+    reply = refused_as_server(405, _INVALID_REQUEST, "Method Not Allowed")
+    reply.headers.append((b"allow", allow))
+    return reply

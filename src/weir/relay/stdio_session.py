@@ -1,18 +1,21 @@
 """One stdio server at work: its pipe, who gets what it says, and when it was last used."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 
 from weir.core.call import Attempt
-from weir.core.outcome import Blame, Failed, FailureKind, Outcome, RefusalKind, Refused
+from weir.core.outcome import Blame, Failed, FailureKind, Outcome, RefusalKind, Refused, Sent
 from weir.protocol.envelope import Kind, Message
 from weir.relay.stdio_mailbox import Exchange, Mailbox
 from weir.relay.stdio_pipe import Pipe
-from weir.relay.stdio_reply import Head, accepted, reply, stream
+from weir.relay.stdio_reply import Head, accepted, reply, stream, unless_aborted
 from weir.relay.stdio_routing import Router
 
 # servers need not answer a cancelled request (all revisions, utilities/cancellation); those that do answer at once
 CANCEL_GRACE_SECONDS = 1.0
+
+# a notification or an answer waits so long for a server that does not read
+WRITE_SECONDS = 300.0
 
 _CANCELLED = Failed(FailureKind.CANCELLED, "the client cancelled this request", Blame.DOWNSTREAM)
 
@@ -38,10 +41,6 @@ class Session:
     def is_over(self) -> bool:
         return self.router.ended_by is not None
 
-    def is_idle(self, now: float, idle_seconds: float) -> bool:
-        """Nobody waits, nobody listens, and nobody has for this long."""
-        return not self.router.open and self.router.listener is None and now - self.used_at >= idle_seconds
-
     async def carry(self, attempt: Attempt) -> Outcome:
         """Bring a POST to the server, and back what it says to that."""
         message = attempt.call.message
@@ -55,50 +54,65 @@ class Session:
         self.router.listen(box)
         attempt.sent_at = attempt.first_byte_at = self._clock()
         try:
-            return await stream(box, self.router, self.head)
+            return await unless_aborted(box, stream(box, self.router, self.head, self._clock))
         finally:
             self.router.unlisten(box)
             self.used_at = self._clock()
 
     async def _ask(self, attempt: Attempt) -> Outcome:
-        now = self._clock()
-        exchange = Exchange(attempt.call, self.router.bounds, now)
+        exchange = Exchange(attempt.call, self.router.bounds, self._clock())
         body = self.router.expect(exchange, attempt.body)
         if body is None:
-            return Refused(RefusalKind.BAD_MESSAGE, "the message can be read in two ways: a member stands in it twice.")
+            return Refused(RefusalKind.BAD_MESSAGE, "The message can be read in two ways: it has a member twice.")
         try:
-            failed = await self.pipe.send(body)
-            if failed is not None:
-                return failed
-            attempt.sent_at = self._clock()
-            outcome = await self._reply(exchange, attempt)
-            if exchange.answer is not None and exchange.answer.result is not None:
-                self._note_revision(exchange.answer, attempt)
-            return outcome
+            return await unless_aborted(exchange, self._exchange(exchange, body, attempt))
         finally:
             self.used_at = self._clock()
             note = self.router.forget(exchange)
-            if note is not None:
+            if note is not None and attempt.sent_at:
                 # the client has gone and waits for nothing, so a pipe that is full must not hold its task
-                self._tasks.create_task(self._note(note))
+                self._later(self._note(note))
 
-    async def _reply(self, exchange: Exchange, attempt: Attempt) -> Outcome:
-        if attempt.call.message.method == "subscriptions/listen":
-            attempt.first_byte_at = self._clock()
-            return await stream(exchange, self.router, self.head)
-        return await reply(exchange, attempt, self.router, self.head, self._clock)
+    async def _exchange(self, exchange: Exchange, body: bytes, attempt: Attempt) -> Outcome:
+        failed = await self.pipe.send(body)
+        if failed is not None:
+            return failed
+        attempt.sent_at = self._clock()
+        method = attempt.call.message.method
+        if method == "subscriptions/listen":
+            attempt.first_byte_at = attempt.sent_at
+            return await stream(exchange, self.router, self.head, self._clock)
+        outcome = await reply(exchange, attempt, self.router, self.head, self._clock)
+        if method == "initialize" and exchange.answer is not None and exchange.answer.result is not None:
+            self.revision = attempt.call.revision = exchange.answer.result.protocol_version
+        return outcome
 
     async def _tell(self, attempt: Attempt) -> Outcome:
         call = attempt.call
         cancelled = self.router.cancelled(call) if call.message.method == "notifications/cancelled" else None
         body = self.router.outgoing(call, attempt.body, cancelled)
-        failed = await self.pipe.send(body) if body is not None else None
+        failed = await self._send_within(body) if body is not None else None
         if failed is not None:
             return failed
         self.used_at = attempt.sent_at = self._clock()
         if cancelled is not None:
             asyncio.get_running_loop().call_later(CANCEL_GRACE_SECONDS, cancelled.finish, _CANCELLED)
         return accepted()
+
+    async def _send_within(self, body: bytes) -> Failed | None:
+        try:
+            async with asyncio.timeout(WRITE_SECONDS):
+                return await self.pipe.send(body)
+        except TimeoutError:
+            text = f"read nothing for {WRITE_SECONDS:g} s"
+            return Failed(FailureKind.TIMEOUT, text, sent=Sent.NO, timer="idle", after_seconds=WRITE_SECONDS)
+
+    def _later(self, work: Coroutine[None, None, None]) -> None:
+        try:
+            self._tasks.create_task(work)
+        except RuntimeError:
+            # the upstream is being killed: nobody is left to be told
+            work.close()
 
     async def _note(self, body: bytes) -> None:
         await self.pipe.send(body)

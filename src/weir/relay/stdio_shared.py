@@ -6,14 +6,18 @@ subscription. What comes back gets the caller's own texts again, JSON type inclu
 
 from weir.core.call import Call, header
 from weir.core.events import LimitReached, LineSkipped
+from weir.core.outcome import Failed, FailureKind, Replied, Sent
 from weir.protocol import edit
 from weir.protocol.envelope import SUBSCRIPTION_KEY, Kind, Message
+from weir.protocol.headers import decode_value, mcp_headers
 from weir.relay.stdio_ids import key_of
 from weir.relay.stdio_mailbox import Exchange, Letter
+from weir.relay.stdio_reply import refused_as_server
 from weir.relay.stdio_routing import Router
 
 # below 2^31, as some servers read ids as 32-bit numbers, and ten digits, as a text so long stands in few messages
 FIRST_ID = 1_000_000_001
+HEADER_MISMATCH = -32020
 _LOG_LEVEL = b"io.modelcontextprotocol/logLevel"
 _SUBSCRIPTION = SUBSCRIPTION_KEY.encode()
 
@@ -73,8 +77,15 @@ class SharedRouter(Router):
             self._unclaimed(message, body)
             return
         self._settle(exchange, exchange.renamed)
+        self.has_answered = True
         exchange.answer = message
-        self._deliver(exchange, Letter(message, _answer_restored(exchange, message, body), is_last=True))
+        try:
+            body = _answer_restored(exchange, message, body)
+        except ValueError:
+            text = "its answer can be read in two ways: it has a member twice"
+            exchange.finish(Failed(FailureKind.PROTOCOL, text, sent=Sent.ANSWERED))
+            return
+        self._deliver(exchange, Letter(message, body, is_last=True))
 
     def _unclaimed(self, message: Message, body: bytes) -> None:
         if message.id.isdigit() and FIRST_ID <= int(message.id) < self._next:
@@ -134,6 +145,20 @@ def _answer_restored(exchange: Exchange, message: Message, body: bytes) -> bytes
     if key_of(message.subscription_id) == exchange.renamed:
         body = edit.set_result_meta(body, _SUBSCRIPTION, own)
     return body
+
+
+def mismatch(call: Call) -> Replied | None:
+    """What a 2026-07-28 server says when the headers that mirror the body differ from it; None when they agree.
+
+    Whoever processes the body must check (basic/transports/streamable-http). A server on a pipe cannot: weir is
+    the one that reads the headers.
+    """
+    for name, value in mcp_headers(call.message):
+        given = decode_value(header(call.headers, name))
+        if given is None or given.strip() != decode_value(value):
+            text = f"Header mismatch: {name.decode()} is missing, or is not what the body says"
+            return refused_as_server(400, HEADER_MISMATCH, text, call.message.id)
+    return None
 
 
 def _is_same_caller(one: Call, other: Call) -> bool:

@@ -53,6 +53,9 @@ class Receiver(Protocol):
     def message(self, message: Message, body: bytes) -> None:
         """One message, in the order written. JSON that is no JSON-RPC message comes as Kind.OPAQUE."""
 
+    def overflowed(self) -> None:
+        """A line was longer than the limit, and is lost."""
+
     def ended(self, why: Failed) -> None:
         """The child will say no more. Called once, and only for a child that had started."""
 
@@ -250,14 +253,22 @@ class Child:
 
     def take(self, data: bytes) -> None:
         """Bytes of stdout."""
+        oversized = self._lines.oversized
         for line in self._lines.feed(data):
-            message: Message | None = peek(line)
-            if message is not None and message.kind is Kind.OPAQUE:
-                message = salvage(line)
-            if message is None:
-                self._emit(LineSkipped(self._upstream, len(line)))
-            elif self._receiver is not None and not self._is_stopping:
-                self._receiver.message(message, line)
+            self._take_line(line)
+        for _ in range(self._lines.oversized - oversized):
+            self._emit(LineSkipped(self._upstream, self._settings.line_limit_bytes))
+            if self._receiver is not None and not self._is_stopping:
+                self._receiver.overflowed()
+
+    def _take_line(self, line: bytes) -> None:
+        message: Message | None = peek(line)
+        if message is not None and message.kind is Kind.OPAQUE:
+            message = salvage(line)
+        if message is None:
+            self._emit(LineSkipped(self._upstream, len(line)))
+        elif self._receiver is not None and not self._is_stopping:
+            self._receiver.message(message, line)
 
     def take_stderr(self, data: bytes) -> None:
         """Bytes of stderr: always read, so that the child never blocks on it; the end of it is kept."""
@@ -268,6 +279,9 @@ class Child:
     def pipe_lost(self, fd: int) -> None:
         """A pipe was closed at the child's end."""
         if fd == 1:
+            last = self._lines.flush()
+            if last:
+                self._take_line(last)
             self._drained.set()
         if fd != 2:
             self._ending.set()

@@ -1,0 +1,73 @@
+"""What waits too long on a stdio server: one look at everything now and then is cheaper than a timer for each."""
+
+from dataclasses import dataclass
+
+from weir.core.outcome import Blame, Failed, FailureKind
+from weir.relay.stdio_mailbox import Exchange, Mailbox
+from weir.relay.stdio_reply import KEEPALIVE
+from weir.relay.stdio_session import Session
+
+# often enough for limits of seconds, seldom enough to cost nothing with a thousand sessions
+_PAUSE_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class WaitSettings:
+    """How long things may wait. None: for ever."""
+
+    session_idle_seconds: float | None = 1800.0
+    """A session with nothing open and nothing sent for so long is closed."""
+    silence_seconds: float = 300.0
+    """A request to which the server says nothing for so long has failed. Not a subscription: it may stay silent."""
+    client_read_seconds: float | None = 30.0
+    """A full reply of which the client reads nothing for so long is given up: it holds up all others of its server."""
+    keepalive_seconds: float | None = 15.0
+    """Between comments on a silent stream; the SDK's servers do the same."""
+
+    @property
+    def pause_seconds(self) -> float:
+        """Between two looks: a quarter of the shortest limit at most."""
+        limits = (self.session_idle_seconds, self.silence_seconds, self.client_read_seconds, self.keepalive_seconds)
+        return min(_PAUSE_SECONDS, *(limit / 4 for limit in limits if limit is not None))
+
+
+def is_idle(session: Session, settings: WaitSettings, now: float) -> bool:
+    """Nobody waits or listens, and nobody has for the limit."""
+    limit = settings.session_idle_seconds
+    if limit is None or session.router.open or session.router.listener is not None:
+        return False
+    return now - session.used_at >= limit
+
+
+def look_at(session: Session, settings: WaitSettings, now: float) -> None:
+    """End what has waited too long, and keep silent streams alive."""
+    for exchange in list(session.router.open):
+        _look_at_exchange(exchange, settings, now)
+    if session.router.listener is not None:
+        _look_at_stream(session.router.listener, settings, now)
+
+
+def _look_at_exchange(exchange: Exchange, settings: WaitSettings, now: float) -> None:
+    limit = settings.silence_seconds
+    is_silent = not exchange.asks and now - exchange.active_at >= limit
+    if is_silent and not exchange.is_full and exchange.call.message.method != "subscriptions/listen":
+        exchange.abort(_silent(limit))
+    elif exchange.is_streaming:
+        _look_at_stream(exchange, settings, now)
+
+
+def _look_at_stream(box: Mailbox, settings: WaitSettings, now: float) -> None:
+    limit, keepalive = settings.client_read_seconds, settings.keepalive_seconds
+    if limit is not None and box.is_full and now - max(box.full_since, box.written_at) >= limit:
+        box.abort(_unread(limit))
+    elif keepalive is not None and box.is_empty and now - box.written_at >= keepalive:
+        box.put(KEEPALIVE)
+
+
+def _silent(seconds: float) -> Failed:
+    return Failed(FailureKind.TIMEOUT, f"said nothing for {seconds:g} s", timer="idle", after_seconds=seconds)
+
+
+def _unread(seconds: float) -> Failed:
+    text = f"the client read nothing of this reply for {seconds:g} s"
+    return Failed(FailureKind.TIMEOUT, text, Blame.DOWNSTREAM, timer="client_read", after_seconds=seconds)
