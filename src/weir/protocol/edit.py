@@ -13,7 +13,15 @@ import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
 from weir.protocol import scan
-from weir.protocol.envelope import LITERAL_LIMIT_BYTES, UNREADABLE, Kind, Message, Meta, has_escaped_letters
+from weir.protocol.envelope import (
+    LITERAL_LIMIT_BYTES,
+    SUBSCRIPTION_KEY,
+    UNREADABLE,
+    Kind,
+    Message,
+    Meta,
+    has_escaped_letters,
+)
 
 _OBJECT = re.compile(rb"[ \t\r\n]*:[ \t\r\n]*\{[ \t\r\n]*(\}?)")
 _PLAIN_VALUE = re.compile(rb'[ \t\r\n]*:[ \t\r\n]*("[^"\\]*"|-?[0-9]+)[ \t\r\n]*[,}]')
@@ -24,6 +32,7 @@ _SEEN = {
     b"tracestate": "tracestate",
     b"baggage": "baggage",
     b"progressToken": "progress_token",
+    SUBSCRIPTION_KEY.encode(): "subscription_id",
 }
 
 
@@ -35,7 +44,12 @@ class _Identified(Struct, gc=False):
     id: Raw | UnsetType = UNSET
 
 
+class _Parametrized(Struct, gc=False):
+    params: dict[str, Raw] | UnsetType = UNSET
+
+
 _decode_id = msgspec.json.Decoder(_Identified).decode
+_decode_params = msgspec.json.Decoder(_Parametrized).decode
 
 
 def set_meta(body: bytes, message: Message, values: Mapping[bytes, bytes]) -> bytes | None:
@@ -70,6 +84,9 @@ def set_param(body: bytes, key: bytes, value: bytes) -> bytes:
     Raises:
         ValueError: there is not exactly one such member.
     """
+    edited = _search_param(body, key, value) if len(body) <= LITERAL_LIMIT_BYTES else None
+    if edited is not None:
+        return edited
     _, params = scan.request(body)
     return _replaced(body, scan.single(params or [], key.decode()), value)
 
@@ -139,7 +156,8 @@ def _search_members(body: bytes, start: int, meta: Meta, values: Mapping[bytes, 
     """The same once `_meta` is found: its name ends at `start`, and what the decoder saw in it is `meta`."""
     text, missing = body, {}
     for key, value in values.items():
-        if key not in _SEEN:
+        if key not in _SEEN or (not key.isalpha() and b"\\" in body):
+            # its dots and slashes may be spelled with escapes, which were not looked for
             return None
         name = b'"%b"' % key
         at = text.find(name, start)
@@ -183,6 +201,18 @@ def _search_id(body: bytes, raw_id: bytes) -> bytes | None:
     except UNREADABLE:
         return None
     return _put_value(body, at, _ID, raw_id)
+
+
+def _search_param(body: bytes, key: bytes, value: bytes) -> bytes | None:
+    name = b'"%b"' % key
+    at = body.find(name)
+    if at < 0 or b"\\" in body or body.count(_PARAMS) != 1:
+        return None
+    try:
+        params = _decode_params(body).params
+    except UNREADABLE:
+        return None
+    return _put_value(body, at, name, value) if params is not UNSET and key.decode() in params else None
 
 
 def _scan_meta(body: bytes, values: Mapping[bytes, bytes]) -> bytes | None:

@@ -54,12 +54,15 @@ _scan_value = json.JSONDecoder(strict=False, parse_int=str, parse_float=str).raw
 def members(text: bytes, start: int = 0, end: int | None = None) -> list[Member]:
     """The members of the object that `text[start:end]` is, in order, duplicates included.
 
+    With a `start` and no `end` the object ends where it ends, in a text that is known to be JSON; slower.
+
     Raises:
         ValueError: that is not a JSON object, or it has more than MEMBERS_LIMIT members.
     """
     try:
-        part = text if end is None else memoryview(text)[start:end]
-        return _Walk(text).object(start, _decode_object(part))
+        if end is not None:
+            return _Walk(text).object(start, _decode_object(memoryview(text)[start:end]))
+        return _Walk(text).object(start, {} if start else _decode_object(text))
     except (msgspec.DecodeError, RecursionError) as error:
         raise ValueError(str(error)) from None
 

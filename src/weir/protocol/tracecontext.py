@@ -7,9 +7,10 @@ MCP carries it in `params._meta` under the unprefixed keys `traceparent`, `trace
 import re
 from typing import NamedTuple
 
-from weir.protocol.envelope import Meta
-
 SAMPLED = 0x01
+RANDOM = 0x02
+"""The trace id's right half is random (Trace Context level 2): whoever keeps the trace id keeps this flag."""
+
 # version ff is forbidden; a version above 00 may carry further fields after the flags
 _TRACEPARENT = re.compile(r"(?!ff)([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
 _NO_TRACE, _NO_SPAN = "0" * 32, "0" * 16
@@ -31,6 +32,7 @@ class TraceContext(NamedTuple):
 
     @property
     def is_sampled(self) -> bool:
+        """True when whoever comes before recorded this trace, and asks the next one to."""
         return bool(self.flags & SAMPLED)
 
     def child(self, span_id: str) -> "TraceContext":
@@ -39,33 +41,14 @@ class TraceContext(NamedTuple):
 
 
 def parse(traceparent: str, tracestate: str = "", baggage: str = "") -> TraceContext | None:
-    """The context a `traceparent` names, or None where the specification says to ignore it."""
+    """The context a `traceparent` names, or None where the specification says to ignore it.
+
+    Flags that have no meaning yet are dropped (section 3.2.2.5.2); state and baggage are not looked into.
+    """
     found = _TRACEPARENT.fullmatch(traceparent)
     if found is None:
         return None
     version, trace_id, span_id, flags, rest = found.groups()
     if trace_id == _NO_TRACE or span_id == _NO_SPAN or (version == "00" and rest):
         return None
-    return TraceContext(trace_id, span_id, int(flags, 16) & SAMPLED, tracestate, baggage)
-
-
-def from_meta(meta: Meta | None) -> TraceContext | None:
-    """The context that `params._meta` carries, or None."""
-    if meta is None or not meta.traceparent:
-        return None
-    return parse(meta.traceparent, meta.tracestate or "", meta.baggage or "")
-
-
-def from_headers(headers: list[tuple[bytes, bytes]]) -> TraceContext | None:
-    """The context the HTTP headers carry (names in lower case), or None."""
-    traceparent, states, baggages = "", [], []
-    for name, value in headers:
-        if name == b"traceparent":
-            traceparent = value.decode("latin-1").strip()
-        elif name == b"tracestate":
-            states.append(value.decode("latin-1"))
-        elif name == b"baggage":
-            baggages.append(value.decode("latin-1"))
-    if not traceparent:
-        return None
-    return parse(traceparent, ",".join(states), ",".join(baggages))
+    return TraceContext(trace_id, span_id, int(flags, 16) & (SAMPLED | RANDOM), tracestate, baggage)
