@@ -1,60 +1,124 @@
 """The life of the process: bind, start, serve, drain, stop."""
 
 import asyncio
+import contextlib
 import gc
 import signal
+import socket
 import sys
+from collections.abc import AsyncIterator
+from typing import Any
 
 import uvloop
 
-from weir.app.build import Weir, server_tls
+from weir.app import rooms
+from weir.app.build import Weir
 from weir.app.listen import Address, ListenError, bind
+from weir.app.rooms import SetupError
 from weir.config.model import Config
 from weir.core.events import LimitReached, Notice
 from weir.downstream.server import Server, ServerSettings, build_server
 
 EXIT_OK, EXIT_FAILED = 0, 1
+SWITCH_SECONDS = 0.0005
+"""How long the thread that encodes spans may keep the interpreter: a tenth of Python's default, which would
+show in p99.9 (reference: telemetry.md §5.2)."""
 
 
 def run(config: Config) -> int:
-    """Serve until SIGINT or SIGTERM. Returns the process's exit code."""
+    """Serve until SIGINT or SIGTERM, or until the client on stdin leaves. Returns the process's exit code."""
+    sys.setswitchinterval(SWITCH_SECONDS)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         try:
             return runner.run(_serve(config))
-        except ListenError as error:
+        except (ListenError, SetupError) as error:
             print(f"weir: {error}", file=sys.stderr)  # noqa: T201 - the last word of a process that cannot start
             return EXIT_FAILED
 
 
 async def _serve(config: Config) -> int:
-    listen = config.listen
-    mcp = bind(Address(*listen.http), "listen.http")
     stop = _stop_on_signals()
+    ports = _bind(config)
     weir = Weir(config)
     # what was made until here lives as long as the process: no collection need ever look at it again
     gc.collect()
     gc.freeze()
-    server = build_server(
-        weir.downstream,
-        ServerSettings(listen.http.host, listen.http.port, server_tls(config), drain_seconds=config.drain_seconds),
-        lambda limit: weir.telemetry.emit(LimitReached("", limit)),
-    )
-    async with asyncio.TaskGroup() as tasks:
-        watching = tasks.create_task(weir.telemetry.run())
-        serving = tasks.create_task(server.serve(sockets=[mcp]))
-        weir.telemetry.emit(Notice("info", "listening", {"mcp": str(Address(*mcp.getsockname()[:2]))}))
-        await stop.wait()
-        await _drain(weir, server, serving)
-        watching.cancel()
-    await weir.telemetry.aclose()
+    async with asyncio.TaskGroup() as watching:
+        flushing = watching.create_task(weir.telemetry.run())
+        async with asyncio.TaskGroup() as serving:
+            for service in weir.services():
+                serving.create_task(service())
+            async with _diagnostics(weir, ports.get("diagnostics")):
+                await _serve_clients(weir, ports.get("mcp"), stop)
+            await weir.aclose()
+        await weir.telemetry.aclose()
+        flushing.cancel()
     return EXIT_OK
 
 
-async def _drain(weir: Weir, server: Server, serving: "asyncio.Task[None]") -> None:
-    weir.telemetry.emit(Notice("info", "draining", {"seconds": weir.config.drain_seconds}))
-    server.should_exit = True
-    weir.downstream.end_streams()
-    await serving
+async def _serve_clients(weir: Weir, port: socket.socket | None, stop: asyncio.Event) -> None:
+    if port is not None:
+        await _serve_http(weir, port, stop)
+    else:
+        await _serve_stdio(weir, stop)
+
+
+async def _serve_http(weir: Weir, port: socket.socket, stop: asyncio.Event) -> None:
+    server = build_server(weir.downstream, rooms.server(weir.config), lambda limit: weir.emit(LimitReached("", limit)))
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(server.serve(sockets=[port]))
+        _tell_listening(weir, "mcp", port)
+        await stop.wait()
+        weir.emit(Notice("info", "draining", {"seconds": weir.config.drain_seconds}))
+        weir.subject.is_draining = True
+        server.should_exit = True
+        weir.downstream.end_streams()
+
+
+async def _serve_stdio(weir: Weir, stop: asyncio.Event) -> None:
+    client = weir.stdio_downstream()
+    async with asyncio.TaskGroup() as tasks:
+        stopping = tasks.create_task(_stop_client(client, stop))
+        await client.run(sys.stdin.fileno(), sys.stdout.fileno())
+        stopping.cancel()
+
+
+async def _stop_client(client: Any, stop: asyncio.Event) -> None:
+    await stop.wait()
+    client.stop()
+
+
+@contextlib.asynccontextmanager
+async def _diagnostics(weir: Weir, port: socket.socket | None) -> AsyncIterator[None]:
+    """The second port, up to the end: readiness must be seen to fall while weir drains."""
+    if port is None:
+        yield
+        return
+    address = weir.config.listen.diagnostics
+    settings = ServerSettings(str(address), 0, drain_seconds=1.0)
+    server: Server = build_server(weir.diagnostics, settings, lambda limit: None)
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(server.serve(sockets=[port]))
+        _tell_listening(weir, "diagnostics", port)
+        yield
+        server.should_exit = True
+
+
+def _bind(config: Config) -> dict[str, socket.socket]:
+    listen = config.listen
+    ports = {}
+    if not config.stdio:
+        ports["mcp"] = bind(Address(listen.http.host, listen.http.port), "listen.http")
+    if listen.diagnostics is not None:
+        ports["diagnostics"] = bind(Address(listen.diagnostics.host, listen.diagnostics.port), "listen.diagnostics")
+    return ports
+
+
+def _tell_listening(weir: Weir, name: str, port: socket.socket) -> None:
+    host, number = port.getsockname()[:2]
+    address = str(Address(host, number))
+    weir.subject.addresses[name] = address
+    weir.emit(Notice("info", "listening", {"port": name, "address": address}))
 
 
 def _stop_on_signals() -> asyncio.Event:

@@ -1,0 +1,108 @@
+"""The configuration translated: each room's own settings, made from what the operator wrote."""
+
+import os
+import ssl
+from collections.abc import Mapping
+from urllib.parse import urlsplit
+
+from weir.config.model import ClientTls, Config, Upstream
+from weir.downstream.gate import GateSettings
+from weir.downstream.server import ServerSettings
+from weir.downstream.stdio import StdioSettings as StdioDownstreamSettings
+from weir.relay.http_client import HttpClientSettings
+from weir.relay.stdio_server import StdioSettings
+from weir.telemetry.settings import LogsSettings, MetricsSettings, TelemetrySettings, TracesSettings
+from weir.upstream.child import ChildSettings
+from weir.upstream.dialing import TlsSettings
+from weir.upstream.http import HttpSettings
+
+_TRACES_VARIABLES = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_TRACES_EXPORTER")
+
+
+class SetupError(Exception):
+    """The configuration is valid and yet cannot be served. The text names the place and the mend."""
+
+
+def http_upstream(config: Config, one: Upstream) -> HttpSettings:
+    """How an HTTP server is reached."""
+    url = one.url or ""
+    return HttpSettings(
+        name=one.name,
+        url=url,
+        headers=tuple((name.lower().encode(), value.encode()) for name, value in one.headers.items()),
+        preserve_host=one.preserve_host,
+        tls=_client_tls(one.tls),
+        connections=one.connections,
+        connect_seconds=config.connect_seconds(one),
+        idle_seconds=config.idle_seconds(one),
+        reply_buffer_bytes=config.listen.max_reply_buffer_bytes,
+    )
+
+
+def child(one: Upstream) -> ChildSettings:
+    """How a stdio server is started."""
+    return ChildSettings(command=tuple(one.command or ()), env=one.env, cwd=one.cwd)
+
+
+def stdio_upstream(config: Config, one: Upstream) -> StdioSettings:
+    """How stdio servers are shared out. With the client on stdio too, one child is the client's own."""
+    return StdioSettings(upstream=one.name, is_dedicated=config.stdio, sessions_max=config.max_sessions)
+
+
+def stdio_downstream(one: Upstream) -> StdioDownstreamSettings:
+    """How a client on a pipe is served."""
+    path = one.path.encode() or b"/mcp"
+    return StdioDownstreamSettings(HttpClientSettings(one.name, path), eager_stream=one.is_stdio)
+
+
+def server(config: Config) -> ServerSettings:
+    """The MCP port."""
+    address = config.listen.http
+    return ServerSettings(address.host, address.port, _server_tls(config), drain_seconds=config.drain_seconds)
+
+
+def gate(config: Config) -> GateSettings:
+    """Who may speak to the MCP port."""
+    listen = config.listen
+    return GateSettings(
+        allowed_origins=frozenset(listen.allowed_origins),
+        allowed_hosts=frozenset(listen.allowed_hosts),
+        public_url_host=urlsplit(listen.public_url).hostname or "" if listen.public_url else "",
+        listen_host=listen.http.host,
+    )
+
+
+def telemetry(config: Config, environ: Mapping[str, str] = os.environ) -> TelemetrySettings:
+    """Traces are off unless the configuration or the standard OTEL_* variables ask for them."""
+    traces, metrics, logs = config.telemetry.traces, config.telemetry.metrics, config.telemetry.logs
+    if traces is not None:
+        spans = TracesSettings(traces.exporter, traces.sample, frozenset(traces.always), parent=traces.parent)
+    else:
+        is_asked_for = any(environ.get(name) for name in _TRACES_VARIABLES)
+        spans = TracesSettings(exporter="otlp" if is_asked_for else "none")
+    return TelemetrySettings(
+        traces=spans,
+        metrics=MetricsSettings(metrics.exemplars, metrics.max_label_values),
+        logs=LogsSettings(logs.format, logs.level, logs.access),
+        tool_names={one.name: frozenset(one.tools) for one in config.upstreams},
+    )
+
+
+def _client_tls(settings: ClientTls) -> TlsSettings:
+    return TlsSettings(settings.ca or "", settings.cert or "", settings.key or "")
+
+
+def _server_tls(config: Config) -> ssl.SSLContext | None:
+    tls = config.listen.tls
+    if tls.cert is None:
+        return None
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    try:
+        context.load_cert_chain(tls.cert, tls.key)
+    except (OSError, ssl.SSLError) as error:
+        raise SetupError(f"listen.tls: {_reason(error)}; give PEM files that weir can read") from None
+    return context
+
+
+def _reason(error: OSError) -> str:
+    return f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror or error)
