@@ -7,7 +7,7 @@ import itertools
 import re
 import socket
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from urllib.parse import SplitResult, unquote, urlsplit
 
@@ -24,7 +24,8 @@ MAX_PROXY_HEAD_BYTES = 64 * 1024
 
 _TUNNEL_OPEN = re.compile(rb"HTTP/1\.[01] 2\d\d[ \r]")
 _PORTS = {"http": 80, "https": 443}
-_Address = tuple[socket.AddressFamily, tuple[str, int] | tuple[str, int, int, int]]
+Address = tuple[int, tuple[str, int] | tuple[str, int, int, int] | tuple[int, bytes]]
+"""Family and socket address, as getaddrinfo gives them."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -168,7 +169,8 @@ class Dialer:
         """
         try:
             sock = await self._reach()
-        except OSError as error:
+        except (OSError, UnicodeError) as error:
+            # UnicodeError: a name that IDNA cannot encode
             raise Unanswered(FailureKind.CONNECT, f"cannot connect: {_reason(error)}", Sent.NO) from None
         try:
             # from here on the transport owns the socket, and closes it when this fails
@@ -230,18 +232,22 @@ async def _tunnel(sock: socket.socket, origin: Origin, authorization: bytes) -> 
 
 
 async def _connect(host: str, port: int) -> socket.socket:
-    """A connected socket. The name is looked up anew each time; the families take turns.
+    """A connected socket. The name is looked up anew each time; the families take turns."""
+    return await connect_to(await _addresses(host, port))
+
+
+async def connect_to(addresses: Sequence[Address]) -> socket.socket:
+    """A socket connected to whichever address answers first; each gets a head start on the next.
 
     Raises:
-        OSError: no address, or none that answers (the first one's error).
+        OSError: none answers (the first one's error).
     """
-    addresses = await _addresses(host, port)
     if len(addresses) == 1:
         return await _connect_one(addresses[0])
     return await _Race(addresses).run()
 
 
-async def _addresses(host: str, port: int) -> list[_Address]:
+async def _addresses(host: str, port: int) -> list[Address]:
     try:
         literal = ipaddress.ip_address(host)
     except ValueError:
@@ -249,14 +255,14 @@ async def _addresses(host: str, port: int) -> list[_Address]:
     else:
         return [(socket.AF_INET if literal.version == 4 else socket.AF_INET6, (host, port))]
     found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    families: dict[int, list[_Address]] = {}
+    families: dict[int, list[Address]] = {}
     for family, _, _, _, address in found:
-        families.setdefault(family, []).append((family, address))  # type: ignore[arg-type]  # AF_INET or AF_INET6
+        families.setdefault(family, []).append((family, address))
     turns = itertools.zip_longest(*families.values())
     return [each for turn in turns for each in turn if each is not None][:MAX_ADDRESSES]
 
 
-async def _connect_one(address: _Address) -> socket.socket:
+async def _connect_one(address: Address) -> socket.socket:
     sock = socket.socket(address[0], socket.SOCK_STREAM)
     try:
         sock.setblocking(False)
@@ -271,7 +277,7 @@ async def _connect_one(address: _Address) -> socket.socket:
 class _Race:
     """Several addresses of one name, each started a moment after the one before; the first to connect wins."""
 
-    def __init__(self, addresses: list[_Address]) -> None:
+    def __init__(self, addresses: Sequence[Address]) -> None:
         self._addresses = addresses
         self._moved = asyncio.Event()
         self._winner: socket.socket | None = None
@@ -295,7 +301,7 @@ class _Race:
             raise self._errors[0]
         return self._winner
 
-    async def _start(self, group: asyncio.TaskGroup, address: _Address) -> "asyncio.Task[None] | None":
+    async def _start(self, group: asyncio.TaskGroup, address: Address) -> "asyncio.Task[None] | None":
         """Start one, and wait until it is time for the next: something ended, or it takes long."""
         if self._winner is not None:
             return None
@@ -308,7 +314,7 @@ class _Race:
         self._moved.clear()
         return task
 
-    async def _try(self, address: _Address) -> None:
+    async def _try(self, address: Address) -> None:
         try:
             sock = await _connect_one(address)
         except OSError as error:
