@@ -32,6 +32,7 @@ def versions() -> dict[str, str]:
     about = {
         "when": time.strftime("%Y-%m-%d %H:%M:%S"),
         "machine": f"{os.cpu_count()} cores, {_processor()}, Linux {platform.release()}",
+        "cores": f"what is measured has {sorted(stand.cores()[0])}, load, server and sink {sorted(stand.cores()[1])}",
         "python": platform.python_version(),
     }
     about |= {name: version(name) for name in ("mcp-weir", "uvicorn", "uvloop", "httptools", "msgspec")}

@@ -14,15 +14,18 @@ class Goal:
     limit: float
     figure: float
     unit: str
+    doubt: str = ""
+    """Why the figure is not of what the goal is about."""
 
     @property
     def met(self) -> bool:
-        """Lower is better, always."""
-        return self.figure <= self.limit
+        """Lower is better, always; a figure of something else meets nothing."""
+        return self.figure <= self.limit and not self.doubt
 
     def __str__(self) -> str:
         mark = "✓" if self.met else "✗"
-        return f"{self.name}: target ≤ {self.limit:g}{self.unit}: {self.figure:.2f}{self.unit} {mark}"
+        doubt = f" (void: {self.doubt})" if self.doubt else ""
+        return f"{self.name}: target ≤ {self.limit:g}{self.unit}: {self.figure:.2f}{self.unit} {mark}{doubt}"
 
 
 @dataclass

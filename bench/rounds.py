@@ -2,6 +2,8 @@
 
 import contextlib
 import json
+import os
+import re
 import statistics
 import subprocess
 import sys
@@ -12,9 +14,14 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from bench import measure
-from bench.stand import ROOT, Ground, MissingError, Standing, Target, standing
+from bench.stand import ROOT, Ground, MissingError, Standing, Target, cores, standing
 
-SPANS_QUIET_SECONDS = 6.0  # longer than the 5 s after which a batch processor exports by default
+SPANS_QUIET_SECONDS = 2.5  # longer than the schedule delay that stand.py asks the exporter for
+ENOUGH = 0.95  # of the spans, log lines and counts that there should be
+ENOUGH_SAMPLED = 0.8  # the same where chance has a part
+
+
+_COUNT = re.compile(r"^mcp_server_operation_duration_seconds_count\{[^}]*\} (\S+)", re.MULTILINE)
 
 
 class WrongReplyError(Exception):
@@ -31,7 +38,9 @@ class Run(NamedTuple):
     p99: float
     cpu_us: float
     server_cpu_us: float
-    spans: int
+    spans: int = 0
+    log_lines: int = 0
+    counted: int = 0
 
 
 @dataclass
@@ -45,6 +54,24 @@ class Row:
     def median(self, name: str) -> float:
         """Of one figure over the rounds."""
         return float(statistics.median(getattr(run, name) for run in self.runs))
+
+    def total(self, name: str) -> int:
+        """Of one count over the rounds."""
+        return sum(getattr(run, name) for run in self.runs)
+
+    def doubt(self) -> str:
+        """Why the figure is not of what the row's name says, "" where it is."""
+        calls, target = self.total("calls"), self.target
+        if not self.runs:
+            return "not measured"
+        if target.counts and self.total("log_lines") < ENOUGH * calls:
+            return f"{self.total('log_lines')} log lines for {calls} calls"
+        if target.counts and self.total("counted") < ENOUGH * calls:
+            return f"its metrics count {self.total('counted')} of {calls} calls"
+        due = 2 * target.sampled * calls
+        if self.total("spans") < (ENOUGH if target.sampled == 1.0 else ENOUGH_SAMPLED) * due:
+            return f"{self.total('spans')} of {due:.0f} spans arrived"
+        return ""
 
 
 class Load:
@@ -110,13 +137,18 @@ def once(stand: Standing, land: Ground, **plan: Any) -> Run:
     Raises:
         WrongReplyError: a reply was not right.
     """
-    spans_before = _spans(land) if stand.target.sampled else 0
-    with Load(stand.port, exact=stand.target.exact, **(plan | stand.target.plan)) as load:
+    target = stand.target
+    with Load(stand.port, exact=target.exact, **(plan | target.plan)) as load:
         tree = measure.tree(stand.pid)
+        for pid in tree.servers:
+            os.sched_setaffinity(pid, cores()[1])
+        seen = _accounts(stand, land)
         own, servers = measure.cpu_seconds(tree.own), measure.cpu_seconds(tree.servers)
         report = load.run()
-        spans = _settle(land) - spans_before if stand.target.sampled else 0
+        if target.sampled:
+            _settle(land)
         own, servers = measure.cpu_seconds(tree.own) - own, measure.cpu_seconds(tree.servers) - servers
+        spans, log_lines, counted = (now - before for now, before in zip(_accounts(stand, land), seen, strict=True))
     calls = report["calls"]
     return Run(
         calls=calls,
@@ -127,7 +159,27 @@ def once(stand: Standing, land: Ground, **plan: Any) -> Run:
         cpu_us=1e6 * own / calls,
         server_cpu_us=1e6 * servers / calls,
         spans=spans,
+        log_lines=log_lines,
+        counted=counted,
     )
+
+
+def _accounts(stand: Standing, land: Ground) -> tuple[int, int, int]:
+    """Spans that arrived, lines that were logged, calls that weir's own metrics count."""
+    spans = _spans(land) if stand.target.sampled else 0
+    if not stand.target.counts:
+        return spans, 0, 0
+    with stand.log.open("rb") as log:
+        return spans, sum(1 for _ in log), _counted(stand)
+
+
+def _counted(stand: Standing) -> int:
+    try:
+        with urllib.request.urlopen(stand.metrics_url, timeout=10) as reply:
+            text = reply.read().decode()
+    except OSError:
+        return 0
+    return int(sum(float(found) for found in _COUNT.findall(text)))
 
 
 def _spans(land: Ground) -> int:
@@ -135,7 +187,7 @@ def _spans(land: Ground) -> int:
         return int(reply.read())
 
 
-def _settle(land: Ground) -> int:
+def _settle(land: Ground) -> None:
     """Wait until no spans arrive any more: the work they cost belongs to the calls."""
     count, since = _spans(land), time.monotonic()
     while time.monotonic() - since < SPANS_QUIET_SECONDS:
@@ -143,7 +195,6 @@ def _settle(land: Ground) -> int:
         now = _spans(land)
         if now != count:
             count, since = now, time.monotonic()
-    return count
 
 
 @contextlib.contextmanager

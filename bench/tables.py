@@ -26,6 +26,8 @@ def _fill(table: Table, rows: Sequence[Row], base: Row | None) -> None:
     for row in rows:
         if row.runs:
             table.rows.append(_cells(row, base))
+            if row.doubt():
+                table.notes.append(f"{row.target.name}: {row.doubt()}")
         else:
             table.missing[row.target.name] = row.missing
 
@@ -36,7 +38,7 @@ def _row(rows: Sequence[Row], target: Target) -> Row:
 
 def _goal(table: Table, name: str, limit: float, row: Row, base: Row) -> None:
     if row.runs and base.runs:
-        table.goals.append(Goal(name, limit, ratio(row, base), "×"))
+        table.goals.append(Goal(name, limit, ratio(row, base), "×", row.doubt()))
 
 
 def http(land: Ground, pace: Pace) -> Table:
@@ -53,10 +55,6 @@ def http(land: Ground, pace: Pace) -> Table:
     for target, limit in ((stand.WEIR, 3.5), (stand.WEIR_10, 5.0), (stand.WEIR_100, 9.0)):
         _goal(table, f"{target.name} ÷ nginx", limit, _row(rows, target), base)
     _goal(table, f"{stand.WEIR.name} ÷ envoy (aim)", 1.0, _row(rows, stand.WEIR), _row(rows, stand.ENVOY))
-    for row in rows:
-        if row.runs and row.target.sampled:
-            per_call = sum(run.spans for run in row.runs) / sum(run.calls for run in row.runs)
-            table.notes.append(f"{row.target.name}: {per_call:.2f} spans a call reached the sink")
     return table
 
 
@@ -96,8 +94,8 @@ def latency(land: Ground, pace: Pace) -> Table:
         cells = [row.median("p50"), row.median("p99"), *more]
         table.rows.append([row.target.name, *(f"{cell:.3f}" for cell in cells), f"{row.median('per_second'):,.0f}"])
         if row.target is stand.WEIR:
-            table.goals.append(Goal("added at p50", 0.5, more[0], " ms"))
-            table.goals.append(Goal("added at p99", 2.0, more[1], " ms"))
+            table.goals.append(Goal("added at p50", 0.5, more[0], " ms", row.doubt()))
+            table.goals.append(Goal("added at p99", 2.0, more[1], " ms", row.doubt()))
     return table
 
 
@@ -117,7 +115,7 @@ def stdio(land: Ground, pace: Pace) -> Table:
         times = [f"{row.median(name):.2f}" for name in ("p50", "p99")]
         table.rows.append([row.target.name, *cells, f"{row.median('per_second'):,.0f}", *times])
         if row.target in (stand.WEIR_STDIO, modern):
-            table.goals.append(Goal(row.target.name, 150.0, row.median("cpu_us"), " µs"))
+            table.goals.append(Goal(row.target.name, 150.0, row.median("cpu_us"), " µs", row.doubt()))
     return table
 
 

@@ -2,6 +2,7 @@
 
 import os
 import time
+from dataclasses import replace
 
 from bench import measure
 from bench.hotspots import LOOP, Frame, parse, place
@@ -14,7 +15,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 def run(cpu_us: float, p50: float = 1.0) -> Run:
     """One round."""
-    return Run(calls=10, per_second=1.0, p50=p50, p95=1, p99=1, cpu_us=cpu_us, server_cpu_us=0, spans=0)
+    return Run(calls=10, per_second=1.0, p50=p50, p95=1, p99=1, cpu_us=cpu_us, server_cpu_us=0)
 
 
 def test_a_ratio_compares_within_each_round() -> None:
@@ -33,6 +34,15 @@ def test_a_goal_says_whether_it_is_met() -> None:
     """The target stands beside the figure."""
     assert "weir ÷ nginx: target ≤ 3.5×: 3.10× ✓" == str(Goal("weir ÷ nginx", 3.5, 3.1, "×"))
     assert str(Goal("weir ÷ nginx", 3.5, 3.51, "×")).endswith("✗")
+
+
+def test_a_figure_of_something_else_meets_no_goal() -> None:
+    """A row that says it is traced, and whose spans did not arrive, is cheap for the wrong reason."""
+    row = Row(replace(DIRECT, sampled=1.0), [run(30)])
+    assert "0 of 20 spans arrived" == row.doubt()
+    goal = Goal("traced", 9.0, 3.0, "×", row.doubt())
+    assert not goal.met
+    assert str(goal).endswith("✗ (void: 0 of 20 spans arrived)")
 
 
 def test_what_is_missing_is_printed_once_with_its_reason() -> None:
