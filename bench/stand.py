@@ -104,8 +104,8 @@ def needed(name: str, path: Path) -> str:
 def cores() -> tuple[set[int], set[int]]:
     """Which cores what stands between has, and which the load, the server and the sink have.
 
-    Left to the scheduler, nginx took 5.6 to 12.2 µs a call from round to round on two cores (whether a wake-up finds the
-    other core idle decides it); apart, 11.4 to 11.9.
+    Left to the scheduler, nginx took 5.6 to 12.2 µs a call from round to round on two cores (whether a wake-up finds
+    the other core idle decides it); apart, 11.4 to 11.9.
     """
     available = sorted(_AVAILABLE)
     return (set(available[-1:]), set(available[:-1])) if len(available) > 1 else (set(available), set(available))
