@@ -3,19 +3,18 @@
 Every member becomes a `Call` that only telemetry sees; it never runs through the stack.
 """
 
-from collections.abc import Sequence
-
 from weir.core.call import Attempt, Call
 from weir.core.outcome import NO_ANSWER, Outcome, Replied, Verdict
 from weir.protocol import envelope
 from weir.protocol.envelope import Kind, Message
 
-_WATCHED = (Kind.REQUEST, Kind.NOTIFICATION)
+WATCHED = (Kind.REQUEST, Kind.NOTIFICATION)
+"""What is counted as an operation and gets spans."""
 
 
 def split(call: Call) -> None:
     """Give a batch its members' calls. A batch of nothing but answers has none."""
-    if not any(message.kind in _WATCHED for message in call.message.members):
+    if not any(message.kind in WATCHED for message in call.message.members):
         return
     call.members = tuple(_member(call, message) for message in call.message.members)
 
@@ -39,15 +38,8 @@ def _member(call: Call, message: Message) -> Call:
 def begin_attempt(attempt: Attempt) -> None:
     """Give each member that is watched its part of the attempt."""
     for member in attempt.call.members:
-        if member.message.kind in _WATCHED:
+        if member.message.kind in WATCHED:
             member.attempts.append(Attempt(member, attempt.number, attempt.started_at))
-
-
-def watched(call: Call) -> Sequence[Call]:
-    """The requests and notifications of one exchange: the call itself, or a batch's members."""
-    if call.message.kind in _WATCHED:
-        return (call,)
-    return [member for member in call.members if member.message.kind in _WATCHED]
 
 
 def join(call: Call, outcome: Outcome) -> None:

@@ -1,47 +1,203 @@
-"""One Telemetry out of its settings: what the application wires into the stack and the edges."""
+"""One Telemetry out of its settings: what the application wires into the stack, the edges and `/metrics`."""
 
 import asyncio
+import importlib.metadata
 import os
 import random
+import sys
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
-from weir.core.events import Emit, Observer, fan_out
+from opentelemetry.sdk.resources import SERVICE_INSTANCE_ID, SERVICE_NAME, SERVICE_VERSION, Resource
+from opentelemetry.sdk.trace.export import SpanExporter
+
+from weir.core.events import Notice, Observer, fan_out
+from weir.telemetry import access_log, exporters, log
+from weir.telemetry.access_log import AccessLog
+from weir.telemetry.families import MetricFamilies
+from weir.telemetry.instants import REFRESH_SECONDS, EpochClock
+from weir.telemetry.labels import Labels
+from weir.telemetry.log import Log
+from weir.telemetry.loop_lag import INTERVAL_SECONDS, LoopLag
+from weir.telemetry.metrics import Metrics
 from weir.telemetry.observe import ObserveAttempt, ObserveCall
-from weir.telemetry.settings import TelemetrySettings
+from weir.telemetry.operations import Operations
+from weir.telemetry.other_loggers import OtherLoggers
+from weir.telemetry.pipeline import Pipeline
+from weir.telemetry.reading import Reader
+from weir.telemetry.settings import LogsSettings, TelemetrySettings
+from weir.telemetry.spans import Spans
 from weir.telemetry.tracing import RandomBits, Tracing
+from weir.telemetry.writer import Write, Writer, to_stderr
 
-Clock = Callable[[], float]
+DISTRIBUTION = "mcp-weir"
+FLUSH_SECONDS = 0.1
+# of the time to end in: a collector that hangs must leave the log its turn
+_SPANS_SHARE = 0.8
+_LOSING = "spans are lost: the collector does not take them"
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What telemetry takes from the world."""
+
+    clock: Callable[[], float] = time.monotonic
+    """Monotonic seconds: the clock of every instant in calls and events."""
+    wall: Callable[[], float] = time.time
+    """Unix time."""
+    random_bits: RandomBits = random.Random().getrandbits
+    environ: Mapping[str, str] = field(default_factory=lambda: os.environ)
+    write: Write = to_stderr
+    is_terminal: bool = False
 
 
 class Telemetry:
-    """Everything that watches. `run` while serving, then `aclose`."""
+    """Everything that watches. `run` it while serving, then `aclose`."""
 
-    def __init__(self, tracing: Tracing, emit: Emit, clock: Clock) -> None:
-        self.tracing = tracing
-        self.emit = emit
-        self.observe_call = ObserveCall(tracing, emit, clock)
-        self.observe_attempt = ObserveAttempt(tracing, emit, clock)
+    def __init__(
+        self,
+        settings: TelemetrySettings,
+        world: Surroundings,
+        observers: tuple[Observer, ...] = (),
+        exporter: SpanExporter | None = None,
+    ) -> None:
+        version = importlib.metadata.version(DISTRIBUTION)
+        chosen = exporters.chosen(settings.traces.exporter, world.environ)
+        self._world = world
+        self._writer = Writer(world.write)
+        self._log = Log(self._writer, _log_format(settings.logs, world), settings.logs.level, world.wall)
+        self._others = OtherLoggers(self._log)
+        self._epoch = EpochClock(world.clock, world.wall)
+        self._pipeline = _pipeline(chosen, exporter, world, self._writer)
+        self._was_failing = False
+        labels = Labels(settings.metrics.max_label_values, settings.tool_names)
+        families = MetricFamilies()
+        self._lag = LoopLag(families.loop_lag.child(), world.clock, INTERVAL_SECONDS)
+        self.metrics = Metrics(families, labels, version)
+        """`render` it for a scrape; `learn` from list replies that pass in streams."""
+        self.metrics.refreshers.append(self._refresh_metrics)
+        reader = Reader()
+        folds: list[Observer] = [reader]
+        if self._pipeline is not None:
+            # before the metrics: whether a span is exported decides whether it is an exemplar
+            folds.append(Spans(settings.traces, _resource(world, version), version, self._epoch, self._pipeline.submit))
+        folds.append(Operations(families, labels, world.wall, exemplars=settings.metrics.exemplars))
+        folds.append(self.metrics)
+        if settings.logs.access:
+            folds.append(AccessLog(self._writer, _access_format(settings.logs, world), settings.logs.level, world.wall))
+        self.emit = reader.emit = fan_out((*folds, self._log, *observers), self._observer_failed)
+        self.tracing = Tracing(settings.traces, world.random_bits, enabled=chosen != exporters.NONE)
+        self.observe_call = ObserveCall(self.tracing, self.emit, world.clock)
+        self.observe_attempt = ObserveAttempt(self.tracing, self.emit, world.clock)
 
     async def run(self) -> None:
-        """Flush what is buffered, again and again. Ends by being cancelled."""
-        await asyncio.Event().wait()
+        """Write lines, sample the loop, watch the exporter. Ends by being cancelled."""
+        self._others.install()
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._lag.run())
+                tasks.create_task(self._flush())
+        finally:
+            self._others.remove()
+
+    def flush(self) -> None:
+        """Write the log lines that are buffered; `run` does so by itself."""
+        self._writer.flush()
 
     async def aclose(self, deadline_seconds: float = 5.0) -> None:
-        """Write and export what is left, as far as the deadline allows."""
+        """Export and write what is left, as far as the deadline allows."""
+        due = self._world.clock() + deadline_seconds
+        if self._pipeline is not None:
+            await asyncio.to_thread(self._pipeline.close, deadline_seconds * _SPANS_SHARE)
+            self._report_exporter(self._pipeline)
+        await asyncio.to_thread(self._writer.close, max(0.0, due - self._world.clock()))
+
+    async def _flush(self) -> None:
+        refresh_at = self._world.clock() + REFRESH_SECONDS
+        while True:
+            await asyncio.sleep(FLUSH_SECONDS)
+            if self._pipeline is not None:
+                self._report_exporter(self._pipeline)
+                if self._world.clock() >= refresh_at:
+                    self._epoch.refresh()
+                    refresh_at += REFRESH_SECONDS
+            self.flush()
+
+    def _report_exporter(self, pipeline: Pipeline) -> None:
+        """One notice when spans begin to be lost, one when they arrive again."""
+        if pipeline.is_failing == self._was_failing:
+            return
+        self._was_failing = pipeline.is_failing
+        if pipeline.is_failing:
+            where = exporters.endpoint(self._world.environ) or "default"
+            self.emit(Notice("warning", _LOSING, {"reason": pipeline.complaint, "endpoint": where}))
+        else:
+            self.emit(Notice("info", "spans are exported again", {"lost": pipeline.failed + pipeline.dropped}))
+
+    def _refresh_metrics(self) -> None:
+        families = self.metrics.families
+        families.logs_dropped.child().value = self._writer.dropped
+        if self._pipeline is None:
+            return
+        families.spans_exported.child().value = self._pipeline.exported
+        families.spans_dropped.child("queue_full").value = self._pipeline.dropped
+        families.spans_dropped.child("export_failed").value = self._pipeline.failed
+        families.span_queue.child().value = self._pipeline.queued
+
+    def _observer_failed(self, error: Exception) -> None:
+        self.metrics.families.observer_failures.child().value += 1
+        where = error.__traceback__
+        while where is not None and where.tb_next is not None:
+            where = where.tb_next
+        at = f"{where.tb_frame.f_code.co_filename}:{where.tb_lineno}" if where is not None else ""
+        self._log.write_once("error", "an observer failed, a bug in weir", {"error": repr(error), "at": at}, at)
 
 
 def build(
     settings: TelemetrySettings,
     *,
-    clock: Clock = time.monotonic,
-    random_bits: RandomBits | None = None,
-    environ: Mapping[str, str] = os.environ,
+    clock: Callable[[], float] = time.monotonic,
     observers: tuple[Observer, ...] = (),
+    surroundings: Surroundings | None = None,
 ) -> Telemetry:
-    """Telemetry as configured. `observers` are further folds (the journal, readiness)."""
-    tracing = Tracing(
-        settings.traces, random_bits or random.Random().getrandbits, enabled=settings.traces.exporter != "none"
-    )
-    emit = fan_out(observers, lambda error: None)
-    return Telemetry(tracing, emit, clock)
+    """Telemetry as configured. `observers` are further folds (the journal, readiness).
+
+    Raises:
+        exporters.UnknownExporterError: a variable names an exporter or a protocol that weir does not have.
+    """
+    world = surroundings or Surroundings(clock=clock, is_terminal=sys.stderr.isatty())
+    return Telemetry(settings, world, observers)
+
+
+def _pipeline(chosen: str, exporter: SpanExporter | None, world: Surroundings, writer: Writer) -> Pipeline | None:
+    if chosen == exporters.NONE:
+        return None
+    if exporter is None:
+        is_console = chosen == exporters.CONSOLE
+        exporter = exporters.ConsoleExporter(writer.add) if is_console else exporters.otlp_exporter(world.environ)
+    return Pipeline(exporter, world.environ)
+
+
+def _resource(world: Surroundings, version: str) -> Resource:
+    """Who exports: what OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES say, and weir's own where they are silent."""
+    attributes = dict(Resource.create().attributes)
+    if str(attributes[SERVICE_NAME]).startswith("unknown_service"):
+        attributes[SERVICE_NAME] = "weir"
+    attributes.setdefault(SERVICE_VERSION, version)
+    attributes.setdefault(SERVICE_INSTANCE_ID, f"{world.random_bits(128):032x}")
+    return Resource(attributes)
+
+
+def _is_text(settings: LogsSettings, world: Surroundings) -> bool:
+    return settings.format == "text" or (settings.format == "auto" and world.is_terminal)
+
+
+def _log_format(settings: LogsSettings, world: Surroundings) -> log.Format:
+    return log.text_format(colours=world.is_terminal) if _is_text(settings, world) else log.json_format()
+
+
+def _access_format(settings: LogsSettings, world: Surroundings) -> access_log.Render:
+    if not _is_text(settings, world):
+        return access_log.json_line
+    return access_log.coloured_line if world.is_terminal else access_log.text_line

@@ -4,19 +4,21 @@ Contexts only: nothing here records or exports a span. `params._meta` is the car
 headers of the transport; inbound the first decides, outbound both say the same.
 """
 
+import re
 from collections.abc import Callable, Iterator
 
 from weir.core.call import Attempt, Call, Headers
 from weir.core.events import Ask
 from weir.protocol import edit, scan, tracecontext
-from weir.protocol.envelope import Kind, Message, Meta
+from weir.protocol.envelope import Message, Meta
 from weir.protocol.tracecontext import SAMPLED, TraceContext
+from weir.telemetry.batch import WATCHED
 from weir.telemetry.settings import TracesSettings
 
 # a header above this is refused by many servers; W3C baggage asks for 8,192 bytes to be carried
 CARRIED_LIMIT_BYTES = 8192
+_HEADER_TEXT = re.compile(r"[\t\x20-\x7e]*")
 _LOW_64_BITS = (1 << 64) - 1
-_TRACED = (Kind.REQUEST, Kind.NOTIFICATION)
 # what guards or encodes a body: editing it would break it
 _SEALS = frozenset(
     {
@@ -53,7 +55,7 @@ class Tracing:
         if not self.enabled:
             return
         http = _from_headers(call.headers)
-        if call.message.kind in _TRACED:
+        if call.message.kind in WATCHED:
             self._place(call, http)
         elif call.members:
             for member in call.members:
@@ -63,26 +65,25 @@ class Tracing:
             call.trace = http
 
     def begin_attempt(self, attempt: Attempt) -> None:
-        """Set the attempt's context, and put it in the headers and (where it can be) the body that go upstream."""
+        """Set the attempt's context and put it in the body, where that can be done; the edge puts it in the headers.
+
+        None is set where no span will be: those headers pass as they came.
+        """
         call = attempt.call
         if call.trace is None:
             return
-        if call.message.kind in _TRACED:
+        if call.message.kind in WATCHED:
             attempt.trace = context = self._child(call.trace)
             if not _is_sealed(attempt.headers):
                 attempt.body = _inject(attempt.body, call.message, context)
         elif call.members:
-            context = self._begin_members(attempt)
-        else:
-            attempt.trace = call.trace
-            return
-        attempt.headers = tracecontext.to_headers(attempt.headers, context)
+            attempt.trace = self._begin_members(attempt)
 
     def begin_ask(self, ask: Ask, body: bytes) -> bytes:
         """Set the contexts of a server's question; returns the body with the outbound one in `params._meta`."""
         if not self.enabled:
             return body
-        remote = _from_meta(ask.message.meta)
+        remote = from_meta(ask.message.meta)
         stream = ask.call.trace if ask.call is not None else None
         if remote is not None and remote.trace_id and self._parent == "remote":
             ask.parent = remote
@@ -95,9 +96,9 @@ class Tracing:
 
     def _place(self, call: Call, http: TraceContext | None) -> None:
         """Parent on `_meta`, else on the HTTP headers; the other one, when it differs, is linked."""
-        if call.message.kind not in _TRACED:
+        if call.message.kind not in WATCHED:
             return
-        meta = _from_meta(call.message.meta)
+        meta = from_meta(call.message.meta)
         chosen = meta if meta is not None and meta.trace_id else None
         ambient = http if http is not None and http.trace_id else None
         if chosen is None:
@@ -107,11 +108,13 @@ class Tracing:
             if ambient is not None and ambient[:2] != chosen[:2]:
                 call.link = ambient
             call.trace = self._child(chosen)
-            return
-        if self._parent == "link":
-            call.link = chosen
-        baggage = (meta.baggage if meta is not None else "") or (http.baggage if http is not None else "")
-        call.trace = self._root(baggage, None)
+        else:
+            if self._parent == "link":
+                call.link = chosen
+            call.trace = self._root(meta.baggage if meta is not None else "", None)
+        if http is not None and http.baggage and not call.trace.baggage:
+            # baggage belongs to nobody's trace: the caller's is carried on whichever way it came
+            call.trace = call.trace._replace(baggage=http.baggage)
 
     def _begin_members(self, attempt: Attempt) -> TraceContext:
         """A batch: every member that is traced has its own attempt; the headers follow the first."""
@@ -123,8 +126,7 @@ class Tracing:
             contexts.append(context)
         if not _is_sealed(attempt.headers):
             attempt.body = _inject_members(attempt.body, attempt.call.message.members, contexts)
-        attempt.trace = next(context for context in contexts if context is not None)
-        return attempt.trace
+        return next(context for context in contexts if context is not None)
 
     def _root(self, baggage: str, flags: int | None) -> TraceContext:
         trace = self._random_bits(128) or 1
@@ -136,7 +138,7 @@ class Tracing:
         return context.child(f"{self._random_bits(64) or 1:016x}")
 
 
-def _from_meta(meta: Meta | None) -> TraceContext | None:
+def from_meta(meta: Meta | None) -> TraceContext | None:
     """The context in `_meta`; without a valid traceparent at most its baggage, under an empty trace id."""
     if meta is None:
         return None
@@ -171,7 +173,7 @@ def _context(traceparent: str, tracestate: str, baggage: str) -> TraceContext | 
 
 def _can_be_carried(text: str) -> bool:
     """Whether `text` may stand in an HTTP header: what came in JSON may hold a line break."""
-    return len(text) <= CARRIED_LIMIT_BYTES and text.isascii() and text.isprintable()
+    return len(text) <= CARRIED_LIMIT_BYTES and _HEADER_TEXT.fullmatch(text) is not None
 
 
 def _is_sealed(headers: Headers) -> bool:

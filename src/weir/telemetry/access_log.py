@@ -1,0 +1,135 @@
+"""One line for each finished request: who asked what, how it ended, and where the time went.
+
+Never in it: headers, session ids, arguments, results, URIs, and error messages (they quote arguments).
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from weir.core.outcome import FailureKind
+from weir.core.phases import Phases
+from weir.protocol.envelope import Kind
+from weir.telemetry import redact
+from weir.telemetry.log import LEVELS, Timestamps
+from weir.telemetry.reading import Reading
+from weir.telemetry.writer import Writer
+
+NAME_LIMIT_BYTES = 128
+_PHASES = Phases._fields
+_encode = msgspec.json.Encoder().encode
+
+
+class Line(Struct, gc=False, omit_defaults=True):
+    """The fields, in order. What is empty or 0 is left out."""
+
+    ts: str
+    level: str
+    msg: str
+    upstream: str
+    mcp_method: str
+    outcome: str
+    duration_ms: float
+    tool: str = ""
+    reason: str = ""
+    error: str = ""
+    status: int = 0
+    attempts: int = 0
+    phases: dict[str, float] = {}
+    bytes_in: int = 0
+    bytes_out: int = 0
+    client: str = ""
+    revision: str = ""
+    trace_id: str = ""
+    span_id: str = ""
+
+
+Render = Callable[[Line], bytes]
+
+
+def json_line(line: Line) -> bytes:
+    """For machines."""
+    return _encode(line) + b"\n"
+
+
+def text_line(line: Line) -> bytes:
+    """For people, without colours."""
+    return _text(line, "", "", "")
+
+
+def coloured_line(line: Line) -> bytes:
+    """For people at a terminal."""
+    colour = {"warning": "\x1b[33m", "error": "\x1b[31m"}.get(line.level, "\x1b[32m")
+    return _text(line, colour, "\x1b[2m", "\x1b[0m")
+
+
+def _text(line: Line, colour: str, dim: str, plain: str) -> bytes:
+    what = redact.printable(f"{line.mcp_method} {line.tool}".rstrip())
+    how = line.outcome if line.reason in ("", "ok") else f"{line.outcome} {line.reason}"
+    spent = " ".join(f"{name} {value:g}" for name, value in line.phases.items())
+    parts = [
+        f"{dim}{line.ts[11:19]}{plain} {colour}{line.level.upper():7}{plain} {what} → {colour}{how}{plain}",
+        f"{line.duration_ms:.1f} ms",
+        f"{dim}({spent})" if spent else dim,
+        line.upstream,
+        f"error={line.error}" if line.error else "",
+        f"attempts={line.attempts}" if line.attempts > 1 else "",
+        f"trace={line.trace_id}" if line.trace_id else "",
+    ]
+    return (" ".join(part for part in parts if part) + plain).encode() + b"\n"
+
+
+class AccessLog:
+    """The fold."""
+
+    def __init__(self, writer: Writer, render: Render, level: str, wall: Callable[[], float]) -> None:
+        self._writer = writer
+        self._render = render
+        self._least = LEVELS[level]
+        self._wall = wall
+        self._timestamp = Timestamps()
+
+    def handlers(self) -> dict[type, Callable[[Any], None]]:
+        return {Reading: self._read}
+
+    def _read(self, reading: Reading) -> None:
+        level = _level(reading)
+        if LEVELS[level] >= self._least:
+            self._writer.add(self._render(self._line(reading, level)))
+
+    def _line(self, reading: Reading, level: str) -> Line:
+        call, judgement = reading.call, reading.judgement
+        line = Line(
+            self._timestamp(self._wall()),
+            level,
+            "call",
+            call.upstream,
+            redact.cut(call.message.method, NAME_LIMIT_BYTES),
+            judgement.outcome,
+            round(reading.seconds * 1000, 3),
+            redact.cut(call.message.name, NAME_LIMIT_BYTES),
+            judgement.reason,
+            judgement.client_error,
+            call.status,
+            len(call.attempts),
+            {name: round(spent * 1000, 3) for name, spent in zip(_PHASES, reading.phases, strict=True) if spent > 0},
+            len(call.body),
+            call.bytes_sent,
+            call.peer.address,
+            redact.cut(call.revision, NAME_LIMIT_BYTES),
+        )
+        if call.trace is not None:
+            line.trace_id, line.span_id = call.trace.trace_id, call.trace.span_id
+        return line
+
+
+def _level(reading: Reading) -> str:
+    """A failure is an error, a refusal or an error answer worth a look, a notification that arrived a detail."""
+    judgement = reading.judgement
+    if judgement.outcome == "failed" and judgement.reason != FailureKind.CANCELLED.value:
+        return "error"
+    if judgement.outcome == "refused" or (judgement.outcome == "replied" and judgement.server_error):
+        return "warning"
+    return "info" if reading.call.message.kind is Kind.REQUEST else "debug"

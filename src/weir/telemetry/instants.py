@@ -1,0 +1,23 @@
+"""From weir's monotonic clock to the wall clock that spans are stamped with."""
+
+from collections.abc import Callable
+
+# how long a span may follow a wall clock that has been set anew
+REFRESH_SECONDS = 60.0
+
+
+class EpochClock:
+    """Turns instants into nanoseconds since 1970. `refresh` follows a wall clock that was set anew."""
+
+    def __init__(self, clock: Callable[[], float], wall: Callable[[], float]) -> None:
+        self._clock = clock
+        self._wall = wall
+        self._offset = 0.0
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Compare the two clocks again."""
+        self._offset = self._wall() - self._clock()
+
+    def __call__(self, instant: float) -> int:
+        return int((instant + self._offset) * 1_000_000_000)

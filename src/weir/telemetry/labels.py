@@ -1,0 +1,102 @@
+"""What may become a label: everything that the wire can invent is mapped onto a bounded set.
+
+A tool or prompt name is known once a list reply or the configuration has named it. Methods,
+revisions and HTTP versions come from fixed lists, error codes from the first few that were seen.
+"""
+
+from collections.abc import Collection, Iterable, Mapping
+
+import msgspec
+from msgspec import Struct
+
+from weir.telemetry.semconv import OTHER
+from weir.telemetry.wellknown import HTTP_VERSIONS, METHODS, REVISIONS, VERBS
+
+# what a label costs: two histograms of 17 lines for each name that is called
+NAME_LIMIT_CHARACTERS = 128
+# servers use a handful; a server that invents codes shall not invent series
+CODES_LIMIT = 32
+
+
+class _Named(Struct, gc=False):
+    name: str = ""
+
+
+class _Listed(Struct, gc=False):
+    tools: list[_Named] = []
+    prompts: list[_Named] = []
+
+
+class _ListReply(Struct, gc=False):
+    result: _Listed = msgspec.field(default_factory=_Listed)
+
+
+_decode_list = msgspec.json.Decoder(_ListReply).decode
+_DIGITS = frozenset("-0123456789")
+LIST_METHODS = frozenset({"tools/list", "prompts/list"})
+NAMING_METHODS = {"tools/call": "tools/list", "prompts/get": "prompts/list"}
+
+
+class Labels:
+    """The bounded sets of one process. `max_values` names are kept for each upstream and list method."""
+
+    def __init__(self, max_values: int, configured_tools: Mapping[str, Collection[str]]) -> None:
+        self._max_values = max_values
+        self._names: dict[tuple[str, str], set[str]] = {}
+        self._codes: set[str] = set()
+        self.refused = 0
+        """Names that a list reply gave and that found no room."""
+        for upstream, names in configured_tools.items():
+            self.learn(upstream, "tools/list", names)
+
+    def method(self, method: str) -> str:
+        """The method, when it is one of MCP's."""
+        return method if method in METHODS else OTHER
+
+    def name(self, upstream: str, method: str, name: str) -> str:
+        """The tool or prompt that `method` names, when the upstream is known to have it; "" for other methods."""
+        source = NAMING_METHODS.get(method)
+        if source is None:
+            return ""
+        known = self._names.get((upstream, source))
+        return name if known is not None and name in known else OTHER
+
+    def revision(self, revision: str) -> str:
+        """The revision, when there is such a one."""
+        return revision if revision in REVISIONS else OTHER
+
+    def http_version(self, version: str) -> str:
+        """The HTTP version, when there is such a one."""
+        return version if version in HTTP_VERSIONS else OTHER
+
+    def verb(self, verb: bytes) -> str:
+        """The HTTP method, when it is one of the usual."""
+        return VERBS.get(verb, OTHER)
+
+    def code(self, code: str) -> str:
+        """An error code as text, while there is room for it; words of our own always have room."""
+        if code[:1] in _DIGITS and code not in self._codes:
+            if len(self._codes) >= CODES_LIMIT:
+                return OTHER
+            self._codes.add(code)
+        return code
+
+    def learn(self, upstream: str, list_method: str, names: Iterable[str]) -> None:
+        """These names exist: they get series of their own, as far as there is room."""
+        known = self._names.setdefault((upstream, list_method), set())
+        for name in names:
+            if name in known:
+                continue
+            if len(known) >= self._max_values or not 0 < len(name) <= NAME_LIMIT_CHARACTERS:
+                self.refused += 1
+                continue
+            known.add(name)
+
+    def learn_from_reply(self, upstream: str, list_method: str, body: bytes) -> None:
+        """Learn from one JSON-RPC reply to `tools/list` or `prompts/list`. What cannot be read teaches nothing."""
+        try:
+            listed = _decode_list(body).result
+        except (msgspec.DecodeError, RecursionError):
+            return
+        members = listed.tools if list_method == "tools/list" else listed.prompts
+        self.learn(upstream, list_method, [member.name for member in members])

@@ -1,0 +1,143 @@
+"""Weir's own log on stderr: notices, the life of children and sessions, limits. Text or JSON, one line each."""
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import msgspec
+
+from weir.core.events import (
+    ChildExited,
+    ChildStarted,
+    LimitReached,
+    LineSkipped,
+    Notice,
+    SessionClosed,
+    SessionOpened,
+)
+from weir.telemetry import redact
+from weir.telemetry.writer import Writer
+
+LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
+# the same limit is told once in that time; its counter tells the rest
+REPEAT_SECONDS = 60.0
+_REPEATS_LIMIT = 1000
+_COLOURS = {"debug": "\x1b[2m", "info": "", "warning": "\x1b[33m", "error": "\x1b[31m"}
+_DIM, _PLAIN = "\x1b[2m", "\x1b[0m"
+
+Fields = Mapping[str, str | int | float | bool]
+Format = Callable[[float, str, str, Fields], bytes]
+"""(Unix time, level, text, fields) -> one line."""
+
+
+class Timestamps:
+    """RFC 3339 in UTC with milliseconds; the part up to the second is made once a second."""
+
+    __slots__ = ("_second", "_text")
+
+    def __init__(self) -> None:
+        self._second = -1
+        self._text = ""
+
+    def __call__(self, now: float) -> str:
+        second = int(now)
+        if second != self._second:
+            self._second = second
+            self._text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
+        return f"{self._text}.{int((now - second) * 1000):03d}Z"
+
+
+def json_format() -> Format:
+    """Lines for machines."""
+    timestamp = Timestamps()
+
+    def line(now: float, level: str, text: str, fields: Fields) -> bytes:
+        return msgspec.json.encode({"ts": timestamp(now), "level": level, "msg": text, **fields}) + b"\n"
+
+    return line
+
+
+def text_format(*, colours: bool) -> Format:
+    """Lines for people."""
+
+    def line(now: float, level: str, text: str, fields: Fields) -> bytes:
+        clock = time.strftime("%H:%M:%S", time.localtime(now))
+        details = " ".join(f"{name}={redact.printable(str(value))}" for name, value in fields.items())
+        if colours:
+            head = f"{_DIM}{clock}{_PLAIN} {_COLOURS[level]}{level.upper():7}{_PLAIN}"
+            details = f"{_DIM}{details}{_PLAIN}" if details else ""
+        else:
+            head = f"{clock} {level.upper():7}"
+        return f"{head} {redact.printable(text)}  {details}".rstrip().encode() + b"\n"
+
+    return line
+
+
+class Log:
+    """The fold. Events below `level` are not even asked for."""
+
+    def __init__(self, writer: Writer, form: Format, level: str, wall: Callable[[], float]) -> None:
+        self._writer = writer
+        self._form = form
+        self._least = LEVELS[level]
+        self._wall = wall
+        self._told: dict[tuple[str, ...], float] = {}
+
+    def handlers(self) -> dict[type, Callable[[Any], None]]:
+        handlers: dict[type, Callable[[Any], None]] = {
+            Notice: lambda event: self.write(event.level, event.text, event.fields),
+            ChildExited: self._child_exited,
+            LimitReached: self._limit_reached,
+            LineSkipped: self._line_skipped,
+        }
+        if self._least <= LEVELS["info"]:
+            handlers[ChildStarted] = self._child_started
+        if self._least <= LEVELS["debug"]:
+            handlers[SessionOpened] = self._session_opened
+            handlers[SessionClosed] = self._session_closed
+        return handlers
+
+    def write(self, level: str, text: str, fields: Fields) -> None:
+        """One line, without what looks like a credential."""
+        if LEVELS.get(level, LEVELS["error"]) < self._least:
+            return
+        clean = {name: redact.text(value) if isinstance(value, str) else value for name, value in fields.items()}
+        self._writer.add(self._form(self._wall(), level, redact.text(text), clean))
+
+    def write_once(self, level: str, text: str, fields: Fields, *key: str) -> None:
+        """As `write`, but not again under the same key for a minute."""
+        now = self._wall()
+        if now - self._told.get((text, *key), -REPEAT_SECONDS) < REPEAT_SECONDS:
+            return
+        if len(self._told) >= _REPEATS_LIMIT:
+            self._told.clear()
+        self._told[text, *key] = now
+        self.write(level, text, fields)
+
+    def _child_started(self, event: ChildStarted) -> None:
+        self.write("info", "server process started", {"upstream": event.upstream, "pid": event.pid})
+
+    def _child_exited(self, event: ChildExited) -> None:
+        fields: dict[str, str | int] = {"upstream": event.upstream, "pid": event.pid, "code": event.code}
+        if event.expected:
+            self.write("info", "server process stopped", fields)
+            return
+        if event.stderr_tail:
+            fields["stderr"] = event.stderr_tail
+        self.write("warning", "server process exited by itself", fields)
+
+    def _limit_reached(self, event: LimitReached) -> None:
+        fields = {"upstream": event.upstream, "limit": event.limit}
+        self.write_once("warning", "limit reached", fields, event.upstream, event.limit)
+
+    def _line_skipped(self, event: LineSkipped) -> None:
+        fields: Fields = {"upstream": event.upstream, "bytes": event.size}
+        self.write_once("warning", "a line on the server's stdout is no message", fields, event.upstream)
+
+    def _session_opened(self, event: SessionOpened) -> None:
+        fields = {"upstream": event.upstream, "side": event.side, "revision": event.revision}
+        self.write("debug", "session opened", fields)
+
+    def _session_closed(self, event: SessionClosed) -> None:
+        fields: Fields = {"upstream": event.upstream, "side": event.side, "reason": event.reason}
+        self.write("debug", "session closed", {**fields, "seconds": round(event.seconds, 3)})

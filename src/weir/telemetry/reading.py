@@ -1,0 +1,97 @@
+"""What one finished call says, read once for all who fold over it: spans, metrics, access log."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from weir.core import phases
+from weir.core.call import Call
+from weir.core.events import CallFinished, Emit
+from weir.core.outcome import PLAIN, Failed, Outcome, Replied, Verdict
+from weir.core.phases import Phases
+from weir.protocol.envelope import Kind
+from weir.telemetry import batch
+from weir.telemetry.semconv import CALLER_FAULTS, TOOL_ERROR
+
+
+class Judgement(NamedTuple):
+    """An outcome in words of closed lists. The two error types are "" where that side saw no error."""
+
+    outcome: str
+    """replied | failed | refused"""
+    reason: str
+    """ok | unanswered | tool_error | caller_error | server_error | http_4xx | http_5xx | a failure | a refusal"""
+    server_error: str
+    """`error.type` of the SERVER span: a caller's mistake is no error of the server's."""
+    client_error: str
+    """`error.type` of the CLIENT span: every JSON-RPC error is one."""
+    status_code: str
+    """The JSON-RPC error code as text, "" without one."""
+
+
+OK = Judgement("replied", "ok", "", "", "")
+_UNANSWERED = Judgement("replied", "unanswered", "", "", "")
+_TOOL_ERROR = Judgement("replied", TOOL_ERROR, TOOL_ERROR, TOOL_ERROR, "")
+_HTTP_ERROR = 400
+
+
+def judge(outcome: Outcome, *, is_request: bool) -> Judgement:
+    """Put an outcome into words."""
+    if isinstance(outcome, Replied):
+        verdict = outcome.verdict
+        if verdict is PLAIN and outcome.status < _HTTP_ERROR:
+            return OK
+        return judge_verdict(verdict, outcome.status, is_request=is_request)
+    word = "failed" if isinstance(outcome, Failed) else "refused"
+    reason = outcome.kind.value
+    return Judgement(word, reason, reason, reason, "")
+
+
+def judge_verdict(verdict: Verdict, status: int, *, is_request: bool) -> Judgement:
+    """Put an answer into words."""
+    if verdict.is_tool_error:
+        return _TOOL_ERROR
+    if verdict.error_code is not None:
+        code = str(verdict.error_code)
+        if verdict.error_code in CALLER_FAULTS:
+            return Judgement("replied", "caller_error", "", code, code)
+        return Judgement("replied", "server_error", code, code, code)
+    if status >= _HTTP_ERROR:
+        return Judgement("replied", f"http_{status // 100}xx", str(status), str(status), "")
+    return OK if verdict.answered or not is_request else _UNANSWERED
+
+
+class Reading:
+    """One finished request or notification. `is_exported` is set by whoever exports its spans."""
+
+    __slots__ = ("call", "is_exported", "judgement", "outcome", "phases", "seconds")
+
+    def __init__(self, call: Call, outcome: Outcome) -> None:
+        self.call = call
+        self.outcome = outcome
+        self.judgement = judge(outcome, is_request=call.message.kind is Kind.REQUEST)
+        self.seconds = call.ended_at - call.received_at
+        self.phases: Phases = phases.of(call)
+        self.is_exported = False
+
+
+class Reader:
+    """Reads each finished call (each member of a batch) and hands the reading to the other folds."""
+
+    def __init__(self) -> None:
+        self.emit: Emit = _nobody
+        """Where readings go: set once the folds are known, of which this is one."""
+
+    def handlers(self) -> dict[type, Callable[[Any], None]]:
+        return {CallFinished: self._finished}
+
+    def _finished(self, event: CallFinished) -> None:
+        call = event.call
+        if call.message.kind in batch.WATCHED:
+            self.emit(Reading(call, event.outcome))
+        for member in call.members:
+            if member.message.kind in batch.WATCHED:
+                self.emit(Reading(member, batch.outcome_of(member, event.outcome)))
+
+
+def _nobody(event: Any) -> None:
+    """Before there is anybody to read to."""
