@@ -66,6 +66,7 @@ class StdioDownstream:
         self._tasks: dict[Posting, asyncio.Task[None]] = {}
         self._listening: asyncio.Task[None] | None = None
         self._refused: set[int] = set()
+        self._spoke = asyncio.Event()
         self._over = asyncio.Event()
 
     async def run(self, stdin: int, stdout: int) -> None:
@@ -188,6 +189,7 @@ class StdioDownstream:
         task = self._group.create_task(self._post(posting))
         self._tasks[posting] = task
         task.add_done_callback(lambda _: self._ended(posting))
+        self._spoke.set()
         if self._settings.eager_stream:
             return
         if is_handshake:
@@ -233,9 +235,16 @@ class StdioDownstream:
             pass
 
     async def _listen(self) -> None:
-        is_child = self._settings.eager_stream
-        await self._client.listen(reopens=not is_child)
-        if is_child:
+        if not self._settings.eager_stream:
+            await self._client.listen()
+            return
+        outcome = await self._client.listen(reopens=False)
+        while isinstance(outcome, Refused) and not self._client.has_listened:
+            # a child that is started by the first message cannot be listened to before
+            self._spoke.clear()
+            await self._spoke.wait()
+            outcome = await self._client.listen(reopens=False)
+        if self._client.has_listened or isinstance(outcome, Failed):
             # the child is gone, and with it the other end of the client's pipe
             await self._finish()
 

@@ -81,7 +81,10 @@ class HttpClient:
         self._listing = asyncio.Lock()
         self._in_flight: dict[bytes, Posting] = {}
         self._own_ids = 0
+        self.has_listened = False
+        """A GET stream has been open."""
         self.is_listening = asyncio.Event()
+        """The GET stream is open, or the server will have none."""
 
     @property
     def is_modern(self) -> bool:
@@ -315,6 +318,7 @@ class HttpClient:
     # what an operator should know
 
     def _stream_begun(self, status: int, headers: Headers) -> None:
+        self.has_listened = True
         self.is_listening.set()
 
     def _note_end(self, outcome: Outcome) -> None:
