@@ -89,24 +89,26 @@ class Scripted:
         async with asyncio.timeout(ENOUGH_SECONDS), self._moved:
             await self._moved.wait_for(lambda: self._running == 0)
 
-    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def serve(self, visit: Visit) -> None:
         """Play the script on one connection, then close it."""
-        visit = Visit(reader, writer, len(self._visits) + 1)
-        self._visits.append(visit)
-        self._running += 1
         try:
             await self._script(visit)
-        except (asyncio.IncompleteReadError, ConnectionError):
+        except (asyncio.IncompleteReadError, ConnectionError, ssl.SSLError):
             pass
         except Exception as error:  # noqa: BLE001 - shown when the server is closed
             self.errors.append(error)
         finally:
-            writer.close()
-            with contextlib.suppress(ConnectionError, ssl.SSLError):
-                await writer.wait_closed()
+            visit.writer.close()
             self._running -= 1
-            async with self._moved:
-                self._moved.notify_all()
+        async with self._moved:
+            self._moved.notify_all()
+
+    def visited(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> Visit:
+        """Note a new connection."""
+        visit = Visit(reader, writer, len(self._visits) + 1)
+        self._visits.append(visit)
+        self._running += 1
+        return visit
 
     def hang_up(self) -> None:
         """Close whatever is still open."""
@@ -120,13 +122,20 @@ async def scripted(
 ) -> AsyncIterator[Scripted]:
     """A server that plays `script` on every connection. Errors inside the script fail the test."""
     running = Scripted(script)
-    server = await asyncio.start_server(running.serve, host, 0, ssl=tls, limit=1024 * 1024)
-    running.port = server.sockets[0].getsockname()[1]
-    try:
-        yield running
-    finally:
-        server.close()
-        running.hang_up()
-        await running.finished()
+    tasks: list[asyncio.Task[None]] = []
+    async with asyncio.TaskGroup() as group:
+
+        def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            tasks.append(group.create_task(running.serve(running.visited(reader, writer))))
+
+        server = await asyncio.start_server(connected, host, 0, ssl=tls, limit=1024 * 1024)
+        running.port = server.sockets[0].getsockname()[1]
+        try:
+            yield running
+        finally:
+            server.close()
+            running.hang_up()
+            for task in tasks:
+                task.cancel()
     if running.errors:
         raise running.errors[0]

@@ -4,7 +4,7 @@ The edge uses it through `Client`, so that another client can take its place.
 """
 
 import asyncio
-from collections import deque
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
@@ -86,7 +86,7 @@ class Pool:
         # of the permitted number: being opened, or promised to one who waited
         self._reserved = 0
         # each is given a free connection, or None for the right to open one
-        self._waiters: deque[asyncio.Future[Connection | None]] = deque()
+        self._waiters: OrderedDict[asyncio.Future[Connection | None], None] = OrderedDict()
         self._sweeper: asyncio.TimerHandle | None = None
         self._is_closed = False
 
@@ -123,7 +123,7 @@ class Pool:
             self._sweeper.cancel()
             self._sweeper = None
         while self._waiters:
-            waiter = self._waiters.popleft()
+            waiter, _ = self._waiters.popitem(last=False)
             if not waiter.done():
                 waiter.set_exception(_closed())
         for connection in list(self._open):
@@ -136,7 +136,7 @@ class Pool:
     def freed(self, connection: Connection) -> None:
         """It may carry another request: whoever has waited longest gets it."""
         while self._waiters:
-            waiter = self._waiters.popleft()
+            waiter, _ = self._waiters.popitem(last=False)
             if not waiter.done():
                 waiter.set_result(connection)
                 return
@@ -177,14 +177,14 @@ class Pool:
 
     async def _wait(self) -> Connection | None:
         waiter: asyncio.Future[Connection | None] = asyncio.get_running_loop().create_future()
-        self._waiters.append(waiter)
+        self._waiters[waiter] = None
         if self._watcher is not None:
             self._watcher.crowded()
         try:
             return await waiter
         except asyncio.CancelledError:
             if waiter.cancelled():
-                self._waiters.remove(waiter)
+                self._waiters.pop(waiter, None)
             elif waiter.exception() is None:
                 self._hand_back(waiter.result())
             raise
@@ -199,7 +199,7 @@ class Pool:
 
     def _offer_place(self) -> None:
         while self._waiters and self._has_place():
-            waiter = self._waiters.popleft()
+            waiter, _ = self._waiters.popitem(last=False)
             if not waiter.done():
                 self._reserved += 1
                 waiter.set_result(None)
