@@ -1,19 +1,14 @@
-"""A client on a pair of pipes, and a server played behind the call handler."""
+"""A client on the pipes of a stdio edge."""
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from weir.core.call import Call, Headers, header
-from weir.core.outcome import NO_ANSWER, Outcome, Replied
 from weir.downstream.descriptors import Input
 from weir.downstream.stdio import StdioDownstream
-from weir.protocol import sse
 
 PATIENCE_SECONDS = 10.0
-JSON: Headers = [(b"content-type", b"application/json")]
-EVENTS: Headers = [(b"content-type", b"text/event-stream")]
 
 
 class PipeClient:
@@ -92,75 +87,3 @@ async def piped(downstream: StdioDownstream) -> AsyncIterator[PipeClient]:
             client.hang_up()
     finally:
         client.close()
-
-
-Answer = Callable[[Call], Awaitable[Outcome | None]]
-
-
-class PlayedServer:
-    """A Streamable HTTP server behind the call handler: the first of `answers` that does not say None answers."""
-
-    def __init__(self, *answers: Answer) -> None:
-        self.answers = [*answers]
-        self.calls: list[Call] = []
-        self._arrived = asyncio.Condition()
-
-    async def __call__(self, call: Call) -> Outcome:
-        """Record the call and answer it."""
-        self.calls.append(call)
-        async with self._arrived:
-            self._arrived.notify_all()
-        for answer in self.answers:
-            outcome = await answer(call)
-            if outcome is not None:
-                return outcome
-        return Replied(405, [], b"", NO_ANSWER) if call.verb != b"POST" else accepted()
-
-    async def received(self, count: int) -> list[Call]:
-        """The calls so far, once there are `count`."""
-        async with asyncio.timeout(PATIENCE_SECONDS), self._arrived:
-            await self._arrived.wait_for(lambda: len(self.calls) >= count)
-        return self.calls
-
-    async def receives(self, wanted: Callable[[Call], bool]) -> Call:
-        """The first call that is wanted, once it has come."""
-        async with asyncio.timeout(PATIENCE_SECONDS), self._arrived:
-            await self._arrived.wait_for(lambda: any(map(wanted, self.calls)))
-        return next(filter(wanted, self.calls))
-
-    def methods(self) -> list[str]:
-        """The methods of the POSTs so far, other verbs as they are."""
-        return [call.message.method if call.verb == b"POST" else call.verb.decode() for call in self.calls]
-
-
-def accepted() -> Replied:
-    """202: what answers a notification or a response."""
-    return Replied(202, [], b"", NO_ANSWER)
-
-
-def json_reply(body: bytes, status: int = 200, *more: tuple[bytes, bytes]) -> Replied:
-    """A whole JSON body."""
-    return Replied(status, [*JSON, *more], body)
-
-
-def result(call: Call, text: bytes = b"{}", *more: tuple[bytes, bytes]) -> Replied:
-    """A result under the request's own id."""
-    return json_reply(b'{"jsonrpc":"2.0","id":' + call.message.id + b',"result":' + text + b"}", 200, *more)
-
-
-async def stream(call: Call, *events: bytes) -> Replied:
-    """A reply of server-sent events, raw."""
-    await call.sink.open(200, EVENTS)
-    for event in events:
-        await call.sink.write(event)
-    return Replied(200, EVENTS, None, NO_ANSWER)
-
-
-def event(data: bytes, id: bytes | None = None) -> bytes:  # noqa: A002 - the field's name
-    """One message event."""
-    return sse.encode(data, id=id)
-
-
-def sent(call: Call, name: bytes) -> bytes:
-    """One header of a call, b"" when it is not there."""
-    return header(call.headers, name)

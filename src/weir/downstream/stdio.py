@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from weir.core.call import Call, Peer, Transport, header
 from weir.core.events import LimitReached, Notice
-from weir.core.outcome import Blame, Failed, FailureKind, Outcome, RefusalKind, Refused, Replied, Sent
+from weir.core.outcome import Failed, FailureKind, Outcome, RefusalKind, Refused, Replied, Sent
 from weir.downstream.backlog import Backlog, BacklogLimits
 from weir.downstream.descriptors import Input, Output
 from weir.downstream.rescue import error_body
@@ -31,7 +31,6 @@ _STATUS_TEXTS = {
     403: "forbids this (HTTP 403)",
     404: "knows no such session or endpoint (HTTP 404); a client has to initialize again",
 }
-_BUG = Failed(FailureKind.INTERNAL, "weir failed to handle this; its log has the reason", Blame.WEIR)
 _LOST = Failed(FailureKind.RESET, "the reply ended before the answer", sent=Sent.YES)
 
 
@@ -203,11 +202,7 @@ class StdioDownstream:
         self._backlog.free(posting)
 
     async def _post(self, posting: Posting) -> None:
-        try:
-            await self._client.post(posting)
-        except Exception as error:  # noqa: BLE001 - one message's bug must not end the client's whole conversation
-            self._emit(Notice("error", "a bug in weir", {"error": repr(error), "upstream": self._upstream}))
-            posting.outcome = _BUG
+        await self._client.post(posting)
         is_accepted = isinstance(posting.outcome, Replied) and 200 <= posting.outcome.status < 300
         if posting.unanswered:
             await self._answer_instead(posting)

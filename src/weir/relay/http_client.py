@@ -194,12 +194,15 @@ class HttpClient:
             if isinstance(outcome, Replied):
                 call.status = outcome.status
                 await take_whole(outcome)
-            return outcome
+        except Exception as error:  # noqa: BLE001 - one call's bug must be one clear answer, not the conversation's end
+            self._wiring.emit(Notice("error", "a bug in weir", {"error": repr(error), "upstream": call.upstream}))
+            outcome = _BUG
         finally:
             call.bytes_sent = stream.received_bytes
             if backchannel is not None:
                 backchannel.finished(call)
             self._wiring.finish(call, outcome)
+        return outcome
 
     async def _ask(self, call: Call, stream: Unwrap) -> Outcome:
         try:
@@ -210,9 +213,6 @@ class HttpClient:
                 self._wiring.emit(LimitReached(call.upstream, "reply_size"))
                 return _TOO_LARGE
             return Replied(200, [], None)
-        except Exception as error:  # noqa: BLE001 - the last resort: a bug must still be one clear answer
-            self._wiring.emit(Notice("error", "a bug in weir", {"error": repr(error), "upstream": call.upstream}))
-            return _BUG
         finally:
             stream.limit = None
 
