@@ -23,7 +23,7 @@ from weir.protocol.envelope import (
     has_escaped_letters,
 )
 
-_OBJECT = re.compile(rb"[ \t\r\n]*:[ \t\r\n]*\{[ \t\r\n]*(\}?)")
+_OBJECT = re.compile(rb"[ \t\r\n]*:[ \t\r\n]*\{(?=[ \t\r\n]*(\})?)")
 _PLAIN_VALUE = re.compile(rb'[ \t\r\n]*:[ \t\r\n]*("[^"\\]*"|-?[0-9]+)[ \t\r\n]*[,}]')
 _PARAMS, _META, _ID = b'"params"', b'"_meta"', b'"id"'
 # the members of `_meta` that the decoder looks at, so that it is known whether they are there
@@ -189,7 +189,7 @@ def _put_first(text: bytes, name_end: int, members: bytes) -> bytes | None:
     found = _OBJECT.match(text, name_end)
     if found is None:
         return None
-    at = found.start(1)
+    at = found.end()
     return b"".join((text[:at], members, b"" if found[1] else b",", text[at:]))
 
 
