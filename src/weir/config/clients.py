@@ -44,7 +44,8 @@ def read(document: Document, environ: Mapping[str, str], file: FilePath) -> Expa
     own = tuple(problem for problem in document.problems if problem.path[:1] == (root,))
     document = replace(document, value={root: _enabled(whole[root])}, problems=own)
     expansion = expand(document, environ, _editor_variables(folder, environ))
-    return replace(expansion, document=_Translation(expansion.document, root, folder).document())
+    translation = _Translation(expansion.document, root, folder)
+    return Expansion(translation.document(), expansion.failed | translation.failed)
 
 
 def _enabled(servers: object) -> object:
@@ -84,17 +85,19 @@ class _Translation:
         self._root = root
         self._folder = folder
         self._problems: list[Problem] = []
-        self._origins: dict[Path, Path] = {}
+        self._origins: dict[Path, Path] = {("upstreams",): (root,)}
+        self.failed: set[Path] = set()
 
     def document(self) -> Document:
         """weir's shape. What cannot be translated is a problem and left out."""
         whole = self._source.value
         servers = whole[self._root] if isinstance(whole, dict) else None
         upstreams: list[object] = []
-        if not isinstance(servers, dict):
-            self._problem((self._root,), "must be a mapping of servers by name")
-        elif not servers:
-            self._problem((self._root,), "holds no server that is not disabled")
+        if not isinstance(servers, dict) or not servers:
+            is_empty = isinstance(servers, dict)
+            text = "holds no server that is not disabled" if is_empty else "must be a mapping of servers by name"
+            self._problem((self._root,), text)
+            self.failed.add((self._root,))
         else:
             for name, server in servers.items():
                 if isinstance(server, dict):
@@ -113,7 +116,7 @@ class _Translation:
         source: Path = (self._root, name)
         target: Path = ("upstreams", index)
         self._origins[target] = source
-        self._origins[(*target, "name")] = source
+        self._origins[(*target, "name")] = (*source, "name")
         upstream: dict[str, object] = {"name": names.slug(name) or names.UNNAMED}
         url_key = _first(_URL_KEYS, server)
         if url_key:
@@ -125,6 +128,7 @@ class _Translation:
             upstream |= self._remote(source, target, server)
         else:
             self._problem(source, "has neither command nor url")
+            self.failed.add(source)
         return upstream
 
     def _remote(self, source: Path, target: Path, server: dict[str, object]) -> dict[str, object]:
@@ -144,6 +148,7 @@ class _Translation:
         if not isinstance(arguments, list):
             self._problem((*source, "args"), "must be a list: [...]")
             arguments = []
+        self._origins[(*target, "command", 0)] = (*source, "command")
         for index in range(len(arguments)):
             self._origins[(*target, "command", index + 1)] = (*source, "args", index)
         result: dict[str, object] = {"command": [server["command"], *arguments]}
@@ -177,10 +182,11 @@ class _Translation:
         for original in originals:
             name = names.slug(original)
             other = seen.setdefault(name, original)
-            if not name:
-                self._problem((self._root, original), "has nothing to make a name of; use letters a-z or digits")
-            elif other != original:
-                self._problem((self._root, original), f"becomes the name '{name}', as '{other}' does; rename one")
+            if name and other == original:
+                continue
+            reason = f"becomes the name '{name}', as '{other}' does; rename one"
+            self._problem((self._root, original), reason if name else "has nothing to make a name of; use letters a-z")
+            self.failed.add((self._root, original, "name"))
 
     def _problem(self, path: Path, text: str) -> None:
         self._problems.append(self._source.problem(path, text))

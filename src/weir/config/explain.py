@@ -43,11 +43,17 @@ def problems(error: ValidationError, document: Document, root: type[Section], fa
     """One problem for each objection; what follows from a failed expansion is left out."""
     result = []
     for detail in error.errors(include_url=False, include_input=False):
-        path: Path = tuple(part for part in detail["loc"] if part != "[key]")
+        path = _as_written(tuple(part for part in detail["loc"] if part != "[key]"), document)
         source = document.origin(path)
         if not any(source[: len(bad)] == bad for bad in failed):
             result.append(document.problem(path, _text(detail, path, document, root)))
     return result
+
+
+def _as_written(path: Path, document: Document) -> Path:
+    """Where a single value may stand for a list of one, the value itself."""
+    is_inside_a_scalar = path and document.text_of(path) is None and document.text_of(path[:-1]) is not None
+    return path[:-1] if is_inside_a_scalar else path
 
 
 def _text(detail: ErrorDetails, path: Path, document: Document, root: type[Section]) -> str:

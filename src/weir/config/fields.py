@@ -28,9 +28,9 @@ NAME_PATTERN = r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$"
 MAX_NAME_LENGTH = 63
 """As long as a DNS label: the name is part of paths, labels and file names."""
 
-_NAME = re.compile(NAME_PATTERN)
-_HEADER_NAME = re.compile(r"^[!#$%&'*+.^_`|~0-9A-Za-z-]+$")
-_HEADER_VALUE = re.compile(r"^[\x20-\x7e\x80-\U0010ffff\t]*$")
+_NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?")
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_HEADER_VALUE = re.compile(r"[\x20-\x7e\x80-\U0010ffff\t]*")
 
 FRAMING_HEADERS = frozenset(
     ["host", "content-length", "transfer-encoding", "connection", "keep-alive", "te", "trailer", "upgrade"]
@@ -52,10 +52,11 @@ class Section(BaseModel):
     @classmethod
     def _all_at_once(cls, written: object, validate: ModelWrapValidatorHandler[Self]) -> Self:
         """Contradictions are told together with what is wrong with the members, not only after that is mended."""
-        named = written if isinstance(written, dict) else {}
+        if not isinstance(written, dict):
+            return validate(written)
         found = [
             InitErrorDetails(type="value_error", loc=path, input=None, ctx={"error": ValueError(text)})
-            for path, text in cls.contradictions(named)
+            for path, text in cls.contradictions(written)
         ]
         try:
             section = validate(written)
@@ -116,7 +117,7 @@ def _size_above_zero(written: object) -> int:
 
 
 def _name(name: str) -> str:
-    if not _NAME.match(name) or len(name) > MAX_NAME_LENGTH:
+    if not _NAME.fullmatch(name) or len(name) > MAX_NAME_LENGTH:
         raise ValueError("{written} is not a name; use a-z, 0-9 and '-', at most 63 of them, not '-' at an end")
     return name
 
@@ -149,7 +150,7 @@ def _origin(origin: str) -> str:
 
 
 def _header_to_send(name: str) -> str:
-    if not _HEADER_NAME.match(name):
+    if not _HEADER_NAME.fullmatch(name):
         raise ValueError("not a header name")
     if name.lower() in FRAMING_HEADERS:
         raise ValueError("belongs to the connection, weir writes it itself; leave it out")
@@ -157,7 +158,7 @@ def _header_to_send(name: str) -> str:
 
 
 def _header_value(value: str) -> str:
-    if not _HEADER_VALUE.match(value):
+    if not _HEADER_VALUE.fullmatch(value):
         raise ValueError("has a line break or a control character")
     return value
 
@@ -172,7 +173,7 @@ def _once_each(headers: dict[str, str]) -> dict[str, str]:
 
 
 def _header_name(name: str) -> str:
-    if not _HEADER_NAME.match(name):
+    if not _HEADER_NAME.fullmatch(name):
         raise ValueError("{written} is not a header name")
     return name.lower()
 
@@ -210,8 +211,9 @@ def _empty_is_default(written: object) -> object:
 
 
 Text = Annotated[str, BeforeValidator(_text), WithJsonSchema({"type": ["string", "integer"]})]
-Count = Annotated[int, Field(ge=1), BeforeValidator(_whole_number)]
-CountOrZero = Annotated[int, Field(ge=0), BeforeValidator(_whole_number)]
+WholeNumber = BeforeValidator(_whole_number)
+Count = Annotated[int, Field(ge=1), WholeNumber]
+CountOrZero = Annotated[int, Field(ge=0), WholeNumber]
 NumberOrZero = Annotated[float, Field(ge=0, allow_inf_nan=False), BeforeValidator(_number)]
 Share = Annotated[float, Field(gt=0, le=1), BeforeValidator(_number)]
 """More than 0, up to 1."""
@@ -234,7 +236,7 @@ ListeningOrOff = Annotated[
 Network = Annotated[
     ipaddress.IPv4Network | ipaddress.IPv6Network,
     PlainValidator(quantities.network),
-    _schema(r"^[0-9A-Fa-f:.]+(/\d{1,3})?$", "10.0.0.0/8", "fd00::/8"),
+    _schema(r"^[0-9A-Fa-f:.]+(/[0-9]{1,3})?$", "10.0.0.0/8", "fd00::/8"),
 ]
 Name = Annotated[str, AfterValidator(_name), Field(json_schema_extra={"pattern": NAME_PATTERN, "examples": ["search"]})]
 Url = Annotated[str, AfterValidator(http_url), Field(json_schema_extra={"examples": ["https://host.example/mcp"]})]

@@ -1,9 +1,10 @@
 """What the operator asked each protection to do. Every section has `mode`; a section left out is off."""
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from weir.config.fields import (
     Count,
@@ -18,9 +19,11 @@ from weir.config.fields import (
     Share,
     ShareOrZero,
     Switch,
+    WholeNumber,
     default_duration,
 )
 from weir.config.problems import Path
+from weir.config.quantities import duration_seconds
 
 MAX_ATTEMPTS = 10
 """More tries than this is a retry storm, whatever the budget."""
@@ -76,7 +79,9 @@ class Retry(Section):
     """Trying again where that is safe."""
 
     mode: Mode = Field(default="enforce", description=MODE_HELP)
-    attempts: Annotated[Count, Field(le=MAX_ATTEMPTS)] = Field(default=3, description="All tries, the first included.")
+    attempts: Annotated[int, Field(ge=1, le=MAX_ATTEMPTS), WholeNumber] = Field(
+        default=3, description="All tries, the first included."
+    )
     backoff: Annotated[Backoff, EmptyIsDefault] = Field(default=Backoff())
     budget: Annotated[RetryBudget, EmptyIsDefault] = Field(default=RetryBudget())
     trust_annotations: Switch = Field(
@@ -165,16 +170,29 @@ class Coalesce(Section):
     mode: Mode = Field(default="off", description=MODE_HELP)
 
 
+_PERCENTILE = re.compile(r"p[0-9]{1,2}(?:\.[0-9]+)?")
+
+
+def _lateness(written: str) -> str:
+    if _PERCENTILE.fullmatch(written):
+        return written
+    try:
+        duration_seconds(written)
+    except ValueError:
+        raise ValueError(
+            "{written} is neither a percentile nor a duration; write for example 'p95' or '500ms'"
+        ) from None
+    return written
+
+
+Lateness = Annotated[str, AfterValidator(_lateness), Field(json_schema_extra={"examples": ["p95", "500ms"]})]
+
+
 class Hedge(Section):
     """A second try of a safe call that is late."""
 
     mode: Mode = Field(default="off", description=MODE_HELP)
-    after: str = Field(
-        default="p95",
-        pattern=r"^(p\d{1,2}(\.\d+)?|(\d+(\.\d+)?(ms|s|m|h|d))+)$",
-        description="A percentile of the tool's own latency, or a duration.",
-        examples=["p95", "500ms"],
-    )
+    after: Lateness = Field(default="p95", description="A percentile of the tool's own latency, or a duration.")
 
 
 class Policies(Section):

@@ -8,14 +8,14 @@ import ipaddress
 import re
 from typing import NamedTuple
 
-DURATION_PATTERN = r"^(\d+(\.\d+)?(ms|s|m|h|d))+$"
-SIZE_PATTERN = r"^\d+(\.\d+)?(B|kB|KB|MB|GB|KiB|MiB|GiB)$"
-ADDRESS_PATTERN = r"^(\[[0-9A-Fa-f:.%]+\]|[A-Za-z0-9._-]+):\d{1,5}$"
+DURATION_PATTERN = r"^([0-9]+(\.[0-9]+)?(ms|s|m|h|d))+$"
+SIZE_PATTERN = r"^[0-9]+(\.[0-9]+)?(B|kB|KB|MB|GB|KiB|MiB|GiB)$"
+ADDRESS_PATTERN = r"^(\[[0-9A-Fa-f:.%]+\]|[A-Za-z0-9._-]+):[0-9]{1,5}$"
 
-_DURATION = re.compile(DURATION_PATTERN)
-_DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
-_SIZE = re.compile(r"^(\d+(?:\.\d+)?)(B|kB|KB|MB|GB|KiB|MiB|GiB)$")
-_ADDRESS = re.compile(r"^(\[[0-9A-Fa-f:.%]+\]|[A-Za-z0-9._-]+):(\d{1,5})$")
+_DURATION = re.compile(r"(?:[0-9]+(?:\.[0-9]+)?(?:ms|s|m|h|d))+")
+_DURATION_PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d)")
+_SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)(B|kB|KB|MB|GB|KiB|MiB|GiB)")
+_ADDRESS = re.compile(r"(\[[0-9A-Fa-f:.%]+\]|[A-Za-z0-9._-]+):([0-9]{1,5})")
 
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _BYTES = {
@@ -65,7 +65,7 @@ def duration_seconds(written: object) -> float:
     """`50ms`, `5s`, `1m30s`, `1h` in seconds. Raises ValueError with the mend for anything else."""
     if isinstance(written, int | float) and not isinstance(written, bool):
         raise ValueError("{written} has no unit; write for example '5s' for seconds or '50ms' for milliseconds")
-    if not isinstance(written, str) or not _DURATION.match(written):
+    if not isinstance(written, str) or not _DURATION.fullmatch(written):
         raise ValueError("{written} is not a duration; write for example '50ms', '5s', '1m30s' or '1h'")
     seconds = sum(float(number) * _SECONDS[unit] for number, unit in _DURATION_PART.findall(written))
     if seconds > MAX_SECONDS:
@@ -77,7 +77,7 @@ def size_bytes(written: object) -> int:
     """`512KiB`, `4MB`, `16MiB` in bytes. Raises ValueError with the mend for anything else."""
     if isinstance(written, int | float) and not isinstance(written, bool):
         raise ValueError("{written} has no unit; write for example '512KiB' or '16MiB'")
-    match = _SIZE.match(written) if isinstance(written, str) else None
+    match = _SIZE.fullmatch(written) if isinstance(written, str) else None
     if match is None:
         raise ValueError("{written} is not a size; write for example '512KiB', '4MB' or '16MiB'")
     return int(float(match[1]) * _BYTES[match[2]])
@@ -86,7 +86,7 @@ def size_bytes(written: object) -> int:
 def address(written: object) -> Address:
     """`HOST:PORT`, IPv6 in brackets. Raises ValueError with the mend for anything else."""
     text = str(written) if isinstance(written, int | str) and not isinstance(written, bool) else ""
-    match = _ADDRESS.match(text)
+    match = _ADDRESS.fullmatch(text)
     if match is None:
         raise ValueError(_address_mend(text))
     port = int(match[2])
@@ -107,7 +107,7 @@ def _address_mend(text: str) -> str:
         return (
             "{written} names no host; write '127.0.0.1:PORT' for this machine only, '0.0.0.0:PORT' for every interface"
         )
-    if text.count(":") > 1:
+    if text.count(":") > 1 and "/" not in text:
         return "{written} is not an address; IPv6 goes in brackets: '[::1]:8931'"
     return "{written} is not HOST:PORT; write for example '127.0.0.1:8931'"
 
