@@ -1,7 +1,7 @@
 """Where weir's CPU goes on one path: sampled by CPU time inside the process, and by perf if it is there.
 
 Named so because a module called `profile` beside other scripts would shadow the standard library's.
-Run: python -m bench.hotspots [--traces 1.0] [--tool sse] [--stdio] [--seconds 8] [--top 40]
+Run: python -m bench.hotspots [--traces 1.0] [--tool sse] [--stdio] [--seconds 8] [--top 40] [--calls]
 """
 
 import argparse
@@ -24,6 +24,7 @@ from bench.stand import Ground, Standing, Target, ground, standing
 
 WRITTEN_SECONDS = 10.0
 PERF_SECONDS = 3.0
+COUNTED_CALLS = 2000
 _FRAME = re.compile(r"(?P<name>.+) \((?P<file>.+\.pyx?):(?P<line>\d+)\)$")
 
 
@@ -82,6 +83,10 @@ def place(frame: Frame) -> str:
 def _sampled(up: Standing, output: Path, seconds: float) -> list[str]:
     os.kill(up.pid, signal.SIGUSR1)
     time.sleep(seconds)
+    return _written(up, output)
+
+
+def _written(up: Standing, output: Path) -> list[str]:
     os.kill(up.pid, signal.SIGUSR2)
     until = time.monotonic() + WRITTEN_SECONDS
     while not output.exists() and time.monotonic() < until:
@@ -119,13 +124,13 @@ def _show(profile: Profile, cpu_us: float, top: int) -> None:
     _print("weir's functions, with all they call", listed, samples, cpu_us)
 
 
-def with_sampler(target: Target, output: Path) -> Target:
-    """The same weir, run under the sampler."""
+def watched(target: Target, what: str, output: Path) -> Target:
+    """The same weir, with a watcher inside (see sampler.py)."""
     command = target.command
     assert command is not None
 
     def sampled(land: Ground, port: int) -> list[str]:
-        return [sys.executable, "-m", "bench.sampler", str(output), *command(land, port)[1:]]
+        return [sys.executable, "-m", "bench.sampler", what, str(output), *command(land, port)[1:]]
 
     return replace(target, command=sampled)
 
@@ -133,7 +138,7 @@ def with_sampler(target: Target, output: Path) -> Target:
 def profiled(target: Target, land: Ground, seconds: float, tool: str) -> tuple[Profile, float, list[str]]:
     """One target under load: samples, undisturbed CPU µs a call, and perf's shares by binary."""
     output = land.folder / "samples.txt"
-    with standing(with_sampler(target, output), land) as up:
+    with standing(watched(target, "samples", output), land) as up:
         with Load(up.port, tool=tool, connections=16, seconds=seconds / 2) as load:
             tree = measure.tree(up.pid)
             before = measure.cpu_seconds(tree.own)
@@ -142,6 +147,26 @@ def profiled(target: Target, land: Ground, seconds: float, tool: str) -> tuple[P
         lines = _under_load(up, tool, seconds, lambda: _sampled(up, output, seconds))
         shares = _under_load(up, tool, PERF_SECONDS, lambda: _perf(up, land.folder / "perf.data"))
     return parse(lines), cpu_us, shares
+
+
+def counted(target: Target, land: Ground, tool: str, calls: int) -> Profile:
+    """How often each function is called, over `calls` calls."""
+    output = land.folder / "counts.txt"
+    with (
+        standing(watched(target, "counts", output), land) as up,
+        Load(up.port, tool=tool, connections=16, calls=calls) as load,
+    ):
+        os.kill(up.pid, signal.SIGUSR1)
+        time.sleep(0.2)
+        load.run()
+        return parse(_written(up, output))
+
+
+def _show_counts(profile: Profile, calls: int, top: int) -> None:
+    in_c = sum(count for frame, count in profile.own.items() if frame.file == "C.py")
+    print(f"{(profile.samples - in_c) / calls:.1f} Python and {in_c / calls:.1f} C function calls a call\n")
+    for frame, count in profile.own.most_common(top):
+        print(f"  {count / calls:6.1f}  {frame.name}  {short(frame.file)}")
 
 
 def _under_load(up: Standing, tool: str, seconds: float, watch: Callable[[], list[str]]) -> list[str]:
@@ -160,9 +185,13 @@ def main() -> None:
     parser.add_argument("--stdio", action="store_true", help="a stdio server behind weir")
     parser.add_argument("--seconds", type=float, default=8.0)
     parser.add_argument("--top", type=int, default=40)
+    parser.add_argument("--calls", action="store_true", help="count function calls instead of taking samples")
     asked = parser.parse_args()
     target = stand.weir_with(sample=asked.traces, stdio=asked.stdio)
     with ground() as land:
+        if asked.calls:
+            _show_counts(counted(target, land, asked.tool, COUNTED_CALLS), COUNTED_CALLS, asked.top)
+            return
         profile, cpu_us, shares = profiled(target, land, asked.seconds, asked.tool)
     print(f"{target.name}: {cpu_us:.1f} µs CPU a call, {profile.samples} samples")
     _show(profile, cpu_us, asked.top)
