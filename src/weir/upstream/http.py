@@ -156,7 +156,7 @@ class HttpUpstream:
         if rest:
             call.committed = True
             await call.sink.write(rest)
-        if judge.has_opaque:
+        if judge.has_oversized:
             self._emit(LimitReached(self.name, "sse_event"))
         return judge.outcome(exchange.status, headers, broken)
 

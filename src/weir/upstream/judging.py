@@ -13,6 +13,7 @@ from weir.protocol.sse import MAX_EVENT_BYTES, Event, Splitter, replace_data
 FIRST_STATELESS = "2026-07-28"
 """From this revision on no stream is resumed: one that ended without its answer is lost."""
 
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _ZLIB_OR_GZIP, _RAW_DEFLATE = 47, -15
 
 
@@ -70,7 +71,7 @@ def _judge_answer(call: Call, reply: Replied, text: bytes, message: Message) -> 
 
 
 def _looks_like_json(text: bytes) -> bool:
-    text = text.strip(b" \t\r\n")
+    text = text.removeprefix(_BYTE_ORDER_MARK).strip(b" \t\r\n")
     return text[:1] in (b"{", b"[") and text[-1:] in (b"}", b"]")
 
 
@@ -122,17 +123,18 @@ def verdict_of(message: Message) -> Verdict:
 class StreamJudge:
     """Reads a stream of events as it passes: the answer, the server's questions, its notifications.
 
-    `has_events`: something other than comments has passed. `has_opaque`: an event was too large to be read.
+    `has_events`: something other than comments has passed. `has_oversized`: an event was too large to be read.
     """
 
-    __slots__ = ("_call", "_saw_id", "_splitter", "_verdict", "has_events", "has_opaque")
+    __slots__ = ("_call", "_saw_id", "_saw_unread", "_splitter", "_verdict", "has_events", "has_oversized")
 
     def __init__(self, call: Call, event_limit_bytes: int = MAX_EVENT_BYTES) -> None:
         self.has_events = False
-        self.has_opaque = False
+        self.has_oversized = False
         self._call = call
         self._splitter = Splitter(event_limit_bytes)
         self._saw_id = False
+        self._saw_unread = False
         self._verdict: Verdict | None = None
 
     def feed(self, data: bytes) -> bytes:
@@ -155,7 +157,8 @@ class StreamJudge:
         if self._saw_id and self._call.revision < FIRST_STATELESS:
             # the client will come back for the rest, with the id
             return Replied(status, headers, None, NO_ANSWER)
-        if self.has_opaque and broken is None:
+        if self._saw_unread and broken is None:
+            # it may well have been the answer
             return Replied(status, headers, None, PLAIN)
         return Failed(FailureKind.RESET, "the stream ended before the answer", sent=Sent.YES)
 
@@ -169,13 +172,17 @@ class StreamJudge:
             return event.raw
         self.has_events = True
         if event.is_opaque:
-            self.has_opaque = True
+            self.has_oversized = self._saw_unread = True
         if event.id:
             self._saw_id = True
         data = event.data
         if not data or not event.is_message:
             return event.raw
         message = peek(data)
+        if message.kind is Kind.OPAQUE and _looks_like_json(data):
+            # NaN and the like, which some clients read
+            self._saw_unread = True
+            return event.raw
         edited = self._take_batch(message, data) if message.members else self._take(message, data)
         return event.raw if edited == data else replace_data(event, edited)
 
