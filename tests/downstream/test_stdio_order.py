@@ -113,6 +113,7 @@ async def test_a_server_slow_to_accept_a_notification_holds_nobody_up_for_long()
     async with piped(edge(server, StdioSettings(HTTP, order_seconds=0.02))) as client:
         client.say(b'{"jsonrpc":"2.0","method":"notifications/progress"}', call_of(b"1", b"quick"))
         assert json.loads(await client.hear())["id"] == 1
+        held.go.set()
 
 
 async def test_requests_do_not_wait_for_each_other() -> None:

@@ -28,8 +28,6 @@ from weir.relay.unwrap import Unwrap
 Deliver = Callable[[bytes], Awaitable[None]]
 TakeWhole = Callable[[Replied], Awaitable[None]]
 
-LINGER_SECONDS = 1.0
-"""A server closes a stream itself once it has answered; one that forgets to is cut after this."""
 RESUME_FAILURES_LIMIT = 5
 """Failures in a row after which an answer counts as lost."""
 TOOL_PAGES_LIMIT = 50
@@ -48,6 +46,7 @@ class HttpClientSettings:
     target: bytes
     reply_limit_bytes: int = 64 * 1024 * 1024  # a message is held whole: lines cannot be interleaved
     reconnect: ReconnectSettings = field(default_factory=ReconnectSettings)
+    linger_seconds: float = 1.0  # a server closes a stream itself once it has answered; one that forgets to is cut
     delete_seconds: float = 3.0
     list_seconds: float = 10.0
 
@@ -227,7 +226,7 @@ class HttpClient:
         message = peek(data)
         if posting.blames_headers(message):
             posting.held = data
-            posting.cut(LINGER_SECONDS)
+            posting.cut(self._settings.linger_seconds)
             return
         posting.may_hold = False
         self._session.note_answer(posting.message, message, data)
@@ -236,7 +235,7 @@ class HttpClient:
     async def _hand_on(self, posting: Posting, data: bytes, message: Message) -> None:
         await self._deliver(data)
         if posting.note(message, data):
-            posting.cut(LINGER_SECONDS)
+            posting.cut(self._settings.linger_seconds)
 
     async def _take_whole(self, posting: Posting, reply: Replied) -> None:
         self._begun(posting, reply.status, reply.headers)
@@ -264,7 +263,7 @@ class HttpClient:
         if message.kind is Kind.RESPONSE:
             posting = self._in_flight.get(message.id)
             if posting is not None and posting.note(message, data):
-                posting.cut(LINGER_SECONDS)
+                posting.cut(self._settings.linger_seconds)
 
     def _note_answers(self, posting: Posting) -> None:
         if self._wiring.backchannel is None:
@@ -283,16 +282,22 @@ class HttpClient:
         return self._session.message_headers(posting.message, posting.body) != posting.mirrored
 
     async def _list_tools(self, posting: Posting) -> None:
-        cursor = b""
         try:
             async with asyncio.timeout(self._settings.list_seconds):
-                for _ in range(TOOL_PAGES_LIMIT):
-                    page = await self._tools_page(list_request(posting.body, cursor, self._own_id()))
-                    cursor = self._session.tools.learn(page) if page else b""
-                    if not cursor:
-                        return
+                await self._learn_tools(posting.body)
         except TimeoutError:
             self._notice("the server did not list its tools in time")
+        except ValueError:
+            # the request has no envelope that could be used again: its answer stands
+            return
+
+    async def _learn_tools(self, caller: bytes) -> None:
+        cursor = b""
+        for _ in range(TOOL_PAGES_LIMIT):
+            page = await self._tools_page(list_request(caller, cursor, self._own_id()))
+            cursor = self._session.tools.learn(page) if page else b""
+            if not cursor:
+                return
 
     async def _tools_page(self, body: bytes) -> bytes:
         found: list[bytes] = []
