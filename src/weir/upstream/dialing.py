@@ -287,12 +287,9 @@ class _Race:
         try:
             async with asyncio.TaskGroup() as group:
                 tasks = [await self._start(group, address) for address in self._addresses]
-                while self._winner is None and len(self._errors) < len(tasks):
-                    await self._moved.wait()
-                    self._moved.clear()
-                for task in tasks:
-                    if task is not None:
-                        task.cancel()
+                await self._decide()
+                for task in filter(None, tasks):
+                    task.cancel()
         except BaseException:
             if self._winner is not None:
                 self._winner.close()
@@ -300,6 +297,12 @@ class _Race:
         if self._winner is None:
             raise self._errors[0]
         return self._winner
+
+    async def _decide(self) -> None:
+        """Wait for a winner, or for the last of them to fail."""
+        while self._winner is None and len(self._errors) < len(self._addresses):
+            await self._moved.wait()
+            self._moved.clear()
 
     async def _start(self, group: asyncio.TaskGroup, address: Address) -> "asyncio.Task[None] | None":
         """Start one, and wait until it is time for the next: something ended, or it takes long."""

@@ -123,8 +123,7 @@ def verdict_of(message: Message) -> Verdict:
 class StreamJudge:
     """Reads a stream of events as it passes: the answer, the server's questions, its notifications.
 
-    `has_events`: something other than comments has passed. `has_opaque`: an event was too large to be read, or is not
-    strict JSON.
+    `has_events`: something other than comments has passed. `has_oversized`: an event was too large to be read.
     """
 
     __slots__ = ("_call", "_saw_id", "_saw_unread", "_splitter", "_verdict", "has_events", "has_oversized")
