@@ -163,7 +163,10 @@ _PENDING_POLICIES: dict[str, Callable[[Policies], object]] = {
 """Read and validated, and nothing more: taken from here by whoever makes one work."""
 
 _PENDING_SECTIONS: dict[str, Callable[[Config], object]] = {
-    "sessions": lambda config: config.sessions,
+    "listen.trusted_proxies": lambda config: config.listen.trusted_proxies,
+    "transport: sse": lambda config: [one for one in config.upstreams if one.transport == "sse"],
+    "the query of a url": lambda config: [one for one in config.upstreams if one.query],
+    "sessions (all but max)": lambda config: config.sessions,
     "faults": lambda config: config.faults,
     "telemetry.journal": lambda config: config.telemetry.journal,
     "slo": lambda config: config.slo,

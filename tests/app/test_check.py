@@ -1,0 +1,161 @@
+"""What `weir check` says about a configuration that parses."""
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from weir.app.check import addresses, findings, served
+from weir.config.load import Overrides, from_command, from_upstream
+from weir.config.model import Config
+
+LOCAL = {"name": "a", "url": "http://127.0.0.1:9000/mcp"}
+
+
+def config(*upstreams: object, **sections: object) -> Config:
+    return Config.model_validate({"upstreams": list(upstreams) or [LOCAL], **sections})
+
+
+def found(of: Config, environ: dict[str, str] | None = None) -> list[str]:
+    return [str(finding) for finding in findings(of, environ if environ is not None else dict(os.environ))]
+
+
+@pytest.mark.parametrize(
+    ("expected", "url"),
+    [
+        (["/mcp", "/servers/upstream/mcp"], "http://127.0.0.1:9000/mcp"),
+        (["/mcp", "/v1/tools", "/servers/upstream/mcp"], "http://127.0.0.1:9000/v1/tools"),
+        (["/mcp", "/servers/upstream/mcp", "/ (every other path, as it is)"], "http://127.0.0.1:9000"),
+    ],
+)
+def test_the_only_upstream_is_at_mcp_and_at_its_own_path(expected: list[str], url: str) -> None:
+    """Without a path it mirrors."""
+    only = from_upstream(url)
+    assert [f"http://127.0.0.1:8931{path}" for path in expected] == addresses(only, only.upstreams[0])
+
+
+def test_each_of_several_is_at_its_name() -> None:
+    """Addresses begin where clients reach weir."""
+    both = config(LOCAL, {"name": "b", "command": ["x"]}, listen={"public_url": "https://weir.example/"})
+    assert [["https://weir.example/servers/a/mcp"], ["https://weir.example/servers/b/mcp"]] == [
+        addresses(both, upstream) for upstream in both.upstreams
+    ]
+
+
+def test_what_is_served_is_shown_without_secrets() -> None:
+    """Arguments and queries may hold them."""
+    both = config(
+        {"name": "a", "url": "https://a.example/mcp?key=SECRET", "headers": {"Authorization": "SECRET"}},
+        {"name": "b", "command": ["/bin/b", "--token", "SECRET"], "env": {"A": "SECRET"}},
+        listen={"diagnostics": "off"},
+    )
+    assert [
+        "diagnostics: off",
+        "a: https://a.example/mcp",
+        "  http://127.0.0.1:8931/servers/a/mcp",
+        "b: command b, 2 arguments",
+        "  http://127.0.0.1:8931/servers/b/mcp",
+    ] == served(both)
+    assert "SECRET" not in "\n".join(found(both))
+
+
+def test_a_client_on_stdin_has_no_address() -> None:
+    """And nothing about ports is said."""
+    piped = from_upstream("http://127.0.0.1:9000", Overrides(listen="0.0.0.0:1", stdio=True))
+    assert ["diagnostics: off", "upstream: http://127.0.0.1:9000", "  stdin and stdout"] == served(piped)
+    assert [] == found(piped)
+
+
+def test_nothing_is_said_about_a_plain_local_setup() -> None:
+    """A warning that is always there is never read."""
+    assert [] == found(config())
+    assert [] == found(from_command([sys.executable, "-m", "server"]))
+
+
+@pytest.mark.parametrize(
+    ("is_warned", "listen", "upstream"),
+    [
+        (True, {}, {}),
+        (True, {"public_url": "https://weir.example"}, {}),
+        (True, {}, {"preserve_host": True}),
+        (False, {"public_url": "https://weir.example"}, {"preserve_host": True}),
+        (False, {"public_url": "https://a.example:443"}, {}),
+        (False, {}, {"headers": {"authorization": "Bearer x"}}),
+    ],
+)
+def test_oauth_works_only_at_the_upstreams_public_name(
+    is_warned: bool, listen: dict[str, object], upstream: dict[str, object]
+) -> None:
+    """Clients compare the protected resource with the address they dialled; a token of weir's own is the other way."""
+    said = found(config({"name": "a", "url": "https://a.example/mcp", **upstream}, listen=listen))
+    assert is_warned == any("clients will refuse" in line for line in said)
+
+
+def test_plain_text_before_and_behind_weir_is_warned_of() -> None:
+    """Loopback is not."""
+    said = found(
+        config(
+            {"name": "a", "url": "http://a.example/mcp", "headers": {"Authorization": "Bearer x"}},
+            listen={"http": "0.0.0.0:8931", "diagnostics": "0.0.0.0:8932", "allowed_origins": ["*"]},
+        )
+    )
+    assert [
+        "warning: listen.http: others can reach it, in plain text; set listen.tls, or put a TLS proxy before it",
+        "warning: listen.allowed_hosts: empty, so requests by any name but the listening address are refused (403); "
+        "name the hosts",
+        "warning: listen.allowed_origins: '*' lets every web page call the servers behind weir",
+        "warning: listen.diagnostics: others can read it; it has no authentication",
+        "warning: a: its Authorization goes over the network in plain text; use https",
+    ] == said
+
+
+def test_files_that_are_not_there_are_errors(tmp_path: Path) -> None:
+    """weir could not start with them."""
+    there = tmp_path / "cert.pem"
+    there.write_text("")
+    tls = {"cert": str(there), "key": str(tmp_path / "none")}
+    said = found(config({**LOCAL, "tls": {"ca": str(tmp_path / "ca")}}, listen={"tls": tls}))
+    assert [
+        "error: listen.tls.key: there is no such file, or it may not be read",
+        "error: a.tls.ca: there is no such file, or it may not be read",
+    ] == said
+
+
+@pytest.mark.parametrize(
+    ("finding", "upstream"),
+    [
+        ("error: a: the program no-such-program is not there", {"command": ["no-such-program"]}),
+        ("error: a: the program none is not there", {"command": ["./none"]}),
+        ("error: a: its cwd is no directory", {"command": ["tool"], "cwd": "/no/such/folder"}),
+        ("error: a: the program tool is not there", {"command": ["tool"], "env": {"PATH": "/nowhere"}}),
+        ("warning: a: npx without -y asks", {"command": ["npx", "server"]}),
+        ("warning: a: docker run without -i", {"command": ["docker", "run", "--rm", "image"]}),
+    ],
+)
+def test_a_command_that_will_not_work_is_told(tmp_path: Path, finding: str, upstream: dict[str, object]) -> None:
+    """Each alone."""
+    for name in ("npx", "docker", "tool"):
+        (tmp_path / name).write_text("#!/bin/sh\n")
+        (tmp_path / name).chmod(0o755)
+    said = found(config({"name": "a", **upstream}), {"PATH": str(tmp_path)})
+    assert [True] == [line.startswith(finding) for line in said], said
+
+
+@pytest.mark.parametrize(
+    "command", [["npx", "-y", "x"], ["npx", "--yes", "x"], ["docker", "run", "-i", "x"], ["docker", "run", "-it", "x"]]
+)
+def test_a_command_that_works_is_left_alone(tmp_path: Path, command: list[str]) -> None:
+    """No false alarm."""
+    (tmp_path / command[0]).write_text("#!/bin/sh\n")
+    (tmp_path / command[0]).chmod(0o755)
+    assert [] == found(config({"name": "a", "command": command}), {"PATH": str(tmp_path)})
+
+
+def test_a_program_is_looked_for_where_it_will_run(tmp_path: Path) -> None:
+    """A relative path counts from cwd."""
+    program = tmp_path / "bin" / "server"
+    program.parent.mkdir()
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    assert [] == found(config({"name": "a", "command": ["bin/server"], "cwd": str(tmp_path)}))
