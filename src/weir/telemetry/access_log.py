@@ -4,7 +4,6 @@ Never in it: headers, session ids, arguments, results, URIs, and error messages 
 """
 
 from collections.abc import Callable
-from typing import Any
 
 import msgspec
 from msgspec import Struct
@@ -13,6 +12,7 @@ from weir.core.outcome import FailureKind
 from weir.core.phases import Phases
 from weir.protocol.envelope import Kind
 from weir.telemetry import redact
+from weir.telemetry.instants import EpochClock
 from weir.telemetry.log import LEVELS, Timestamps
 from weir.telemetry.reading import Reading
 from weir.telemetry.writer import Writer
@@ -84,17 +84,15 @@ def _text(line: Line, colour: str, dim: str, plain: str) -> bytes:
 class AccessLog:
     """The fold."""
 
-    def __init__(self, writer: Writer, render: Render, level: str, wall: Callable[[], float]) -> None:
+    def __init__(self, writer: Writer, render: Render, level: str, epoch: EpochClock) -> None:
         self._writer = writer
         self._render = render
         self._least = LEVELS[level]
-        self._wall = wall
+        self._epoch = epoch
         self._timestamp = Timestamps()
 
-    def handlers(self) -> dict[type, Callable[[Any], None]]:
-        return {Reading: self._read}
-
-    def _read(self, reading: Reading) -> None:
+    def read(self, reading: Reading) -> None:
+        """Fold one finished request or notification."""
         level = _level(reading)
         if LEVELS[level] >= self._least:
             self._writer.add(self._render(self._line(reading, level)))
@@ -102,19 +100,19 @@ class AccessLog:
     def _line(self, reading: Reading, level: str) -> Line:
         call, judgement = reading.call, reading.judgement
         line = Line(
-            self._timestamp(self._wall()),
+            self._timestamp(self._epoch.seconds(call.ended_at)),
             level,
             "call",
             call.upstream,
             redact.cut(call.message.method, NAME_LIMIT_BYTES),
             judgement.outcome,
-            round(reading.seconds * 1000, 3),
+            int(reading.seconds * 1e6) / 1000,
             redact.cut(call.message.name, NAME_LIMIT_BYTES),
             judgement.reason,
             judgement.client_error,
             call.status,
             len(call.attempts),
-            {name: round(spent * 1000, 3) for name, spent in zip(_PHASES, reading.phases, strict=True) if spent > 0},
+            {name: int(spent * 1e6) / 1000 for name, spent in zip(_PHASES, reading.phases, strict=True) if spent > 0},
             len(call.body),
             call.bytes_sent,
             call.peer.address,

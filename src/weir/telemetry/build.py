@@ -25,7 +25,7 @@ from weir.telemetry.observe import ObserveAttempt, ObserveCall
 from weir.telemetry.operations import Operations
 from weir.telemetry.other_loggers import OtherLoggers
 from weir.telemetry.pipeline import Pipeline
-from weir.telemetry.reading import Reader
+from weir.telemetry.reading import Fold, Reader
 from weir.telemetry.settings import LogsSettings, TelemetrySettings
 from weir.telemetry.spans import Spans
 from weir.telemetry.tracing import RandomBits, Tracing
@@ -77,16 +77,20 @@ class Telemetry:
         self.metrics = Metrics(families, labels, version)
         """`render` it for a scrape; `learn` from list replies that pass in streams."""
         self.metrics.refreshers.append(self._refresh_metrics)
-        reader = Reader()
-        folds: list[Observer] = [reader]
+        operations = Operations(families, labels, self._epoch, exemplars=settings.metrics.exemplars)
+        folds: list[Observer] = [operations, self.metrics, self._log]
+        readers: list[Fold] = [operations.read]
         if self._pipeline is not None:
+            resource = _resource(world, version)
+            spans = Spans(settings.traces, resource, version, self._epoch, self._pipeline.submit)
+            folds.append(spans)
             # before the metrics: whether a span is exported decides whether it is an exemplar
-            folds.append(Spans(settings.traces, _resource(world, version), version, self._epoch, self._pipeline.submit))
-        folds.append(Operations(families, labels, world.wall, exemplars=settings.metrics.exemplars))
-        folds.append(self.metrics)
+            readers.insert(0, spans.read)
         if settings.logs.access:
-            folds.append(AccessLog(self._writer, _access_format(settings.logs, world), settings.logs.level, world.wall))
-        self.emit = reader.emit = fan_out((*folds, self._log, *observers), self._observer_failed)
+            access = AccessLog(self._writer, _access_format(settings.logs, world), settings.logs.level, self._epoch)
+            readers.append(access.read)
+        self._reader = Reader(readers, self._observer_failed)
+        self.emit = fan_out((*folds, self._reader, *observers), self._observer_failed)
         self.tracing = Tracing(settings.traces, world.random_bits, enabled=chosen != exporters.NONE)
         self.observe_call = ObserveCall(self.tracing, self.emit, world.clock)
         self.observe_attempt = ObserveAttempt(self.tracing, self.emit, world.clock)
@@ -102,12 +106,14 @@ class Telemetry:
             self._others.remove()
 
     def flush(self) -> None:
-        """Write the log lines that are buffered; `run` does so by itself."""
+        """Read the calls that ended, and write the lines that are buffered; `run` does so by itself."""
+        self._reader.flush()
         self._writer.flush()
 
     async def aclose(self, deadline_seconds: float = 5.0) -> None:
         """Export and write what is left, as far as the deadline allows."""
         due = self._world.clock() + deadline_seconds
+        self._reader.flush()
         if self._pipeline is not None:
             await asyncio.to_thread(self._pipeline.close, deadline_seconds * _SPANS_SHARE)
             self._report_exporter(self._pipeline)
@@ -136,6 +142,7 @@ class Telemetry:
             self.emit(Notice("info", "spans are exported again", {"lost": pipeline.failed + pipeline.dropped}))
 
     def _refresh_metrics(self) -> None:
+        self._reader.flush()
         families = self.metrics.families
         families.logs_dropped.child().value = self._writer.dropped
         if self._pipeline is None:

@@ -19,5 +19,9 @@ class EpochClock:
         """Compare the two clocks again."""
         self._offset = self._wall() - self._clock()
 
+    def seconds(self, instant: float) -> float:
+        """Unix time in seconds."""
+        return instant + self._offset
+
     def __call__(self, instant: float) -> int:
         return int((instant + self._offset) * 1_000_000_000)

@@ -36,11 +36,11 @@ class Metrics:
     def __init__(self, families: MetricFamilies, labels: Labels, version: str) -> None:
         self.families = families
         self._labels = labels
-        self.refreshers: list[Callable[[], None]] = [self._refresh]
-        """Called before each scrape: where numbers that live elsewhere are copied."""
+        self.refreshers: list[Callable[[], None]] = []
+        """Called in the event loop before each scrape: where numbers that live elsewhere are copied."""
         families.build_info.child(version, platform.python_version()).value = 1
         self._registry = CollectorRegistry(auto_describe=False)
-        self._registry.register(Families(families.all(), self._call_refreshers))
+        self._registry.register(Families(families.all()))
         ProcessCollector(registry=self._registry)
         GCCollector(registry=self._registry)
 
@@ -60,19 +60,15 @@ class Metrics:
 
     async def render(self, accept: str) -> tuple[str, bytes]:
         """Content type and body for one scrape, in the format that `accept` asks for."""
+        for refresh in self.refreshers:
+            refresh()
+        self.families.labels_refused.child().value = self._labels.refused
         encode, content_type = choose_encoder(accept)
         return content_type, await asyncio.to_thread(encode, self._registry)
 
     def learn(self, upstream: str, list_method: str, body: bytes) -> None:
         """A reply to `tools/list` or `prompts/list` passed in a stream: its names become labels."""
         self._labels.learn_from_reply(upstream, list_method, body)
-
-    def _call_refreshers(self) -> None:
-        for refresh in self.refreshers:
-            refresh()
-
-    def _refresh(self) -> None:
-        self.families.labels_refused.child().value = self._labels.refused
 
     def _asked(self, event: AskStarted) -> None:
         method = self._labels.method(event.ask.message.method)

