@@ -20,6 +20,6 @@ settings.load_profile("ci")
 
 
 @pytest.fixture
-def anyio_backend() -> str:
-    """weir runs on asyncio; so do its tests."""
-    return "asyncio"
+def anyio_backend() -> tuple[str, dict[str, bool]]:
+    """weir runs on uvloop, whose transports are not asyncio's in every detail; so do its tests."""
+    return "asyncio", {"use_uvloop": True}
