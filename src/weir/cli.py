@@ -35,7 +35,7 @@ ConfigFlag = Annotated[
 def run(
     command: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[-- COMMAND ARGS...]", help="A stdio server to start.", show_default=False),
+        typer.Argument(metavar="-- COMMAND ARGS", help="A stdio server to start.", show_default=False),
     ] = None,
     upstream: UpstreamFlag = None,
     config: ConfigFlag = None,
@@ -59,7 +59,7 @@ def run(
 
 @commands.command()
 def check(
-    file: Annotated[str | None, typer.Argument(metavar="[FILE]", help="As --config.", show_default=False)] = None,
+    file: Annotated[str | None, typer.Argument(metavar="FILE", help="As --config.", show_default=False)] = None,
     config: ConfigFlag = None,
     upstream: UpstreamFlag = None,
     print_schema: Annotated[bool, typer.Option("--schema", help="Print the JSON Schema of weir's YAML.")] = False,
