@@ -192,12 +192,13 @@ class HttpClient:
             outcome = await self._ask(call, stream)
             if isinstance(outcome, Replied):
                 call.status = outcome.status
+                call.bytes_sent = len(outcome.body or b"")
                 await take_whole(outcome)
         except Exception as error:  # noqa: BLE001 - one call's bug must be one clear answer, not the conversation's end
             self._wiring.emit(Notice("error", "a bug in weir", {"error": repr(error), "upstream": call.upstream}))
             outcome = _BUG
         finally:
-            call.bytes_sent = stream.received_bytes
+            call.bytes_sent += stream.received_bytes
             if backchannel is not None:
                 backchannel.finished(call)
             self._wiring.finish(call, outcome)
