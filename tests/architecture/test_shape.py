@@ -13,7 +13,13 @@ FILES = sorted(SOURCE.rglob("*.py"))
 FUNCTION_LINES, FILE_LINES, MEDIAN_LINES, NESTING, ARGUMENTS = 50, 400, 10, 4, 8
 FORBIDDEN_NAMES = {"utils", "helpers", "common", "manager", "base", "misc", "middleware"}
 # the named places that may catch everything: the connection's last resort, and watching, which must harm nobody
-BROAD_EXCEPTS = {"downstream/http.py": 1, "core/events.py": 1, "relay/http_client.py": 1}
+BROAD_EXCEPTS = {
+    "downstream/http.py": 1,
+    "core/events.py": 1,
+    "relay/http_client.py": 1,
+    "telemetry/pipeline.py": 1,
+    "telemetry/reading.py": 1,
+}
 _BLOCKS = (ast.If, ast.For, ast.While, ast.With, ast.Try, ast.AsyncFor, ast.AsyncWith, ast.Match)
 
 

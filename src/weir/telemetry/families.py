@@ -4,6 +4,8 @@ The conventional ones have the names that OpenTelemetry's MCP conventions get in
 existing dashboards work; `upstream` is added to their labels. All others start with `weir_`.
 """
 
+from typing import Any
+
 from weir.telemetry.semconv import OPERATION_BUCKETS
 from weir.telemetry.series import Family, counter, gauge, histogram
 
@@ -31,7 +33,13 @@ class MetricFamilies:
     """The families of one process."""
 
     def __init__(self) -> None:
-        # conventional
+        self._name_operations()
+        self._name_calls()
+        self._name_streams()
+        self._name_lives()
+        self._name_weir_itself()
+
+    def _name_operations(self) -> None:
         self.server_operation = histogram(
             "mcp_server_operation_duration_seconds",
             "How long MCP requests and notifications took, as the client sees weir. Long-lived streams are not in it.",
@@ -55,7 +63,8 @@ class MetricFamilies:
             OPERATION_BUCKETS,
             *_SESSION,
         )
-        # calls
+
+    def _name_calls(self) -> None:
         self.requests = counter(
             "weir_requests",
             "Requests and notifications by outcome; members of a batch each.",
@@ -81,7 +90,8 @@ class MetricFamilies:
             "upstream",
         )
         self.bytes = counter("weir_bytes", "Bytes of message bodies.", "upstream", "direction")
-        # streams, questions, notifications
+
+    def _name_streams(self) -> None:
         self.streams_open = gauge("weir_streams_open", "Long-lived streams that are open.", "upstream", "kind")
         self.stream_seconds = histogram(
             "weir_stream_seconds", "How long long-lived streams lasted.", OPERATION_BUCKETS, "upstream", "kind"
@@ -98,7 +108,8 @@ class MetricFamilies:
         self.server_messages = counter(
             "weir_server_messages", "Servers' requests and notifications.", "upstream", "mcp_method_name"
         )
-        # sessions, connections, children
+
+    def _name_lives(self) -> None:
         self.sessions_open = gauge("weir_sessions_open", "Sessions that are open.", "upstream", "side")
         self.sessions_closed = counter("weir_sessions_closed", "Sessions that ended.", "upstream", "side", "reason")
         self.connect_seconds = histogram(
@@ -110,7 +121,8 @@ class MetricFamilies:
             "weir_child_skipped_lines", "Lines on a stdio server's stdout that are no message.", "upstream"
         )
         self.limits = counter("weir_limit_reached", "Bounds that were hit.", "upstream", "limit")
-        # weir itself
+
+    def _name_weir_itself(self) -> None:
         self.loop_lag = histogram(
             "weir_event_loop_lag_seconds", "How late the event loop was for a timer.", FINE_BUCKETS
         )
@@ -122,6 +134,6 @@ class MetricFamilies:
         self.observer_failures = counter("weir_observer_failures", "Events that an observer failed to handle.")
         self.build_info = gauge("weir_build_info", "Versions; always 1.", "version", "python")
 
-    def all(self) -> list[Family[object]]:  # type: ignore[type-var]
+    def all(self) -> list[Family[Any]]:
         """Every family, in the order above."""
         return [family for family in vars(self).values() if isinstance(family, Family)]

@@ -9,8 +9,8 @@ from collections.abc import Collection, Iterable, Mapping
 import msgspec
 from msgspec import Struct
 
+from weir.protocol.methods import REVISIONS, WELL_KNOWN_METHODS
 from weir.telemetry.semconv import OTHER
-from weir.telemetry.wellknown import HTTP_VERSIONS, METHODS, REVISIONS, VERBS
 
 # what a label costs: two histograms of 17 lines for each name that is called
 NAME_LIMIT_CHARACTERS = 128
@@ -32,6 +32,9 @@ class _ListReply(Struct, gc=False):
 
 
 _decode_list = msgspec.json.Decoder(_ListReply).decode
+_REVISIONS = frozenset({"", *REVISIONS})
+_HTTP_VERSIONS = frozenset({"", "1.0", "1.1", "2", "2.0", "3"})
+_VERBS = {verb.encode(): verb for verb in ("GET", "POST", "DELETE", "OPTIONS", "HEAD", "PUT", "PATCH")}
 _DIGITS = frozenset("-0123456789")
 LIST_METHODS = frozenset({"tools/list", "prompts/list"})
 NAMING_METHODS = {"tools/call": "tools/list", "prompts/get": "prompts/list"}
@@ -51,7 +54,7 @@ class Labels:
 
     def method(self, method: str) -> str:
         """The method, when it is one of MCP's."""
-        return method if method in METHODS else OTHER
+        return method if method in WELL_KNOWN_METHODS else OTHER
 
     def name(self, upstream: str, method: str, name: str) -> str:
         """The tool or prompt that `method` names, when the upstream is known to have it; "" for other methods."""
@@ -63,15 +66,15 @@ class Labels:
 
     def revision(self, revision: str) -> str:
         """The revision, when there is such a one."""
-        return revision if revision in REVISIONS else OTHER
+        return revision if revision in _REVISIONS else OTHER
 
     def http_version(self, version: str) -> str:
         """The HTTP version, when there is such a one."""
-        return version if version in HTTP_VERSIONS else OTHER
+        return version if version in _HTTP_VERSIONS else OTHER
 
     def verb(self, verb: bytes) -> str:
         """The HTTP method, when it is one of the usual."""
-        return VERBS.get(verb, OTHER)
+        return _VERBS.get(verb, OTHER)
 
     def code(self, code: str) -> str:
         """An error code as text, while there is room for it; words of our own always have room."""
