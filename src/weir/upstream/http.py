@@ -11,7 +11,7 @@ from weir.protocol.tracecontext import TraceContext
 from weir.upstream.dialing import Dialer, Origin, Proxy, TlsSettings, client_context, origin_of, proxy_at, proxy_for
 from weir.upstream.exchange import Exchange, Unanswered
 from weir.upstream.http1 import Client, Pool, PoolSettings, Request
-from weir.upstream.judging import StreamJudge, decoded, judge_complete
+from weir.upstream.judging import StreamJudge, decoded, is_coded, judge_complete
 
 REPLY_BUFFER_BYTES = 4 * 1024 * 1024
 """A reply body up to this size is judged before it is relayed."""
@@ -127,7 +127,7 @@ class HttpUpstream:
             return self._judge(attempt, exchange.status, headers, exchange.body())
         await attempt.call.sink.open(exchange.status, headers)
         is_events = header(headers, b"content-type")[: len(_EVENT_STREAM)].lower() == _EVENT_STREAM
-        if is_events and decoded(headers, b"", 0) is not None:
+        if is_events and not is_coded(headers):
             return await self._relay_events(attempt, exchange, headers)
         self._emit(LimitReached(self.name, "encoded_reply" if is_events else "reply_buffer"))
         return await self._relay_opaque(attempt, exchange, headers)
@@ -205,10 +205,11 @@ def _end_to_end(headers: Headers, dropped: frozenset[bytes]) -> Headers:
     kept = [each for each in headers if each[0] not in dropped]
     if len(kept) == len(headers):
         return kept
-    named = {
-        token.strip().lower() for name, value in headers if name == b"connection" for token in value.split(b",")
-    } - _PERSISTENCE
-    return [each for each in kept if each[0] not in named] if named else kept
+    values = [value for name, value in headers if name == b"connection"]
+    if all(value in _PERSISTENCE for value in values):
+        return kept
+    named = {token.strip().lower() for value in values for token in value.split(b",")} - _PERSISTENCE
+    return [each for each in kept if each[0] not in named]
 
 
 def _trace_headers(trace: TraceContext) -> Headers:

@@ -246,9 +246,10 @@ def _write_head(request: Request) -> bytes:
     Raises:
         Unanswered: a value would end its line early.
     """
-    lines = [b"%b: %b\r\n" % pair for pair in request.headers]
-    head = b"%b %b HTTP/1.1\r\n%b\r\n" % (request.verb, request.target, b"".join(lines))
-    ends = len(lines) + 2
+    lines = [b"%b %b HTTP/1.1" % (request.verb, request.target)]
+    lines += [b": ".join(pair) for pair in request.headers]
+    head = b"\r\n".join(lines) + b"\r\n\r\n"
+    ends = len(lines) + 1
     if head.count(b"\n") != ends or head.count(b"\r") != ends or b" " in request.target or b"\0" in head:
         raise Unanswered(FailureKind.INTERNAL, "the request cannot be written as HTTP", Sent.NO)
     return head

@@ -17,11 +17,16 @@ _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _ZLIB_OR_GZIP, _RAW_DEFLATE = 47, -15
 
 
+def is_coded(headers: Headers) -> bool:
+    """Whether a reply has a content coding, although none was asked for."""
+    return header(headers, b"content-encoding").strip().lower() not in (b"", b"identity")
+
+
 def decoded(headers: Headers, body: bytes, limit_bytes: int) -> bytes | None:
     """The body as it was before its content coding; None when that is unknown, broken or larger than the limit."""
-    coding = header(headers, b"content-encoding").strip().lower()
-    if coding in (b"", b"identity"):
+    if not is_coded(headers):
         return body
+    coding = header(headers, b"content-encoding").strip().lower()
     if coding in (b"gzip", b"x-gzip"):
         return _inflate(body, _ZLIB_OR_GZIP, limit_bytes)
     if coding == b"deflate":
