@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from support.jsontext import Object, read, requests, results
+from support.jsontext import Object, read, requests, results, short
 from weir.protocol import edit, scan
 from weir.protocol.envelope import LITERAL_LIMIT_BYTES, SUBSCRIPTION_KEY, Kind, peek
 
@@ -214,6 +214,7 @@ def test_a_message_without_params_gets_them(body: bytes, edited: bytes) -> None:
         b"",
         b"not json",
     ],
+    ids=short,
 )
 def test_what_cannot_be_edited_without_guessing_is_left_alone(body: bytes) -> None:
     """The caller is told, and relays the bytes received."""

@@ -59,6 +59,11 @@ class Number(NamedTuple):
     text: str
 
 
+def short(text: bytes | str) -> str:
+    """The beginning of a text, to name a test by."""
+    return repr(text[:40])
+
+
 def read(text: bytes) -> Any:
     """What a JSON text says, with nothing lost but white space and the spelling of strings."""
     return json.loads(
