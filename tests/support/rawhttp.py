@@ -12,7 +12,8 @@ Headers = Sequence[tuple[bytes, bytes]]
 
 LIMIT_SECONDS = 20.0
 """No exchange of a test takes longer; a hang is a failed test."""
-_BUFFER_BYTES = 1 << 24
+_BUFFER_BYTES = 1 << 18
+"""A head fits; and a side that does not read makes the other one wait soon."""
 _BODILESS = (204, 304)
 
 
