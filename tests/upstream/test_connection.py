@@ -1,19 +1,16 @@
 """One connection: every way a server may answer, and every way it may fail to."""
 
 import asyncio
-import itertools
 import tracemalloc
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from support.pools import Clock, ask, pool_to, read_all, start
+from support.pools import ask, pool_to, read_all, start
 from support.scripted import ENOUGH_SECONDS, Script, Visit, scripted
 from weir.core.outcome import FailureKind, Sent
-from weir.upstream.connection import MAX_HEAD_BYTES, MAX_HEADERS, Connection
-from weir.upstream.exchange import Exchange, Unanswered
+from weir.upstream.connection import MAX_HEAD_BYTES, MAX_HEADERS
+from weir.upstream.exchange import Unanswered
 from weir.upstream.http1 import PoolSettings
 
 pytestmark = pytest.mark.anyio
@@ -351,136 +348,6 @@ async def test_a_reader_that_catches_up_late_still_frees_the_connection() -> Non
         assert body == await read_all(second)
 
 
-async def test_silence_ends_an_exchange() -> None:
-    """Before the reply, and in the middle of it."""
-    for said, sent in (
-        (b"", Sent.YES),
-        (SSE_HEAD, Sent.ANSWERED),
-        (OK + b"Content-Length: 5\r\n\r\nhi", Sent.ANSWERED),
-    ):
-
-        async def script(visit: Visit, said: bytes = said) -> None:
-            await visit.request()
-            await visit.send(said)
-            await visit.gone()
-
-        failure = await failure_of(script, PoolSettings(idle_seconds=0.1))
-        assert (FailureKind.TIMEOUT, "idle", 0.1, sent) == (
-            failure.kind,
-            failure.timer,
-            failure.after_seconds,
-            failure.sent,
-        )
-
-
-async def test_any_byte_keeps_an_exchange_alive() -> None:
-    """Comments count, however long the stream takes in all."""
-
-    async def script(visit: Visit) -> None:
-        await visit.request()
-        await visit.send(SSE_HEAD)
-        for _ in range(15):
-            await asyncio.sleep(0.05)
-            await visit.chunk(b": ping\n\n")
-        await visit.chunk(b"")
-
-    async with scripted(script) as server, pool_to(server, PoolSettings(idle_seconds=0.5)) as pool:
-        assert b": ping\n\n" * 15 == await read_all(await ask(pool))
-
-
-async def test_silence_is_not_counted_while_nobody_reads() -> None:
-    """The reader's own slowness is not the server's."""
-    clock = Clock()
-
-    async def script(visit: Visit) -> None:
-        await visit.request()
-        await visit.send(OK + b"Content-Type: text/event-stream\r\n\r\n", b"x" * 4_000_000)
-
-    async with scripted(script) as server, pool_to(server, PoolSettings(idle_seconds=0.2), clock=clock) as pool:
-        exchange = await ask(pool)
-        received = len(await exchange.read())
-        for _ in range(3):
-            await asyncio.sleep(0.3)
-            clock.ahead += 10
-            received += len(await exchange.read())
-        assert 4_000_000 == received + len(await read_all(exchange))
-
-
-async def test_an_excused_silence_does_not_end_an_exchange() -> None:
-    """The server waits for somebody else, says its reader."""
-    go_on = asyncio.Event()
-
-    async def script(visit: Visit) -> None:
-        await visit.request()
-        await visit.send(SSE_HEAD)
-        await go_on.wait()
-        await visit.chunk(b"late")
-        await visit.chunk(b"")
-
-    async with scripted(script) as server, pool_to(server, PoolSettings(idle_seconds=0.1)) as pool:
-        exchange = await ask(pool)
-        exchange.excuse = lambda: True
-        asyncio.get_running_loop().call_later(0.4, go_on.set)
-        assert b"late" == await read_all(exchange)
-
-
-async def test_a_reader_that_is_cancelled_closes_the_connection() -> None:
-    """While it waits for the reply; the server sees it at once."""
-    asked = asyncio.Event()
-
-    async def script(visit: Visit) -> None:
-        await visit.request()
-        asked.set()
-        await visit.gone()
-
-    async def wait(pool: Any) -> None:
-        exchange = await start(pool)
-        try:
-            await exchange.arrived
-        finally:
-            exchange.close()
-
-    async with scripted(script) as server, pool_to(server) as pool:
-        async with asyncio.timeout(ENOUGH_SECONDS), asyncio.TaskGroup() as group:
-            task = group.create_task(wait(pool))
-            await asked.wait()
-            task.cancel()
-        await server.finished()
-
-
-async def test_an_exchange_that_is_given_up_closes_its_connection() -> None:
-    """Half a stream was read: the rest must not be taken for the next reply."""
-
-    async def script(visit: Visit) -> None:
-        await visit.request()
-        await visit.send(SSE_HEAD)
-        await visit.chunk(b"x")
-        await visit.gone()
-
-    async with scripted(script) as server, pool_to(server) as pool:
-        exchange = await ask(pool)
-        await exchange.read()
-        exchange.close()
-        await server.finished()
-        await ask(pool)
-        assert 2 == server.connections
-
-
-async def test_a_reply_before_the_request_was_read_is_delivered() -> None:
-    """A 413 for a body that nobody will read; the connection is not used again."""
-
-    async def script(visit: Visit) -> None:
-        await visit.reader.readuntil(b"\r\n\r\n")
-        await visit.answer(b"too large", status=b"413 Content Too Large")
-        await visit.gone()
-
-    async with scripted(script) as server, pool_to(server) as pool:
-        exchange = await ask(pool, body=b"x" * 50_000_000)
-        assert (413, b"too large") == (exchange.status, exchange.body())
-        await ask(pool)
-        assert 2 == server.connections
-
-
 async def test_a_megabyte_costs_two() -> None:
     """A large JSON result exists once in pieces and once as a whole, never more."""
     size = 4_000_000
@@ -499,109 +366,3 @@ async def test_a_megabyte_costs_two() -> None:
         finally:
             tracemalloc.stop()
         assert peak - before < size * 1.1
-
-
-class Wire(asyncio.Transport):
-    """A transport without a socket: keeps what is written, and whether it was closed."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.written = b""
-        self.is_aborted = False
-
-    def write(self, data: bytes | bytearray | memoryview) -> None:
-        self.written += data
-
-    def abort(self) -> None:
-        self.is_aborted = True
-
-    def is_closing(self) -> bool:
-        return self.is_aborted
-
-    def get_write_buffer_size(self) -> int:
-        return 0
-
-    def pause_reading(self) -> None:
-        pass
-
-    def resume_reading(self) -> None:
-        pass
-
-
-class Owner:
-    """Counts what a connection tells its pool."""
-
-    def __init__(self) -> None:
-        self.told: list[str] = []
-
-    def freed(self, connection: Connection) -> None:
-        self.told.append("freed")
-
-    def gone(self, connection: Connection) -> None:
-        self.told.append("gone")
-
-
-def received(chunks: list[bytes], *, at_end: bool) -> tuple[Exchange, Owner]:
-    """An exchange after these bytes have come, and after the end of the connection."""
-    owner = Owner()
-    connection = Connection(owner, lambda: 1.0, 300.0)
-    connection.connection_made(Wire())
-    exchange = connection.ask(b"", b"", 1000)
-    for chunk in chunks:
-        connection.data_received(chunk)
-    if at_end:
-        connection.eof_received()
-    connection.connection_lost(None)
-    return exchange, owner
-
-
-async def outcome_of(chunks: list[bytes], *, at_end: bool) -> tuple[object, ...]:
-    """Everything that may be seen of an exchange."""
-    exchange, owner = received(chunks, at_end=at_end)
-    try:
-        await exchange.arrived
-        body = await read_all(exchange) if exchange.is_stream else exchange.body()
-    except Unanswered as failure:
-        return failure.kind, failure.sent, owner.told
-    return exchange.status, exchange.headers, body, exchange.is_stream, owner.told
-
-
-REPLIES = [
-    OK + b"Content-Length: 5\r\nX: y\r\n\r\nhello",
-    OK + b"Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\nT: 1\r\n\r\n",
-    OK + b"\r\nuntil the end",
-    SSE_HEAD + b"9\r\ndata: x\n\n\r\n0\r\n\r\n",
-    b"HTTP/1.1 100 Continue\r\n\r\n" + OK + b"Content-Length: 2\r\nConnection: close\r\n\r\nhi",
-    b"HTTP/1.1 204 No Content\r\n\r\n",
-    OK + b"Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\nzz",
-    OK + b"Content-Length: 5\r\n\r\nhel",
-    OK + b"Content-Length: 1500\r\n\r\n" + b"x" * 1500,
-    b"HTTP/1.1 101 Switching Protocols\r\n\r\n",
-    b"nonsense\r\n\r\n",
-]
-
-
-@pytest.mark.parametrize("reply", REPLIES)
-async def test_a_reply_may_be_cut_at_every_byte(reply: bytes) -> None:
-    """In two at every place, and into single bytes: nothing changes."""
-    whole = await outcome_of([reply], at_end=True)
-    step = max(1, len(reply) // 300)
-    for place in range(0, len(reply), step):
-        assert whole == await outcome_of([reply[:place], reply[place:]], at_end=True)
-    assert whole == await outcome_of([bytes((each,)) for each in reply], at_end=True)
-
-
-@given(reply=st.sampled_from(REPLIES), cuts=st.lists(st.integers(0, 2000), max_size=8), at_end=st.booleans())
-async def test_a_reply_may_be_cut_anywhere(reply: bytes, cuts: list[int], at_end: bool) -> None:
-    """In any number of pieces."""
-    places = sorted({cut % len(reply) for cut in cuts} | {0, len(reply)})
-    pieces = [reply[begin:end] for begin, end in itertools.pairwise(places) if begin < end]
-    assert await outcome_of([reply], at_end=at_end) == await outcome_of(pieces, at_end=at_end)
-
-
-@given(noise=st.binary(max_size=200), head=st.sampled_from([b"", OK, OK + b"Transfer-Encoding: chunked\r\n\r\n"]))
-async def test_noise_never_raises_and_always_ends(noise: bytes, head: bytes) -> None:
-    """Whatever comes, the exchange has an outcome and the connection is gone once."""
-    *_, told = await outcome_of([head + noise], at_end=True)
-    assert isinstance(told, list)
-    assert 1 == told.count("gone")
