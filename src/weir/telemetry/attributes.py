@@ -3,7 +3,7 @@
 from opentelemetry.trace import Status, StatusCode
 
 from weir.core.call import Attempt, Call, Peer, Transport
-from weir.core.events import Ask
+from weir.core.events import Ask, Decided
 from weir.core.outcome import Failed, Outcome, Replied, Verdict
 from weir.core.phases import Phases
 from weir.protocol.envelope import Message
@@ -47,6 +47,7 @@ def of_attempt(attempt: Attempt, judgement: Judgement, outcome: Outcome, *, with
     """The CLIENT span of an attempt."""
     peer = attempt.peer
     attributes = _operation(attempt.call, peer, with_uri=with_uri)
+    _put_id(attributes, attempt.wire_id)
     _put_peer(attributes, peer, semconv.SERVER_ADDRESS, semconv.SERVER_PORT)
     _put_judgement(attributes, judgement, judgement.client_error, outcome)
     attributes[semconv.ATTEMPT] = attempt.number
@@ -76,6 +77,18 @@ def of_asking(ask: Ask, judgement: Judgement) -> Attributes:
     attributes = _question(ask, peer)
     _put_peer(attributes, peer, semconv.SERVER_ADDRESS, semconv.SERVER_PORT)
     _put_judgement(attributes, judgement, judgement.client_error, None)
+    return attributes
+
+
+def of_decision(event: Decided) -> Attributes:
+    """The span event of what a policy did."""
+    attributes: Attributes = {semconv.ACTION: event.action}
+    if event.is_shadow:
+        attributes[semconv.MODE] = "shadow"
+    if event.seconds:
+        attributes[semconv.SECONDS] = event.seconds
+    if event.detail:
+        attributes[semconv.DETAIL] = redact.cut(redact.text(event.detail), DESCRIPTION_LIMIT_BYTES)
     return attributes
 
 
@@ -127,9 +140,14 @@ def _message(message: Message, upstream: str) -> Attributes:
             attributes[semconv.TOOL_NAME] = redact.cut(name, NAME_LIMIT_BYTES)
     elif name:
         attributes[semconv.PROMPT_NAME] = redact.cut(name, NAME_LIMIT_BYTES)
-    if message.id and message.id != b"null":
-        attributes[semconv.REQUEST_ID] = redact.cut(message.id.decode(errors="replace").strip('"'), NAME_LIMIT_BYTES)
+    _put_id(attributes, message.id)
     return attributes
+
+
+def _put_id(attributes: Attributes, raw_id: bytes) -> None:
+    """The id as it was on this hop."""
+    if raw_id and raw_id != b"null":
+        attributes[semconv.REQUEST_ID] = redact.cut(raw_id.decode(errors="replace").strip('"'), NAME_LIMIT_BYTES)
 
 
 def _put_network(attributes: Attributes, peer: Peer | None) -> None:

@@ -37,6 +37,7 @@ class MetricFamilies:
         self._name_calls()
         self._name_streams()
         self._name_lives()
+        self._name_policies()
         self._name_weir_itself()
 
     def _name_operations(self) -> None:
@@ -121,6 +122,22 @@ class MetricFamilies:
             "weir_child_skipped_lines", "Lines on a stdio server's stdout that are no message.", "upstream"
         )
         self.limits = counter("weir_limit_reached", "Bounds that were hit.", "upstream", "limit")
+
+    def _name_policies(self) -> None:
+        self.decisions = counter(
+            "weir_policy_decisions",
+            "What policies did, or in shadow mode would have done.",
+            *("upstream", "policy", "action", "mode"),
+        )
+        self.decision_seconds = histogram(
+            "weir_policy_wait_seconds", "How long policies made calls wait.", FINE_BUCKETS, *("upstream", "policy")
+        )
+        self.levels = gauge("weir_policy_level", "Quantities that policies keep.", "upstream", "policy", "scope")
+        self.breaker_moves = counter(
+            "weir_breaker_moves",
+            "Breakers that changed their state.",
+            *("upstream", "scope", "before", "after", "reason", "mode"),
+        )
 
     def _name_weir_itself(self) -> None:
         self.loop_lag = histogram(

@@ -10,14 +10,14 @@ class EpochClock:
     """Turns instants into nanoseconds since 1970. `refresh` follows a wall clock that was set anew."""
 
     def __init__(self, clock: Callable[[], float], wall: Callable[[], float]) -> None:
-        self._clock = clock
+        self.clock = clock
         self._wall = wall
         self._offset = 0.0
         self.refresh()
 
     def refresh(self) -> None:
         """Compare the two clocks again."""
-        self._offset = self._wall() - self._clock()
+        self._offset = self._wall() - self.clock()
 
     def seconds(self, instant: float) -> float:
         """Unix time in seconds."""

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from weir.core.events import (
+    BreakerMoved,
     ChildExited,
     ChildStarted,
     LimitReached,
@@ -89,6 +90,7 @@ class Log:
             ChildExited: self._child_exited,
             LimitReached: self._limit_reached,
             LineSkipped: self._line_skipped,
+            BreakerMoved: self._breaker_moved,
         }
         if self._least <= LEVELS["info"]:
             handlers[ChildStarted] = self._child_started
@@ -133,6 +135,18 @@ class Log:
     def _line_skipped(self, event: LineSkipped) -> None:
         fields: Fields = {"upstream": event.upstream, "bytes": event.size}
         self.write_once("warning", "a line on the server's stdout is no message", fields, event.upstream)
+
+    def _breaker_moved(self, event: BreakerMoved) -> None:
+        fields: Fields = {
+            "upstream": event.upstream,
+            "scope": event.scope,
+            "from": event.before,
+            "to": event.after,
+            "reason": event.reason,
+            "shadow": event.is_shadow,
+            "trace_ids": ",".join(event.traces),
+        }
+        self.write("warning", "breaker moved", fields)
 
     def _session_opened(self, event: SessionOpened) -> None:
         fields = {"upstream": event.upstream, "side": event.side, "revision": event.revision}

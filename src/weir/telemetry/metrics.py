@@ -15,11 +15,15 @@ from prometheus_client.exposition import choose_encoder
 from weir.core.events import (
     AskFinished,
     AskStarted,
+    BreakerMoved,
     ChildExited,
     ChildStarted,
     ConnectionOpened,
+    Decided,
+    LevelChanged,
     LimitReached,
     LineSkipped,
+    Listed,
     ServerNotified,
     SessionClosed,
     SessionOpened,
@@ -56,6 +60,10 @@ class Metrics:
             ChildExited: self._child_exited,
             LineSkipped: self._line_skipped,
             LimitReached: self._limit_reached,
+            Listed: self._listed,
+            Decided: self._decided,
+            LevelChanged: self._level_changed,
+            BreakerMoved: self._breaker_moved,
         }
 
     async def render(self, accept: str) -> tuple[str, bytes]:
@@ -65,10 +73,6 @@ class Metrics:
         self.families.labels_refused.child().value = self._labels.refused
         encode, content_type = choose_encoder(accept)
         return content_type, await asyncio.to_thread(encode, self._registry)
-
-    def learn(self, upstream: str, list_method: str, body: bytes) -> None:
-        """A reply to `tools/list` or `prompts/list` passed in a stream: its names become labels."""
-        self._labels.learn_from_reply(upstream, list_method, body)
 
     def _asked(self, event: AskStarted) -> None:
         method = self._labels.method(event.ask.message.method)
@@ -110,3 +114,24 @@ class Metrics:
 
     def _limit_reached(self, event: LimitReached) -> None:
         self.families.limits.child(event.upstream, event.limit).value += 1
+
+    def _listed(self, event: Listed) -> None:
+        self._labels.learn_from_reply(event.upstream, event.method, event.body)
+
+    def _decided(self, event: Decided) -> None:
+        upstream = event.call.upstream
+        self.families.decisions.child(upstream, event.policy, event.action, _mode(event.is_shadow)).value += 1
+        if event.seconds:
+            self.families.decision_seconds.child(upstream, event.policy).observe(event.seconds)
+
+    def _level_changed(self, event: LevelChanged) -> None:
+        self.families.levels.child(event.upstream, event.policy, event.scope).value = event.value
+
+    def _breaker_moved(self, event: BreakerMoved) -> None:
+        moves = self.families.breaker_moves
+        mode = _mode(event.is_shadow)
+        moves.child(event.upstream, event.scope, event.before, event.after, event.reason, mode).value += 1
+
+
+def _mode(is_shadow: bool) -> str:
+    return "shadow" if is_shadow else "enforce"

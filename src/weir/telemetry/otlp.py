@@ -11,7 +11,7 @@ from functools import lru_cache
 from struct import Struct
 
 from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace import Event, ReadableSpan
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode
 
@@ -29,6 +29,7 @@ _KINDS = {
 _TIMES = Struct("<BQBQ")
 _DOUBLE = Struct("<d")
 _FIXED32 = Struct("<I")
+_FIXED64 = Struct("<Q")
 _HAS_IS_REMOTE, _IS_REMOTE = 0x100, 0x200
 
 
@@ -55,10 +56,16 @@ def _span(span: ReadableSpan) -> bytes:
     parts += (_text(5, span.name), _KINDS[span.kind])
     parts.append(_TIMES.pack(0x39, span.start_time or 0, 0x41, span.end_time or 0))
     parts += _attributes(9, span.attributes or {})
+    parts += [_field(11, _event(event)) for event in span.events]
     parts += [_field(13, _link(link)) for link in span.links]
     parts.append(_status(status))
     parts += (b"\x85\x01", _FIXED32.pack(_flags(parent)))
     return b"".join(parts)
+
+
+def _event(event: Event) -> bytes:
+    attributes = b"".join(_attributes(3, event.attributes or {}))
+    return b"\x09" + _FIXED64.pack(event.timestamp) + _text(2, event.name) + attributes
 
 
 def _link(link: Link) -> bytes:

@@ -5,20 +5,21 @@ gives the same with the roles reversed. Names, kinds, attributes and error rules
 conventions.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace import Event, ReadableSpan
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import Link, SpanContext, SpanKind, TraceFlags, TraceState
 
-from weir.core.call import Attempt
-from weir.core.events import Ask, AskFinished
+from weir.core.call import Attempt, Call
+from weir.core.events import Ask, AskFinished, Decided
 from weir.core.outcome import FailureKind, Verdict
 from weir.protocol.envelope import Kind
 from weir.protocol.tracecontext import TraceContext
 from weir.telemetry import attributes, semconv
+from weir.telemetry.batch import WATCHED
 from weir.telemetry.instants import EpochClock
 from weir.telemetry.reading import Judgement, Reading, judge, judge_verdict
 from weir.telemetry.settings import TracesSettings
@@ -27,6 +28,10 @@ from weir.telemetry.tracing import from_meta
 Submit = Callable[[ReadableSpan], bool]
 """Takes a finished span for export; False: there was no room."""
 
+# retries, waits and limits of one call; more of them say nothing new
+EVENTS_LIMIT = 32
+# calls in flight that a policy has touched
+CALLS_LIMIT = 10_000
 # an exported span is a sampled one to those who receive it, whatever the caller decided
 _SAMPLED = TraceFlags(TraceFlags.SAMPLED)
 _NO_STATE = TraceState()
@@ -39,7 +44,9 @@ class Spans:
     def __init__(
         self, settings: TracesSettings, resource: Resource, version: str, epoch: EpochClock, submit: Submit
     ) -> None:
-        self._always = settings.always
+        self._always_errors = "error" in settings.always
+        self._always_retried = "retried" in settings.always
+        self._always_slow = "slow" in settings.always
         self._slow_seconds = settings.slow_seconds
         self._parent = settings.parent
         self._with_uri = settings.resource_uris
@@ -47,30 +54,31 @@ class Spans:
         self._scope = InstrumentationScope(semconv.SCOPE, version, semconv.SCHEMA_URL)
         self._epoch = epoch
         self._submit = submit
+        self._decisions: dict[Call, list[Event]] = {}
 
     def handlers(self) -> dict[type, Callable[[Any], None]]:
-        return {AskFinished: self._answered}
+        return {Decided: self._decided, AskFinished: self._answered}
 
     def read(self, reading: Reading) -> None:
         """Fold one finished request or notification."""
         trace = reading.call.trace
+        events = self._decisions.pop(reading.call, ()) if self._decisions else ()
         if trace is None or not (trace.is_sampled or self._is_kept(reading)):
             return
-        reading.is_exported = self._submit(self._call_span(reading, trace))
+        reading.is_exported = self._submit(self._call_span(reading, trace, events))
         for attempt in reading.call.attempts:
             if attempt.trace is not None:
                 self._submit(self._attempt_span(reading, attempt, attempt.trace))
 
     def _is_kept(self, reading: Reading) -> bool:
         """Whether an unsampled call is exported all the same."""
-        always, call = self._always, reading.call
-        return bool(
-            ("error" in always and reading.judgement.server_error)
-            or ("retried" in always and len(call.attempts) > 1)
-            or ("slow" in always and reading.seconds >= self._slow_seconds and not call.is_stream)
-        )
+        if self._always_slow and reading.seconds >= self._slow_seconds and not reading.call.is_stream:
+            return True
+        if self._always_errors and reading.judgement.server_error:
+            return True
+        return self._always_retried and len(reading.call.attempts) > 1
 
-    def _call_span(self, reading: Reading, trace: TraceContext) -> ReadableSpan:
+    def _call_span(self, reading: Reading, trace: TraceContext, events: Sequence[Event]) -> ReadableSpan:
         call = reading.call
         is_error = bool(reading.judgement.server_error)
         return ReadableSpan(
@@ -79,6 +87,7 @@ class Spans:
             parent=None if call.parent is None else _context(call.parent, is_remote=True),
             resource=self._resource,
             attributes=attributes.of_call(reading, with_uri=self._with_uri),
+            events=events,
             links=() if call.link is None else (Link(_context(call.link, is_remote=True)),),
             kind=SpanKind.SERVER,
             status=attributes.status_of(reading.outcome) if is_error else attributes.UNSET,
@@ -104,12 +113,23 @@ class Spans:
             instrumentation_scope=self._scope,
         )
 
+    def _decided(self, event: Decided) -> None:
+        """What a policy did becomes an event of the call's span, with the time it is told of."""
+        if event.call.trace is None or event.call.message.kind not in WATCHED:
+            return
+        if len(self._decisions) >= CALLS_LIMIT:
+            self._decisions.pop(next(iter(self._decisions)))
+        events = self._decisions.setdefault(event.call, [])
+        if len(events) < EVENTS_LIMIT:
+            name = semconv.POLICY + event.policy
+            events.append(Event(name, attributes.of_decision(event), self._epoch(self._epoch.clock())))
+
     def _answered(self, event: AskFinished) -> None:
         ask, verdict = event.ask, event.verdict
         if ask.trace is None or ask.outbound is None:
             return
         judgement = _NEVER_ANSWERED if verdict is None else judge_verdict(verdict, 200, is_request=True)
-        if ask.trace.is_sampled or ("error" in self._always and judgement.server_error):
+        if ask.trace.is_sampled or (self._always_errors and judgement.server_error):
             self._submit(self._asked_span(ask, ask.trace, judgement, verdict))
             self._submit(self._asking_span(ask, ask.outbound, judgement, verdict))
 
