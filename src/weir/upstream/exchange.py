@@ -86,7 +86,10 @@ class Exchange:
     def body(self) -> bytes:
         """The whole body of a reply that is no stream."""
         pieces = self._pieces
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        if len(pieces) != 1:
+            # not kept twice: a large one is looked at and relayed for some time
+            pieces[:] = (b"".join(pieces),)
+        return pieces[0]
 
     async def read(self) -> bytes:
         """The bytes of a stream that have arrived since the last read; b"" at its end.
