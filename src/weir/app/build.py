@@ -89,7 +89,8 @@ class Weir:
     def _http_downstream(self) -> HttpDownstream:
         config = self.config
         served = [
-            Served(one.name, self.handlers[one.name], one.path.encode(), not one.is_stdio) for one in config.upstreams
+            Served(one.name, self.handlers[one.name], one.path.encode(), not one.is_stdio, one.query.encode())
+            for one in config.upstreams
         ]
         return HttpDownstream(
             HttpSettings(config.listen.max_body_bytes, config.refusals.http_200),

@@ -165,8 +165,7 @@ _PENDING_POLICIES: dict[str, Callable[[Policies], object]] = {
 _PENDING_SECTIONS: dict[str, Callable[[Config], object]] = {
     "listen.trusted_proxies": lambda config: config.listen.trusted_proxies,
     "transport: sse": lambda config: [one for one in config.upstreams if one.transport == "sse"],
-    "the query of a url": lambda config: [one for one in config.upstreams if one.query],
-    "sessions (all but max)": lambda config: config.sessions,
+    "sessions.resurrect": lambda config: config.sessions and config.sessions.resurrect == "true",
     "faults": lambda config: config.faults,
     "telemetry.journal": lambda config: config.telemetry.journal,
     "slo": lambda config: config.slo,

@@ -2,17 +2,8 @@
 
 import errno
 import socket
-from typing import NamedTuple
 
-
-class Address(NamedTuple):
-    """Where to listen."""
-
-    host: str
-    port: int
-
-    def __str__(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+from weir.config.quantities import Address
 
 
 class ListenError(Exception):

@@ -3,6 +3,7 @@
 import os
 import ssl
 from collections.abc import Mapping
+from dataclasses import replace
 from urllib.parse import urlsplit
 
 from weir.config.model import ClientTls, Config, Upstream
@@ -11,6 +12,7 @@ from weir.downstream.server import ServerSettings
 from weir.downstream.stdio import StdioSettings as StdioDownstreamSettings
 from weir.relay.http_client import HttpClientSettings
 from weir.relay.stdio_server import StdioSettings
+from weir.relay.stdio_sweep import WaitSettings
 from weir.telemetry.settings import LogsSettings, MetricsSettings, TelemetrySettings, TracesSettings
 from weir.upstream.child import ChildSettings
 from weir.upstream.dialing import TlsSettings
@@ -46,12 +48,17 @@ def child(one: Upstream) -> ChildSettings:
 
 def stdio_upstream(config: Config, one: Upstream) -> StdioSettings:
     """How stdio servers are shared out. With the client on stdio too, one child is the client's own."""
-    return StdioSettings(upstream=one.name, is_dedicated=config.stdio, sessions_max=config.max_sessions)
+    waits = WaitSettings(silence_seconds=config.idle_seconds(one))
+    if config.sessions is not None:
+        waits = replace(waits, session_idle_seconds=config.sessions.idle_seconds)
+    return StdioSettings(upstream=one.name, is_dedicated=config.stdio, sessions_max=config.max_sessions, waits=waits)
 
 
 def stdio_downstream(one: Upstream) -> StdioDownstreamSettings:
     """How a client on a pipe is served."""
     path = one.path.encode() or b"/mcp"
+    if one.query:
+        path += b"?" + one.query.encode()
     return StdioDownstreamSettings(HttpClientSettings(one.name, path), eager_stream=one.is_stdio)
 
 

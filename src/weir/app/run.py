@@ -11,11 +11,12 @@ from typing import Any
 
 import uvloop
 
-from weir.app import rooms
+from weir.app import check, rooms
 from weir.app.build import Weir
-from weir.app.listen import Address, ListenError, bind
+from weir.app.listen import ListenError, bind
 from weir.app.rooms import SetupError
 from weir.config.model import Config
+from weir.config.quantities import Address
 from weir.core.events import LimitReached, Notice
 from weir.downstream.server import Server, ServerSettings, build_server
 
@@ -40,6 +41,8 @@ async def _serve(config: Config) -> int:
     stop = _stop_on_signals()
     ports = _bind(config)
     weir = Weir(config)
+    for finding in check.findings(config):
+        weir.emit(Notice("warning", finding.text, {"subject": finding.subject}))
     # what was made until here lives as long as the process: no collection need ever look at it again
     gc.collect()
     gc.freeze()
@@ -108,9 +111,9 @@ def _bind(config: Config) -> dict[str, socket.socket]:
     listen = config.listen
     ports = {}
     if not config.stdio:
-        ports["mcp"] = bind(Address(listen.http.host, listen.http.port), "listen.http")
+        ports["mcp"] = bind(listen.http, "listen.http")
     if listen.diagnostics is not None:
-        ports["diagnostics"] = bind(Address(listen.diagnostics.host, listen.diagnostics.port), "listen.diagnostics")
+        ports["diagnostics"] = bind(listen.diagnostics, "listen.diagnostics")
     return ports
 
 

@@ -30,6 +30,8 @@ class Route(Protocol):
     def handler(self) -> CallHandler: ...
     @property
     def path(self) -> bytes: ...
+    @property
+    def query(self) -> bytes: ...
 
 
 class Answered(Protocol):
@@ -178,7 +180,7 @@ class HttpDownstream:
 
     def _call(self, scope: Any, known: dict[bytes, bytes], route: Route, body: bytes, received_at: float) -> Call:
         verb = scope["method"].encode()
-        query = scope["query_string"]
+        query = b"&".join(filter(None, (route.query, scope["query_string"])))
         address, port = scope["client"] or ("", 0)
         call = Call(
             upstream=route.upstream,

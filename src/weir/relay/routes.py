@@ -14,20 +14,22 @@ _WELL_KNOWN = b"/.well-known/"
 
 
 class Served(NamedTuple):
-    """One upstream as it is served. `path` is its own path, b"" when its URL has none (mirror)."""
+    """One upstream as it is served. `path` is its own path, b"" when its URL has none (mirror); so `query`."""
 
     name: str
     handler: CallHandler
     path: bytes
     is_http: bool
+    query: bytes = b""
 
 
 class Route(NamedTuple):
-    """Where a request goes: the upstream's name and handler, and the path it is asked for."""
+    """Where a request goes: the upstream's name and handler, the path it is asked for, and a query to put first."""
 
     upstream: str
     handler: CallHandler
     path: bytes
+    query: bytes = b""
 
 
 class Routes:
@@ -77,10 +79,10 @@ class Routes:
 
 
 def _own(one: Served) -> Route:
-    return Route(one.name, one.handler, one.path or b"/mcp")
+    return Route(one.name, one.handler, one.path or b"/mcp", one.query)
 
 
 def _mirrored(one: Served | None, path: bytes) -> Route | None:
     if one is None or one.path or not one.is_http:
         return None
-    return Route(one.name, one.handler, path)
+    return Route(one.name, one.handler, path, one.query)
