@@ -120,19 +120,18 @@ def quote(text: str) -> bytes:
 
 
 def _spliced(body: bytes, splices: list[_Splice]) -> bytes:
-    """All changes in one copy."""
+    """All changes in one copy: views of a large body cost nothing, slices would copy it once more."""
     splices.sort()
-    parts, at = [], 0
+    view, parts, at = memoryview(body), list[bytes | memoryview](), 0
     for start, end, text in splices:
-        parts.append(body[at:start])
-        parts.append(text)
+        parts += (view[at:start], text)
         at = end
-    parts.append(body[at:])
+    parts.append(view[at:])
     return b"".join(parts)
 
 
 def _replaced(body: bytes, member: scan.Member, value: bytes) -> bytes:
-    return b"".join((body[: member.start], value, body[member.end :]))
+    return _spliced(body, [(member.start, member.end, value)])
 
 
 def _members_text(values: Mapping[bytes, bytes]) -> bytes:
