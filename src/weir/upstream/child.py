@@ -14,7 +14,7 @@ import shutil
 import signal
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, cast
 
 from weir.core.events import ChildExited, ChildStarted, Emit, LineSkipped
 from weir.core.outcome import Failed, FailureKind, Sent
@@ -100,17 +100,18 @@ class Child:
         failed: Failed | None = Failed(FailureKind.CONNECT, "weir stopped before it had started", sent=Sent.NO)
         try:
             failed = await self._spawn()
-        finally:
             self._started.set_result(failed)
-            self._ended = self._ended or failed
-        if failed is not None:
-            return
-        try:
-            await self._ending.wait()
-            await self._wind_down()
+            if failed is None:
+                await self._ending.wait()
+                await self._wind_down()
         finally:
-            self._signal(signal.SIGKILL)
-            self._conclude()
+            self._ended = self._ended or failed
+            self._writable.set()
+            if not self._started.done():
+                self._started.set_result(failed)
+            if self._transport is not None:
+                self._signal(signal.SIGKILL)
+                self._conclude(self._transport)
 
     async def started(self) -> Failed | None:
         """Wait until the process runs; returns why it does not."""
@@ -157,9 +158,8 @@ class Child:
         except (OSError, ValueError) as error:
             return Failed(FailureKind.CONNECT, _why_not_started(command[0], cwd, env, error), sent=Sent.NO)
         self._transport = transport
-        stdin = transport.get_pipe_transport(0)
-        assert isinstance(stdin, asyncio.WriteTransport)
-        self._stdin = stdin
+        # uvloop's transports do not derive from asyncio's
+        self._stdin = cast(asyncio.WriteTransport, transport.get_pipe_transport(0))
         self._writable.set()
         self._emit(ChildStarted(self._upstream, transport.get_pid() or 0))
         return None
@@ -212,11 +212,10 @@ class Child:
             # gone, or it took another user's identity: nothing that weir can end
             return
 
-    def _conclude(self) -> None:
+    def _conclude(self, transport: asyncio.SubprocessTransport) -> None:
         self._tell_end()
-        assert self._transport is not None
-        code = self._transport.get_returncode()
-        self._transport.close()
+        code = transport.get_returncode()
+        transport.close()
         code = -signal.SIGKILL if code is None else code
         tail = self._tail.decode("utf-8", "replace")
         self._emit(ChildExited(self._upstream, self.pid, code, self._is_stopping, tail))
@@ -325,9 +324,7 @@ class _Pipes(asyncio.SubprocessProtocol):
 
 
 def _reading(transport: asyncio.SubprocessTransport) -> asyncio.ReadTransport:
-    stdout = transport.get_pipe_transport(1)
-    assert isinstance(stdout, asyncio.ReadTransport)
-    return stdout
+    return cast(asyncio.ReadTransport, transport.get_pipe_transport(1))
 
 
 async def _within(seconds: float, event: asyncio.Event) -> bool:
