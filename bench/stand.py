@@ -12,6 +12,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from importlib.metadata import version as installed_version
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,8 @@ class Ground:
     origin_pid: int
     sink_port: int
     folder: Path
+    apart: bool = True
+    """What is measured has a core of its own."""
 
     @property
     def origin_url(self) -> str:
@@ -111,8 +114,22 @@ def cores() -> tuple[set[int], set[int]]:
     return (set(available[-1:]), set(available[:-1])) if len(available) > 1 else (set(available), set(available))
 
 
-def _prepare_proxy() -> None:
-    os.sched_setaffinity(0, cores()[0])
+@contextlib.contextmanager
+def cores_shared(land: Ground) -> Iterator[None]:
+    """All cores for all, until left: for latency, a proxy must not wait for whoever else has its core."""
+    land.apart = False
+    for pid in (0, land.origin_pid):
+        os.sched_setaffinity(pid, _AVAILABLE)
+    try:
+        yield
+    finally:
+        land.apart = True
+        for pid in (0, land.origin_pid):
+            os.sched_setaffinity(pid, cores()[1])
+
+
+def _prepare_proxy(own: set[int]) -> None:
+    os.sched_setaffinity(0, own)
     raise_files_limit()
 
 
@@ -198,7 +215,8 @@ def standing(target: Target, land: Ground) -> Iterator[Standing]:
     command = target.command(land, port)
     log = land.folder / f"{port}.log"
     environment = target.environment | otlp_environment(land)
-    with process(command, port, log, environment, _prepare_proxy) as pid:
+    prepare = partial(_prepare_proxy, cores()[0] if land.apart else _AVAILABLE)
+    with process(command, port, log, environment, prepare) as pid:
         yield Standing(target, port, pid, log)
 
 

@@ -84,7 +84,8 @@ def latency(land: Ground, pace: Pace) -> Table:
     columns = ("", "p50 ms", "p99 ms", "added p50 ms", "added p99 ms", "calls/s")
     table = Table("latency", "Latency at 1 connection, small JSON reply", columns)
     targets = (stand.DIRECT, stand.NGINX, stand.ENVOY, stand.WEIR, stand.WEIR_100)
-    rows = rounds(targets, land, times=pace.times + 2, seconds=pace.seconds / 2, connections=1)
+    with stand.cores_shared(land):
+        rows = rounds(targets, land, times=pace.times + 2, seconds=pace.seconds / 2, connections=1)
     base = _row(rows, stand.DIRECT)
     for row in rows:
         if not row.runs:
