@@ -11,6 +11,7 @@ from support.jsontext import NUMBERS, STRINGS, Number, Object, json_texts, messa
 from weir.protocol.envelope import (
     BATCH_LIMIT,
     LITERAL_LIMIT_BYTES,
+    SUBSCRIPTION_KEY,
     Error,
     Kind,
     Message,
@@ -201,6 +202,29 @@ def test_the_progress_token_is_the_one_given_or_the_one_named() -> None:
     named = peek(b'{"method":"notifications/progress","params":{"progressToken":1.0,"_meta":{"progressToken":"t"}}}')
     assert (b'"t"', b"1.0") == (given_token.progress_token, named.progress_token)
     assert b"" == peek(b'{"id":1,"method":"x"}').progress_token
+
+
+def test_a_cancellation_names_a_request() -> None:
+    """By its raw id."""
+    named = peek(b'{"method":"notifications/cancelled","params":{"requestId":"7","reason":"x"}}')
+    assert b'"7"' == named.request_id
+    assert b"" == peek(b'{"method":"notifications/cancelled","params":{}}').request_id
+    assert b"" == peek(b'{"method":"notifications/cancelled"}').request_id
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        (b'{"method":"notifications/tools/list_changed","params":{"_meta":{"%b":7}}}', b"7"),
+        (b'{"id":"7","result":{"resultType":"complete","_meta":{"%b":"7"}}}', b'"7"'),
+        (b'{"id":1,"result":{"_meta":{"x/%b":7}}}', b""),
+        (b'{"id":1,"result":null,"params":{"_meta":{"%b":7}}}', b""),
+        (b'{"id":1,"method":"%b"}', b""),
+    ],
+)
+def test_a_subscription_is_named_in_meta(body: bytes, expected: bytes) -> None:
+    """Of a notification, and of the result that ends it."""
+    assert expected == peek(body % SUBSCRIPTION_KEY.encode()).subscription_id
 
 
 @pytest.mark.parametrize(

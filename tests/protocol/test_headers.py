@@ -62,6 +62,12 @@ def test_what_connection_names_does_not_go_on(connection: list[bytes], kept: lis
     assert kept == [name for name, _ in end_to_end(headers)]
 
 
+def test_what_the_caller_writes_itself_does_not_go_on() -> None:
+    """Beside what never does."""
+    headers = [(b"host", b"a"), (b"connection", b"x-b"), (b"x-b", b"1"), (b"x-a", b"2")]
+    assert [(b"x-a", b"2")] == end_to_end(headers, HOP_BY_HOP | {b"host"})
+
+
 def test_headers_of_the_protocol_go_on() -> None:
     """Losing one of these breaks a session, a sign-in or a resumption."""
     names = (

@@ -69,9 +69,12 @@ class ParamHeader(NamedTuple):
     header: bytes
 
 
-def end_to_end(headers: Headers) -> Headers:
-    """The headers that go on to the next hop: all but HOP_BY_HOP and those that `Connection` names."""
-    kept = [header for header in headers if header[0] not in HOP_BY_HOP]
+def end_to_end(headers: Headers, dropped: frozenset[bytes] = HOP_BY_HOP) -> Headers:
+    """The headers that go on to the next hop: all but HOP_BY_HOP and those that `Connection` names.
+
+    `dropped` is HOP_BY_HOP, with whatever else the caller does not hand on.
+    """
+    kept = [header for header in headers if header[0] not in dropped]
     if len(kept) == len(headers):
         return kept
     named = _connection_options(headers)
