@@ -67,12 +67,12 @@ def outcome_of(member: Call, outcome: Outcome) -> Outcome:
 
 
 def _hand_out(call: Call, outcome: Replied) -> None:
-    """Find each member's own answer in a complete body. In a stream they passed unread: no verdict."""
+    """Find each member's own answer: the edge has seen it pass, or it is in a complete body."""
     reply = envelope.peek(outcome.body) if outcome.body else envelope.NOTHING
     answers = {answer.id: answer for answer in (reply.members or (reply,)) if answer.kind is Kind.RESPONSE}
     for member in call.members:
         if member.attempts:
-            verdict = _verdict(answers.get(member.message.id)) if member.message.id else NO_ANSWER
+            verdict = member.answer or (_verdict(answers.get(member.message.id)) if member.message.id else NO_ANSWER)
             member.attempts[-1].outcome = Replied(outcome.status, outcome.headers, None, verdict)
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from weir.core.call import Attempt, Call
 from weir.core.events import AttemptFinished, AttemptStarted, CallFinished, CallStarted, Emit
 from weir.core.layer import AttemptHandler, CallHandler
-from weir.core.outcome import Blame, Failed, FailureKind, Outcome
+from weir.core.outcome import Blame, Failed, FailureKind, Outcome, Replied
 from weir.protocol.envelope import Kind
 from weir.telemetry import batch
 from weir.telemetry.tracing import Tracing
@@ -40,6 +40,13 @@ class ObserveCall:
         self._emit(CallFinished(call, outcome))
 
 
+def _left(call: Call) -> Outcome:
+    """The client is gone: with its answer, as many do at once, or without."""
+    if call.answer is not None:
+        return Replied(call.status, [], None, call.answer)
+    return Failed(FailureKind.CANCELLED, "the client went away", Blame.DOWNSTREAM)
+
+
 class ObserveAttempt:
     """The attempt layer."""
 
@@ -57,7 +64,7 @@ class ObserveAttempt:
         try:
             outcome = await inner(attempt)
         except asyncio.CancelledError:
-            self._end(attempt, Failed(FailureKind.CANCELLED, "the client went away", Blame.DOWNSTREAM))
+            self._end(attempt, _left(attempt.call))
             raise
         except BaseException as error:
             self._end(attempt, Failed(FailureKind.INTERNAL, type(error).__name__, Blame.WEIR))

@@ -157,7 +157,7 @@ def _from_headers(headers: Headers) -> TraceContext | None:
             baggage = baggage + b"," + value if baggage else value
     if not traceparent and not baggage:
         return None
-    return _context(traceparent.decode("latin-1").strip(), tracestate.decode("latin-1"), baggage.decode("latin-1"))
+    return _context(traceparent.decode("latin-1").strip(" \t"), tracestate.decode("latin-1"), baggage.decode("latin-1"))
 
 
 def _context(traceparent: str, tracestate: str, baggage: str) -> TraceContext | None:
