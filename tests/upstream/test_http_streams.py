@@ -281,7 +281,7 @@ async def test_a_client_that_cannot_be_written_to_closes_the_connection() -> Non
 
     async with scripted(script) as server, edge_to(server) as edge:
         attempt = edge.prepare()
-        attempt.call.sink = Broken()
+        attempt.sink = Broken()
         with pytest.raises(BrokenPipeError):
             await edge.run(attempt)
         await server.finished()

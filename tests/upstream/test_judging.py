@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from weir.core.call import Call, Headers, Peer, Transport
+from weir.core.call import Attempt, Call, Headers, Peer, Transport
 from weir.core.outcome import NO_ANSWER, PLAIN, Failed, FailureKind, Outcome, Replied, Sent, Verdict
 from weir.protocol.envelope import NOTHING, Message, peek
 from weir.protocol.sse import encode
@@ -58,9 +58,24 @@ def call_of(body: bytes = REQUEST, verb: bytes = b"POST", revision: str = "2025-
     return call
 
 
+def attempt_of(body: bytes = REQUEST) -> Attempt:
+    """Its first attempt."""
+    return Attempt(call_of(body), 1, 0.0)
+
+
+def test_the_callers_id_comes_back_where_the_upstream_knew_another() -> None:
+    """A later attempt takes a fresh id; the caller must not see it, in a body or in an event."""
+    attempt = attempt_of()
+    attempt.wire_id = b'"weir-1"'
+    body = b'{"jsonrpc":"2.0","id":"weir-1","result":{}}'
+    restored = b'{"jsonrpc":"2.0","id":' + attempt.call.message.id + b',"result":{}}'
+    assert Replied(200, JSON, restored, PLAIN) == judge_complete(attempt, 200, JSON, body, body)
+    assert encode(restored) == StreamJudge(attempt).feed(encode(body))
+
+
 def judged(body: bytes, *, status: int = 200, request: bytes = REQUEST, headers: Headers = JSON) -> Outcome:
     """The outcome of a complete reply."""
-    return judge_complete(call_of(request), status, headers, body, body)
+    return judge_complete(attempt_of(request), status, headers, body, body)
 
 
 def verdict(outcome: Outcome) -> Verdict:
@@ -183,13 +198,13 @@ def test_a_coded_reply_is_read(coding: bytes, encoded: bytes) -> None:
 def test_a_coded_reply_that_cannot_be_read_passes(coding: bytes, encoded: bytes) -> None:
     """An unknown coding, a broken one, a bomb: nothing of it is kept beyond the limit."""
     assert decoded([(b"content-encoding", coding)], encoded, 1000) is None
-    assert Replied(200, JSON, encoded, PLAIN) == judge_complete(call_of(), 200, JSON, encoded, None)
-    assert Replied(500, JSON, encoded, NO_ANSWER) == judge_complete(call_of(), 500, JSON, encoded, None)
+    assert Replied(200, JSON, encoded, PLAIN) == judge_complete(attempt_of(), 200, JSON, encoded, None)
+    assert Replied(500, JSON, encoded, NO_ANSWER) == judge_complete(attempt_of(), 500, JSON, encoded, None)
 
 
 def streamed(call: Call, *chunks: bytes, broken: Failed | None = None, status: int = 200) -> Outcome:
     """The outcome of a stream."""
-    judge = StreamJudge(call)
+    judge = StreamJudge(Attempt(call, 1, 0.0))
     out = b"".join(judge.feed(chunk) for chunk in chunks)
     assert b"".join(chunks) == out + judge.rest()
     return judge.outcome(status, [], broken)
@@ -259,7 +274,7 @@ def test_a_batch_with_a_request_needs_an_answer() -> None:
 
 def test_an_answer_too_large_to_be_read_may_have_been_there() -> None:
     """A stream that ended well with an opaque event is not called lost."""
-    judge = StreamJudge(call_of(), event_limit_bytes=50)
+    judge = StreamJudge(attempt_of(), event_limit_bytes=50)
     judge.feed(b"data: " + b"x" * 60)
     judge.feed(b"x\n\n")
     assert judge.has_oversized
@@ -276,7 +291,7 @@ def test_an_answer_that_no_strict_reader_reads_may_have_been_there() -> None:
 
 def test_comments_are_no_events() -> None:
     """They do not commit a reply; anything else does, a priming event included."""
-    judge = StreamJudge(call_of())
+    judge = StreamJudge(attempt_of())
     judge.feed(b": ping\n\n")
     assert not judge.has_events
     judge.feed(b"id: 0\ndata:\n\n")
@@ -287,7 +302,7 @@ def test_questions_and_notifications_are_told() -> None:
     """And a question's body may be changed, with all else of its event kept."""
     call, asking = call_of(), Asking()
     call.asker = asking
-    judge = StreamJudge(call)
+    judge = StreamJudge(Attempt(call, 1, 0.0))
     raw = b"id: 5\nevent: message\ndata: " + QUESTION + b"\n\n" + encode(NOTIFICATION) + encode(RESULT)
     assert raw.replace(b"roots/list", b"roots/list-marked") == judge.feed(raw)
     assert ([b"1"], ["notifications/progress"]) == (asking.asked_of, asking.told_of)
@@ -297,7 +312,7 @@ def test_questions_in_a_batch_are_told_one_by_one() -> None:
     """Each with its own bytes."""
     call, asking = call_of(), Asking()
     call.asker = asking
-    judge = StreamJudge(call)
+    judge = StreamJudge(Attempt(call, 1, 0.0))
     raw = encode(b"[" + QUESTION + b", " + NOTIFICATION + b" ," + QUESTION.replace(b"1", b"2") + b"]")
     assert raw.replace(b"roots/list", b"roots/list-marked") == judge.feed(raw)
     assert [b"1", b"2"] == asking.asked_of

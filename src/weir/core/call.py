@@ -12,7 +12,7 @@ from weir.protocol.envelope import NOTHING, Kind, Message
 from weir.protocol.tracecontext import TraceContext
 
 if TYPE_CHECKING:
-    from weir.core.outcome import Outcome
+    from weir.core.outcome import Outcome, Verdict
 
 Headers = list[tuple[bytes, bytes]]
 """End-to-end HTTP headers, names in lower case, in the order received. Empty on stdio."""
@@ -73,6 +73,7 @@ class Call:
 
     __slots__ = (
         "_asking_since",
+        "answer",
         "asker",
         "attempts",
         "body",
@@ -130,6 +131,8 @@ class Call:
         self.revision = message.revision
         self.asker: Asker | None = None
         self.attempts: list[Attempt] = []
+        self.answer: Verdict | None = None
+        """What the answer said, once it has been relayed: a client that then hangs up has not cancelled."""
         self.committed = False
         self.head_sent = False
         self.deadline_at = math.inf
@@ -158,6 +161,14 @@ class Call:
     def is_stream(self) -> bool:
         """Long-lived by nature: no latency objective applies, only the idle timer."""
         return self.verb == b"GET" or self.message.method in ("subscriptions/listen", "tasks/result")
+
+    def answered(self, raw_id: bytes, verdict: "Verdict") -> None:
+        """The answer to this call (or to the member of a batch with that id) was seen."""
+        if self.answer is None:
+            self.answer = verdict
+        for member in self.members:
+            if member.message.id == raw_id:
+                member.answer = verdict
 
     def ask_began(self, now: float) -> None:
         """A server→client request went out on this call's stream: the upstream's clocks stand still."""
@@ -212,6 +223,11 @@ class Attempt:
         self.sent_at = 0.0
         self.first_byte_at = 0.0
         self.ended_at = 0.0
+
+    @property
+    def is_renamed(self) -> bool:
+        """The upstream knows it by another id than the caller does."""
+        return self.wire_id != self.call.message.id
 
 
 def header(headers: Sequence[tuple[bytes, bytes]], name: bytes) -> bytes:

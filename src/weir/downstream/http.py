@@ -256,6 +256,9 @@ class HttpDownstream:
     async def _cancelled(self, call: Call, sink: HttpSink) -> Outcome:
         if self._is_draining and sink.is_open:
             await sink.close()
+        if call.answer is not None:
+            # many clients hang up as soon as they have their answer
+            return Replied(call.status, [], None, call.answer)
         return _GONE
 
     def _rescued(self, outcome: Any, call: Call) -> Replied:

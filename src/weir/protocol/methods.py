@@ -18,6 +18,9 @@ MODERN = "2026-07-28"
 TASKS_EXTENSION = "io.modelcontextprotocol/tasks"
 """The extension of 2026-07-28 that has `tasks/get`, `tasks/update` and `tasks/cancel`."""
 
+LISTS = frozenset({"tools/list", "prompts/list"})
+"""What names what: the answers tell which tools and prompts there are."""
+
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 
 

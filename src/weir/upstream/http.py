@@ -5,8 +5,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from weir.core.call import Attempt, Headers, Peer, Transport, header
-from weir.core.events import ConnectionOpened, Emit, LimitReached
+from weir.core.events import ConnectionOpened, Emit, LimitReached, Listed
 from weir.core.outcome import NO_ANSWER, PLAIN, Blame, Failed, FailureKind, Outcome, Replied
+from weir.protocol.methods import LISTS
 from weir.protocol.tracecontext import TraceContext
 from weir.upstream.dialing import Dialer, Origin, Proxy, TlsSettings, client_context, origin_of, proxy_at, proxy_for
 from weir.upstream.exchange import Exchange, Unanswered
@@ -125,7 +126,7 @@ class HttpUpstream:
         headers = _end_to_end(exchange.headers, _HOP_BY_HOP)
         if not exchange.is_stream:
             return self._judge(attempt, exchange.status, headers, exchange.body())
-        await attempt.call.sink.open(exchange.status, headers)
+        await attempt.sink.open(exchange.status, headers)
         is_events = header(headers, b"content-type")[: len(_EVENT_STREAM)].lower() == _EVENT_STREAM
         if is_events and not is_coded(headers):
             return await self._relay_events(attempt, exchange, headers)
@@ -136,26 +137,30 @@ class HttpUpstream:
         text = decoded(headers, body, self._settings.reply_buffer_bytes)
         if text is None:
             self._emit(LimitReached(self.name, "encoded_reply"))
-        return judge_complete(attempt.call, status, headers, body, text)
+        elif attempt.call.message.method in LISTS:
+            self._emit(Listed(self.name, attempt.call.message.method, text))
+        return judge_complete(attempt, status, headers, body, text)
 
     async def _relay_events(self, attempt: Attempt, exchange: Exchange, headers: Headers) -> Outcome:
         call = attempt.call
         # it may be silent for as long as the client thinks about its question
         exchange.excuse = lambda: call.pending_asks > 0
-        judge = StreamJudge(call)
+        judge = StreamJudge(attempt)
         broken: Failed | None = None
         try:
             while data := await exchange.read():
                 raw = judge.feed(data)
                 if raw:
                     call.committed |= judge.has_events
-                    await call.sink.write(raw)
+                    await attempt.sink.write(raw)
         except Unanswered as error:
             broken = _failed(error)
         rest = judge.rest()
         if rest:
             call.committed = True
-            await call.sink.write(rest)
+            await attempt.sink.write(rest)
+        if judge.listing:
+            self._emit(Listed(self.name, call.message.method, judge.listing))
         if judge.has_oversized:
             self._emit(LimitReached(self.name, "sse_event"))
         return judge.outcome(exchange.status, headers, broken)
@@ -164,7 +169,7 @@ class HttpUpstream:
         call = attempt.call
         while data := await exchange.read():
             call.committed = True
-            await call.sink.write(data)
+            await attempt.sink.write(data)
         is_answer = call.is_request and 200 <= exchange.status < 300
         return Replied(exchange.status, headers, None, PLAIN if is_answer else NO_ANSWER)
 

@@ -4,10 +4,11 @@ import zlib
 
 import msgspec
 
-from weir.core.call import Call, Headers, header
+from weir.core.call import Attempt, Headers, header
 from weir.core.outcome import NO_ANSWER, PLAIN, Failed, FailureKind, Outcome, Replied, Sent, Verdict
-from weir.protocol import scan
+from weir.protocol import edit, scan
 from weir.protocol.envelope import Kind, Message, peek
+from weir.protocol.methods import LISTS
 from weir.protocol.sse import MAX_EVENT_BYTES, Event, Splitter, replace_data
 
 FIRST_STATELESS = "2026-07-28"
@@ -45,25 +46,27 @@ def _inflate(body: bytes, window: int, limit_bytes: int) -> bytes | None:
     return text if machine.eof else None
 
 
-def judge_complete(call: Call, status: int, headers: Headers, body: bytes, text: bytes | None) -> Outcome:
+def judge_complete(attempt: Attempt, status: int, headers: Headers, body: bytes, text: bytes | None) -> Outcome:
     """The outcome of a reply that came as one body. `text` is the body decoded, None when that cannot be had."""
-    is_success = 200 <= status < 300
+    call, is_success = attempt.call, 200 <= status < 300
     if not body:
         return Replied(status, headers, body, NO_ANSWER)
     if text is None:
         return Replied(status, headers, body, PLAIN if is_success and call.is_request else NO_ANSWER)
     message = peek(text)
     if call.is_request and is_success:
-        return _judge_answer(call, Replied(status, headers, body), text, message)
-    answer = _answer_in(call, message)
+        return _judge_answer(attempt, Replied(status, headers, body), text, message)
+    answer = _answer_in(attempt, message)
     return Replied(status, headers, body, NO_ANSWER if answer is None else verdict_of(answer))
 
 
-def _judge_answer(call: Call, reply: Replied, text: bytes, message: Message) -> Outcome:
+def _judge_answer(attempt: Attempt, reply: Replied, text: bytes, message: Message) -> Outcome:
     """A successful reply to a request must hold its answer, as far as that can be read."""
-    answer = _answer_in(call, message)
+    answer = _answer_in(attempt, message)
     if answer is not None:
         reply.verdict = verdict_of(answer)
+        if attempt.is_renamed and reply.body == text:
+            reply.body = edit.set_id(text, attempt.call.message.id)
         return reply
     if message.kind is not Kind.OPAQUE:
         return Failed(FailureKind.PROTOCOL, "the reply is not the answer to this request", sent=Sent.ANSWERED)
@@ -80,15 +83,18 @@ def _looks_like_json(text: bytes) -> bool:
     return text[:1] in (b"{", b"[") and text[-1:] in (b"}", b"]")
 
 
-def _answer_in(call: Call, message: Message) -> Message | None:
+def _answer_in(attempt: Attempt, message: Message) -> Message | None:
     """The response to the call in a body that may be a batch."""
+    found = None
     for each in message.members or (message,):
-        if answers(call, each):
-            return each
-    return None
+        if answers(attempt, each):
+            found = found or each
+            if attempt.call.members:
+                attempt.call.answered(each.id, verdict_of(each))
+    return found
 
 
-def answers(call: Call, message: Message) -> bool:
+def answers(attempt: Attempt, message: Message) -> bool:
     """Whether a message is the response to the call.
 
     For a request: the same id in whatever JSON type, or no id on an error. For a batch, or a body that could not
@@ -96,13 +102,13 @@ def answers(call: Call, message: Message) -> bool:
     """
     if message.kind is not Kind.RESPONSE:
         return False
-    if not call.is_request:
-        return call.message.kind in (Kind.BATCH, Kind.OPAQUE)
-    if message.id == call.message.id:
+    if not attempt.call.is_request:
+        return attempt.call.message.kind in (Kind.BATCH, Kind.OPAQUE)
+    if message.id == attempt.wire_id:
         return True
     if message.id in (b"", b"null"):
         return message.error is not None
-    return _plain(message.id) == _plain(call.message.id)
+    return _plain(message.id) == _plain(attempt.wire_id)
 
 
 def _plain(raw_id: bytes) -> str | None:
@@ -129,14 +135,17 @@ class StreamJudge:
     """Reads a stream of events as it passes: the answer, the server's questions, its notifications.
 
     `has_events`: something other than comments has passed. `has_oversized`: an event was too large to be read.
+    `listing`: the answer, of a call that lists what others may be told about.
     """
 
-    __slots__ = ("_call", "_saw_id", "_saw_unread", "_splitter", "_verdict", "has_events", "has_oversized")
+    __slots__ = ("_attempt", "_call", "_saw_id", "_saw_unread", "_splitter", "_verdict", "has_events", "has_oversized", "listing")
 
-    def __init__(self, call: Call, event_limit_bytes: int = MAX_EVENT_BYTES) -> None:
+    def __init__(self, attempt: Attempt, event_limit_bytes: int = MAX_EVENT_BYTES) -> None:
         self.has_events = False
         self.has_oversized = False
-        self._call = call
+        self.listing = b""
+        self._attempt = attempt
+        self._call = attempt.call
         self._splitter = Splitter(event_limit_bytes)
         self._saw_id = False
         self._saw_unread = False
@@ -205,8 +214,8 @@ class StreamJudge:
         """Note one message; returns its event's data, changed only for a question."""
         call, kind = self._call, message.kind
         if kind is Kind.RESPONSE:
-            if self._verdict is None and answers(call, message):
-                self._verdict = verdict_of(message)
+            if answers(self._attempt, message):
+                return self._take_answer(message, data)
         elif call.asker is None:
             pass
         elif kind is Kind.REQUEST:
@@ -214,3 +223,11 @@ class StreamJudge:
         elif kind is Kind.NOTIFICATION:
             call.asker.told(call, message)
         return data
+
+    def _take_answer(self, message: Message, data: bytes) -> bytes:
+        verdict = verdict_of(message)
+        self._verdict = self._verdict or verdict
+        self._call.answered(message.id, verdict)
+        if self._call.message.method in LISTS:
+            self.listing = data
+        return edit.set_id(data, self._call.message.id) if self._attempt.is_renamed else data
