@@ -240,7 +240,7 @@ async def test_a_child_that_the_first_message_starts_is_listened_to_from_then_on
 
     server = PlayedServer(late, echo)
     async with piped(edge(server, CHILD)) as client:
-        client.say(call_of(b"1"))
+        client.say(INITIALIZE)
         heard = {await client.hear(), await client.hear()}
     assert b'{"jsonrpc":"2.0","method":"notifications/message"}' in heard
 

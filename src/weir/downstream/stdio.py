@@ -182,8 +182,6 @@ class StdioDownstream:
 
     async def _dispatch(self, posting: Posting) -> None:
         is_handshake = posting.message.method == "initialize" and bool(posting.unanswered)
-        if is_handshake and self._listening is not None:
-            self._listening.cancel()
         self._client.begin(posting)
         task = self._group.create_task(self._post(posting))
         self._tasks[posting] = task
@@ -192,6 +190,7 @@ class StdioDownstream:
         if self._settings.eager_stream:
             return
         if is_handshake:
+            self._close_stream()
             self._backlog.close_gate(posting)
         elif not posting.unanswered:
             await asyncio.wait((task,), timeout=self._settings.order_seconds)
@@ -228,6 +227,12 @@ class StdioDownstream:
                 await self._client.is_listening.wait()
         except TimeoutError:
             pass
+
+    def _close_stream(self) -> None:
+        """It belongs to the session before."""
+        if self._listening is not None:
+            self._listening.cancel()
+            self._listening = None
 
     async def _listen(self) -> None:
         if not self._settings.eager_stream:

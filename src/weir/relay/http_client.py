@@ -14,7 +14,7 @@ from functools import partial
 from weir.core.call import Call, Headers
 from weir.core.events import Emit, LimitReached, Notice
 from weir.core.layer import CallHandler
-from weir.core.outcome import Blame, Failed, FailureKind, Outcome, Replied, Sent
+from weir.core.outcome import Blame, Failed, FailureKind, Outcome, Refused, Replied, Sent
 from weir.protocol import edit
 from weir.protocol.envelope import Kind, Message, peek
 from weir.protocol.methods import is_modern
@@ -331,7 +331,7 @@ class HttpClient:
         status = outcome.status if isinstance(outcome, Replied) else 0
         if status == 404:
             self._note_gone(self._session.id)
-        elif status not in (200, 405):
+        elif status not in (200, 405) and not isinstance(outcome, Refused):
             self._notice("what the server says outside of calls is not received: it would not open a GET stream")
 
     def _note_gone(self, session: str) -> None:
