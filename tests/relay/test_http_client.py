@@ -3,7 +3,7 @@
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
@@ -42,10 +42,15 @@ NOT_ALLOWED = Replied(405, [(b"allow", b"POST")], b"", NO_ANSWER)
 class Client:
     """An HttpClient and what it delivered."""
 
-    def __init__(self, server: PlayedServer, settings: HttpClientSettings = SETTINGS) -> None:
+    def __init__(
+        self,
+        server: PlayedServer,
+        settings: HttpClientSettings = SETTINGS,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.told = Told()
         self.lines: asyncio.Queue[bytes] = asyncio.Queue()
-        wiring = Wiring(server, self.told.finish, self.told.events.append, time.monotonic, draw=lambda: 0.5)
+        wiring = Wiring(server, self.told.finish, self.told.events.append, clock, draw=lambda: 0.5)
         self.http = HttpClient(settings, wiring, self.lines.put)
 
     async def post(self, body: bytes) -> Posting:
@@ -137,7 +142,7 @@ async def test_a_modern_request_has_its_own_headers_and_no_session() -> None:
     await client.post(INITIALIZE)
     await client.post(modern_call_of(b"2", "größe".encode()))
     call = server.calls[1]
-    assert b"" == sent(call, b"mcp-session-id")
+    assert (b"", "") == (sent(call, b"mcp-session-id"), call.session)
     assert (b"2026-07-28", b"tools/call", b"=?base64?Z3LDtsOfZQ==?=") == (
         sent(call, b"mcp-protocol-version"),
         sent(call, b"mcp-method"),
@@ -274,6 +279,26 @@ async def test_the_servers_own_time_is_honoured() -> None:
     client = Client(server, settings)
     async with client.listening():
         await server.received(3)
+
+
+async def test_a_quiet_stream_that_stood_for_long_does_not_lengthen_the_waits() -> None:
+    """weir's own idle timer ends streams on which nothing is said; the client must not grow deaf over that."""
+    now = 0.0
+    opened: list[float] = []
+
+    async def quiet(call: Call) -> Outcome:
+        nonlocal now
+        opened.append(time.monotonic())
+        await call.sink.open(200, EVENTS)
+        now += 300.0
+        return Failed(FailureKind.TIMEOUT, "said nothing", timer="idle")
+
+    server = PlayedServer(quiet)
+    settings = replace(SETTINGS, reconnect=ReconnectSettings(initial_seconds=0.002, max_seconds=60.0))
+    client = Client(server, settings, lambda: now)
+    async with client.listening():
+        await server.received(20)
+    assert opened[-1] - opened[0] < 2.0
 
 
 async def test_an_answer_on_the_wrong_stream_is_still_the_answer() -> None:

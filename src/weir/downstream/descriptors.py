@@ -52,7 +52,7 @@ class Input:
 
 
 class Output:
-    """A descriptor to write lines to. A line that was taken goes out whole or not at all, in order.
+    """A descriptor to write lines to. A line that was taken goes out whole, in order.
 
     `broken` is set when nobody reads any more; what is written after that is dropped.
     """
@@ -73,14 +73,14 @@ class Output:
             os.set_blocking(descriptor, False)
 
     async def write(self, line: bytes) -> None:
-        """Take one line; returns when the reader is close enough behind. Cancelling it does not cut the line."""
+        """Take one line once the reader is close enough behind: at most HIGH_WATER_BYTES and a line ever wait."""
+        await self._until_at_most(HIGH_WATER_BYTES)
         if self.broken.is_set():
             return
         self._waiting.append(memoryview(line))
         self._waiting_bytes += len(line)
         if not self._is_watching:
             self._push()
-        await self._until_at_most(HIGH_WATER_BYTES)
 
     async def flush(self) -> None:
         """Wait until everything taken has been written (or nobody reads any more)."""

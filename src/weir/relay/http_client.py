@@ -128,14 +128,17 @@ class HttpClient:
         failures = 0
         stream: Unwrap | None = None
         while True:
+            began = self._wiring.clock()
             stream = Unwrap(self._stream_begun, self._take_unasked, self._settings.reply_limit_bytes, stream)
             outcome = await self._get(stream)
             if not (is_stream(outcome) or is_passing(outcome)) or (is_stream(outcome) and not reopens):
                 self.is_listening.set()
                 self._note_end(outcome)
                 return outcome
+            # a stream that stood for long was a good one, even if weir's own idle timer ended it
+            is_lasting = self._wiring.clock() - began >= self._settings.reconnect.max_seconds
             is_fruitful = is_stream(outcome) and (stream.messages > 0 or stream.retry_seconds is not None)
-            failures = 0 if is_fruitful else failures + 1
+            failures = 0 if is_lasting or is_fruitful else failures + 1
             await self._wait(stream, failures)
 
     async def close(self) -> None:
@@ -220,8 +223,14 @@ class HttpClient:
 
     def _begun(self, posting: Posting, status: int, headers: Headers) -> None:
         self._session.note_head(posting.message, status, headers)
-        if status == 404 and posting.call is not None:
-            self._note_gone(posting.call.session)
+        call = posting.call
+        if call is None:
+            return
+        if status == 404:
+            self._note_gone(call.session)
+        elif posting.message.method == "initialize":
+            # what the server asks from here on belongs to the session it has just given
+            call.session = self._session.id
 
     async def _take(self, posting: Posting, data: bytes) -> None:
         message = peek(data)

@@ -80,8 +80,9 @@ class HttpSession:
 
     def _call(self, verb: bytes, sink: Sink, headers: Headers, body: bytes = b"", message: Message = NOTHING) -> Call:
         revision = message.revision or self._negotiated or self._stated
-        if self.id and not is_modern(revision):
-            headers.append((b"mcp-session-id", self.id.encode("latin-1")))
+        session = "" if is_modern(revision) else self.id
+        if session:
+            headers.append((b"mcp-session-id", session.encode("latin-1")))
         # a modern request states its revision in its own headers already
         if revision and not message.revision and message.method != "initialize":
             headers.append((b"mcp-protocol-version", revision.encode("latin-1", "replace")))
@@ -96,6 +97,6 @@ class HttpSession:
             body=body,
             message=message,
         )
-        call.session = self.id
+        call.session = session
         call.revision = revision
         return call
