@@ -74,11 +74,12 @@ class Connection(asyncio.Protocol):
         transport = self._transport
         if self._is_gone or transport is None or transport.is_closing():
             raise Unanswered(FailureKind.CONNECT, "the server closed the connection before the request", Sent.NO)
+        # before the write: it wakes the server, which may run on this core until its answer is there
+        self._heard_at = now = self._clock()
         if len(body) <= JOINED_WRITE_BYTES:
             transport.write(head + body)
         else:
             transport.writelines((head, body))
-        self._heard_at = now = self._clock()
         self._exchange = exchange = Exchange(self, buffer_bytes, is_bodiless=is_bodiless, sent_at=now)
         if self._timer is None:
             self._timer = self.loop.call_later(self._idle_seconds, self._watch)
