@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 # how long a span may follow a wall clock that has been set anew
 REFRESH_SECONDS = 60.0
+_NS = 1_000_000_000
 
 
 class EpochClock:
@@ -13,15 +14,18 @@ class EpochClock:
         self.clock = clock
         self._wall = wall
         self._offset = 0.0
+        self._offset_ns = 0
         self.refresh()
 
     def refresh(self) -> None:
         """Compare the two clocks again."""
         self._offset = self._wall() - self.clock()
+        self._offset_ns = int(self._offset * _NS)
 
     def seconds(self, instant: float) -> float:
         """Unix time in seconds."""
         return instant + self._offset
 
     def __call__(self, instant: float) -> int:
-        return int((instant + self._offset) * 1_000_000_000)
+        # added as integers: a float of 1.7e18 is a quarter of a microsecond coarse
+        return int(instant * _NS) + self._offset_ns

@@ -8,7 +8,11 @@ import logging
 import threading
 from collections.abc import Mapping, Sequence
 
-from opentelemetry.sdk.environment_variables import OTEL_BSP_MAX_EXPORT_BATCH_SIZE, OTEL_BSP_MAX_QUEUE_SIZE
+from opentelemetry.sdk.environment_variables import (
+    OTEL_BSP_MAX_EXPORT_BATCH_SIZE,
+    OTEL_BSP_MAX_QUEUE_SIZE,
+    OTEL_BSP_SCHEDULE_DELAY,
+)
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 
@@ -18,6 +22,8 @@ from weir.telemetry import redact
 BATCH_SPANS = 256
 # two seconds of a thousand calls a second
 QUEUE_SPANS = 4096
+# a trace can be looked at a second after its call
+DELAY_MILLISECONDS = 1000
 _SDK_LOGGER = "opentelemetry"
 
 
@@ -71,6 +77,7 @@ class Pipeline:
         self._processor = BatchSpanProcessor(
             self._counting,
             max_queue_size=self._queue_spans,
+            schedule_delay_millis=_number(environ, OTEL_BSP_SCHEDULE_DELAY, DELAY_MILLISECONDS),
             max_export_batch_size=min(_number(environ, OTEL_BSP_MAX_EXPORT_BATCH_SIZE, BATCH_SPANS), self._queue_spans),
         )
         self._last_words = _LastWords()
