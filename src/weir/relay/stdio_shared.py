@@ -154,8 +154,8 @@ def mismatch(call: Call) -> Replied | None:
     the one that reads the headers.
     """
     for name, value in mcp_headers(call.message):
-        given = decode_value(header(call.headers, name))
-        if given is None or given.strip() != decode_value(value):
+        given = decode_value(header(call.headers, name).strip())
+        if given is None or given != decode_value(value):
             text = f"Header mismatch: {name.decode()} is missing, or is not what the body says"
             return refused_as_server(400, HEADER_MISMATCH, text, call.message.id)
     return None
