@@ -1,7 +1,8 @@
 """Make two ends speak one transcript, step by step, and compare what each heard with what the other said."""
 
 import asyncio
-from collections.abc import Sequence
+import contextlib
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 
 from support.rawhttp import LIMIT_SECONDS
@@ -61,7 +62,8 @@ class Names:
     """
 
     may_differ: bool
-    heard_as: dict[bytes, bytes] = field(default_factory=dict)
+    heard_as: dict[tuple[bool, bytes], bytes] = field(default_factory=dict)
+    """By whether it is a token, and the client's text of it: the server's text of it."""
 
     def restore(self, heard: bytes, said: bytes) -> bytes:
         """What the server heard, with the client's own names; learns the names of a new request."""
@@ -72,8 +74,8 @@ class Names:
             if theirs is None or ours is None:
                 continue
             if path == ("params", "requestId"):
-                assert self.heard_as[theirs] == ours, "a cancellation must name the id that the server knows"
-            self.heard_as.setdefault(theirs, ours)
+                assert self.heard_as[False, theirs] == ours, "a cancellation must name the id that the server knows"
+            self.heard_as.setdefault((path in _TOKENS, theirs), ours)
             heard = replace(heard, path, theirs)
         return heard
 
@@ -84,7 +86,7 @@ class Names:
         for path in (*_IDS, *_TOKENS[1:]):
             theirs = value(said, path)
             if theirs is not None:
-                said = replace(said, path, self.heard_as.get(theirs, theirs))
+                said = replace(said, path, self.heard_as.get((path in _TOKENS, theirs), theirs))
         return said
 
 
@@ -102,9 +104,19 @@ class Conversation:
     async def run(self, transcript: Transcript) -> None:
         """Every step; each is heard before the next is said, and nothing else is."""
         for step in transcript:
-            async with asyncio.timeout(LIMIT_SECONDS):
+            async with self._limit(step):
                 await self._take(step)
         assert (0, 0) == (self.client.inbox.qsize(), self.server.inbox.qsize())
+
+    @contextlib.asynccontextmanager
+    async def _limit(self, step: Step) -> AsyncIterator[None]:
+        try:
+            async with asyncio.timeout(LIMIT_SECONDS):
+                yield
+        except TimeoutError as late:
+            waiting = [] if self.client.inbox.empty() else [self.client.inbox.get_nowait()]
+            late.add_note(f"never heard: {step}; the client was told instead: {waiting}")
+            raise
 
     async def _take(self, step: Step) -> None:
         if isinstance(step, Listens):
@@ -122,7 +134,7 @@ class Conversation:
     def _same(self, said: bytes, heard: bytes) -> None:
         if self.is_traced:
             said, heard = without_keys(said), without_trace(heard, said)
-        assert said == heard
+        assert said == heard, f"{said!r}\n!= {heard!r}"
 
     def _same_headers(self, said: bytes, heard: Heard) -> None:
         """On HTTP the routing headers stand beside the body, whoever had to write them."""
