@@ -205,7 +205,7 @@ class StdioDownstream:
         is_accepted = isinstance(posting.outcome, Replied) and 200 <= posting.outcome.status < 300
         if posting.unanswered:
             await self._answer_instead(posting)
-        elif posting.message.kind is not Kind.REQUEST and not is_accepted:
+        elif not is_accepted and posting.message.kind in (Kind.NOTIFICATION, Kind.RESPONSE):
             self._note_refused(posting.outcome)
         if posting.message.method == "notifications/initialized" and is_accepted and not self._settings.eager_stream:
             await self._open_stream()

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from weir.core.call import Call, Headers, Peer, Sink, Transport, header
-from weir.protocol.envelope import NOTHING, Message
+from weir.protocol.envelope import NOTHING, Kind, Message
 from weir.protocol.headers import mcp_headers
 from weir.protocol.methods import is_modern
 from weir.relay.tool_headers import ToolHeaders
@@ -33,7 +33,7 @@ class HttpSession:
 
     def begin(self, message: Message) -> None:
         """The client sends `message`: a handshake begins anew, a modern request states its revision itself."""
-        if message.method == "initialize":
+        if message.method == "initialize" and message.kind is Kind.REQUEST:
             self.id = self._negotiated = self._stated = ""
             self.is_gone = False
         elif is_modern(message.revision):
