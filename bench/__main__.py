@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from importlib.metadata import version
 
-from bench import stand
+from bench import stand, targets
 from bench.pace import FULL, QUICK
 from bench.report import Table, keep
 from bench.stand import ROOT, MissingError, Target, ground
@@ -43,7 +43,7 @@ def versions() -> dict[str, str]:
 
 
 def _others() -> Iterable[Target]:
-    return (stand.NGINX, stand.ENVOY, *stand.HTTP_PEERS, *stand.STDIO_PEERS)
+    return (targets.NGINX, targets.ENVOY, *targets.HTTP_PEERS, *targets.STDIO_PEERS)
 
 
 def _processor() -> str:

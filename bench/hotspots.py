@@ -18,7 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from bench import measure, stand
+from bench import measure, targets
 from bench.rounds import Load
 from bench.stand import Ground, Standing, Target, ground, standing
 
@@ -187,7 +187,7 @@ def main() -> None:
     parser.add_argument("--top", type=int, default=40)
     parser.add_argument("--calls", action="store_true", help="count function calls instead of taking samples")
     asked = parser.parse_args()
-    target = stand.weir_with(sample=asked.traces, stdio=asked.stdio)
+    target = targets.weir_with(sample=asked.traces, stdio=asked.stdio)
     with ground() as land:
         if asked.calls:
             _show_counts(counted(target, land, asked.tool, COUNTED_CALLS), COUNTED_CALLS, asked.top)

@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 
-from bench import measure, stand
+from bench import measure, stand, targets
 from bench.pace import Pace
 from bench.report import Goal, Table
 from bench.rounds import Load, WrongReplyError
@@ -36,7 +36,7 @@ Measure = Callable[[Standing, Pace], float]
 
 def _line(table: Table, land: Ground, pace: Pace, name: str, take: Measure, limit: float, unit: str) -> None:
     cells = [name]
-    for target in (stand.NGINX, stand.WEIR):
+    for target in (targets.NGINX, targets.WEIR):
         try:
             with standing(target, land) as up:
                 figure = take(up, pace)
@@ -45,7 +45,7 @@ def _line(table: Table, land: Ground, pace: Pace, name: str, take: Measure, limi
             cells.append("—")
             continue
         cells.append(f"{figure:.2f}")
-        if target is stand.WEIR:
+        if target is targets.WEIR:
             table.goals.append(Goal(name, limit, figure, unit))
     table.rows.append(cells)
 

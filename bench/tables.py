@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from bench import memory, stand
+from bench import memory, stand, targets
 from bench.load import MODERN
 from bench.pace import Pace
 from bench.report import Goal, Table
@@ -45,28 +45,29 @@ def http(land: Ground, pace: Pace) -> Table:
     """HTTP→HTTP, small JSON reply."""
     title = f"HTTP→HTTP, tools/call, small JSON reply, {CONNECTIONS} connections"
     table = Table("http", title, _COLUMNS)
-    weirs = (stand.WEIR, stand.WEIR_BARE, stand.WEIR_10, stand.WEIR_100)
-    targets = (stand.DIRECT, stand.NGINX, stand.ENVOY, stand.FLOOR, *weirs)
-    rows = rounds(targets, land, times=pace.times, seconds=pace.seconds, connections=CONNECTIONS)
+    weirs = (targets.WEIR, targets.WEIR_BARE, targets.WEIR_10, targets.WEIR_100)
+    all_of_them = (targets.DIRECT, targets.NGINX, targets.ENVOY, targets.FLOOR, *weirs)
+    rows = rounds(all_of_them, land, times=pace.times, seconds=pace.seconds, connections=CONNECTIONS)
     if pace.peers:
-        rows += rounds(stand.HTTP_PEERS, land, times=2, seconds=pace.seconds, connections=CONNECTIONS, warm_up_calls=64)
-    base = _row(rows, stand.NGINX)
+        more = {"seconds": pace.seconds, "connections": CONNECTIONS, "warm_up_calls": 64}
+        rows += rounds(targets.HTTP_PEERS, land, times=2, **more)
+    base = _row(rows, targets.NGINX)
     _fill(table, rows, base)
-    for target, limit in ((stand.WEIR, 3.5), (stand.WEIR_10, 5.0), (stand.WEIR_100, 9.0)):
+    for target, limit in ((targets.WEIR, 3.5), (targets.WEIR_10, 5.0), (targets.WEIR_100, 9.0)):
         _goal(table, f"{target.name} ÷ nginx", limit, _row(rows, target), base)
-    _goal(table, f"{stand.WEIR.name} ÷ envoy (aim)", 1.0, _row(rows, stand.WEIR), _row(rows, stand.ENVOY))
+    _goal(table, f"{targets.WEIR.name} ÷ envoy (aim)", 1.0, _row(rows, targets.WEIR), _row(rows, targets.ENVOY))
     return table
 
 
 def sse(land: Ground, pace: Pace) -> Table:
     """The same call answered as an SSE stream of one event, beside JSON through the same proxy."""
     table = Table("sse", f"HTTP→HTTP, the reply as SSE (one event), {CONNECTIONS} connections", _COLUMNS)
-    pairs = [(target, _with_tool(target, "sse")) for target in (stand.NGINX, stand.ENVOY, stand.WEIR)]
-    targets = [target for pair in pairs for target in pair]
-    rows = rounds(targets, land, times=pace.times, seconds=pace.seconds, connections=CONNECTIONS)
-    _fill(table, rows, _row(rows, stand.NGINX))
+    pairs = [(target, _with_tool(target, "sse")) for target in (targets.NGINX, targets.ENVOY, targets.WEIR)]
+    all_of_them = [target for pair in pairs for target in pair]
+    rows = rounds(all_of_them, land, times=pace.times, seconds=pace.seconds, connections=CONNECTIONS)
+    _fill(table, rows, _row(rows, targets.NGINX))
     for plain, streamed in pairs:
-        limit = 1.3 if plain is stand.WEIR else 0.0
+        limit = 1.3 if plain is targets.WEIR else 0.0
         json_row, sse_row = _row(rows, plain), _row(rows, streamed)
         if limit:
             _goal(table, "weir, SSE ÷ its own JSON", limit, sse_row, json_row)
@@ -83,11 +84,11 @@ def latency(land: Ground, pace: Pace) -> Table:
     """One connection: what a proxy adds to a call's time over going direct."""
     columns = ("", "p50 ms", "p99 ms", "added p50 ms", "added p99 ms", "calls/s")
     table = Table("latency", "Latency at 1 connection, small JSON reply", columns)
-    traced = replace(stand.WEIR_100, sampled=0.0)  # no waiting for its spans: CPU is not looked at here
-    targets = (stand.DIRECT, stand.NGINX, stand.ENVOY, stand.WEIR, traced)
+    traced = replace(targets.WEIR_100, sampled=0.0)  # no waiting for its spans: CPU is not looked at here
+    all_of_them = (targets.DIRECT, targets.NGINX, targets.ENVOY, targets.WEIR, traced)
     with stand.cores_shared(land):
-        rows = rounds(targets, land, times=pace.times + 1, seconds=pace.seconds / 2, connections=1)
-    base = _row(rows, stand.DIRECT)
+        rows = rounds(all_of_them, land, times=pace.times + 1, seconds=pace.seconds / 2, connections=1)
+    base = _row(rows, targets.DIRECT)
     for row in rows:
         if not row.runs:
             table.missing[row.target.name] = row.missing
@@ -95,7 +96,7 @@ def latency(land: Ground, pace: Pace) -> Table:
         more = [added(row, base, name) for name in ("p50", "p99")]
         cells = [row.median("p50"), row.median("p99"), *more]
         table.rows.append([row.target.name, *(f"{cell:.3f}" for cell in cells), f"{row.median('per_second'):,.0f}"])
-        if row.target is stand.WEIR:
+        if row.target is targets.WEIR:
             table.goals.append(Goal("added at p50", 0.5, more[0], " ms", row.doubt()))
             table.goals.append(Goal("added at p99", 2.0, more[1], " ms", row.doubt()))
     return table
@@ -105,10 +106,10 @@ def stdio(land: Ground, pace: Pace) -> Table:
     """HTTP→stdio: the proxy's own CPU, and that of the server it runs."""
     columns = ("", "own CPU µs/call", "server µs/call", "calls/s", "p50 ms", "p99 ms")
     table = Table("stdio", f"HTTP→stdio, tools/call, {CONNECTIONS} connections, one session", columns)
-    modern = replace(stand.WEIR_STDIO, name=f"{stand.WEIR_STDIO.name}, {MODERN}", plan={"revision": MODERN})
-    rows = rounds((stand.WEIR_STDIO, modern), land, times=pace.times, seconds=pace.seconds, connections=CONNECTIONS)
+    modern = replace(targets.WEIR_STDIO, name=f"{targets.WEIR_STDIO.name}, {MODERN}", plan={"revision": MODERN})
+    rows = rounds((targets.WEIR_STDIO, modern), land, times=pace.times, seconds=pace.seconds, connections=CONNECTIONS)
     if pace.peers:
-        rows += rounds(stand.STDIO_PEERS, land, times=2, seconds=pace.seconds, connections=CONNECTIONS)
+        rows += rounds(targets.STDIO_PEERS, land, times=2, seconds=pace.seconds, connections=CONNECTIONS)
     for row in rows:
         if not row.runs:
             table.missing[row.target.name] = row.missing
@@ -116,7 +117,7 @@ def stdio(land: Ground, pace: Pace) -> Table:
         cells = [f"{row.median(name):.1f}" for name in ("cpu_us", "server_cpu_us")]
         times = [f"{row.median(name):.2f}" for name in ("p50", "p99")]
         table.rows.append([row.target.name, *cells, f"{row.median('per_second'):,.0f}", *times])
-        if row.target in (stand.WEIR_STDIO, modern):
+        if row.target in (targets.WEIR_STDIO, modern):
             table.goals.append(Goal(row.target.name, 150.0, row.median("cpu_us"), " µs", row.doubt()))
     return table
 

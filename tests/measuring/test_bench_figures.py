@@ -9,7 +9,7 @@ from bench.hotspots import LOOP, Frame, parse, place
 from bench.report import Goal, Table
 from bench.rounds import Row, Run, added, ratio
 from bench.sink import spans_in
-from bench.stand import DIRECT
+from bench.targets import DIRECT
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 
