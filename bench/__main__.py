@@ -21,7 +21,7 @@ LAST = ROOT / ".bench" / "last.json"
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="fewer, shorter rounds and no peers: about a minute and a half")
+    parser.add_argument("--quick", action="store_true", help="fewer, shorter rounds and no peers: some 90 s")
     parser.add_argument("--only", action="append", choices=list(TABLES), help="this table (may be given again)")
     parser.add_argument("--no-peers", action="store_true", help="leave the other MCP proxies out")
     return parser.parse_args()
