@@ -73,7 +73,8 @@ class Watch:
         self.now = 100.0
         self.collected = Collected()
         self.written: list[bytes] = []
-        world = Surroundings(
+        self.settings = settings
+        self.world = world = Surroundings(
             clock=lambda: self.now,
             wall=lambda: self.now + 1_700_000_000,
             random_bits=random.Random(7).getrandbits,

@@ -122,7 +122,8 @@ class Families(Collector):
             suffix = "_total" if family.kind == "counter" else ""
             for labels, child in family.samples():
                 if isinstance(child, Histogram):
-                    _add_histogram(metric, labels, child)
+                    if any(child.counts):
+                        _add_histogram(metric, labels, child)
                 else:
                     metric.add_sample(family.name + suffix, labels, child.value)
             yield metric

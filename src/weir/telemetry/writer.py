@@ -10,7 +10,7 @@ from collections.abc import Callable
 BUFFER_LIMIT_BYTES = 1024 * 1024
 # from here on lines do not wait for the next tick
 BATCH_BYTES = 64 * 1024
-_STDERR = 2
+STDERR = 2
 _STUCK_SECONDS = 1.0
 
 Write = Callable[[bytes], None]
@@ -76,7 +76,7 @@ class Writer:
             self._written += len(batch)
 
 
-def to_stderr(data: bytes) -> None:
+def to_stderr(data: bytes, descriptor: int = STDERR) -> None:
     """Write all of `data` to stderr.
 
     Raises:
@@ -85,8 +85,8 @@ def to_stderr(data: bytes) -> None:
     view = memoryview(data)
     while view:
         try:
-            view = view[os.write(_STDERR, view) :]
+            view = view[os.write(descriptor, view) :]
         except BlockingIOError:
             # shares its open file with a stdout that somebody made non-blocking
-            if not select.select([], [_STDERR], [], _STUCK_SECONDS)[1]:
+            if not select.select([], [descriptor], [], _STUCK_SECONDS)[1]:
                 raise
