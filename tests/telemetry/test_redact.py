@@ -1,0 +1,73 @@
+"""What is never written down."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from weir.telemetry import redact
+
+
+@pytest.mark.parametrize(
+    ("written", "left"),
+    [
+        ("https://user:pass@host.example:8443/mcp?key=S#frag", "https://host.example:8443/mcp"),
+        ("https://token@host/mcp", "https://host/mcp"),
+        ("https://host/mcp", "https://host/mcp"),
+        ("file:///data/a.txt", "file:///data/a.txt"),
+        ("connecting to http://u:p@h/x?k=v failed", "connecting to http://h/x failed"),
+    ],
+)
+def test_a_url_keeps_host_and_path(written: str, left: str) -> None:
+    """User name, password, query and fragment go."""
+    assert left == redact.url(written)
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        "Authorization: Bearer SECRET",
+        "authorization=SECRET",
+        "'Authorization': 'Basic SECRET='",
+        '{"access_token": "SECRET", "a": 1}',
+        "Cookie: session=SECRET",
+        "Set-Cookie: id=SECRET; Path=/",
+        "mcp-session-id: SECRET",
+        "MCP_SESSION_ID=SECRET",
+        "requestState=SECRET",
+        "GITHUB_TOKEN=SECRET",
+        "client_secret: SECRET",
+        "password=SECRET",
+        "X-API-Key: SECRET",
+        "got Bearer SECRETSECRET from client",
+        "https://host/x?whatever=SECRET",
+    ],
+)
+def test_free_text_loses_what_looks_like_a_credential(written: str) -> None:
+    """In the spellings of headers, environments, JSON and URLs."""
+    assert "SECRET" not in redact.text(written)
+
+
+def test_free_text_keeps_what_an_operator_needs() -> None:
+    """A word alone is no credential."""
+    for written in ("invalid token", "connection refused: 127.0.0.1:8000", "the bearer is unknown", "no such tool: x"):
+        assert written == redact.text(written)
+
+
+def test_free_text_is_not_endless() -> None:
+    """However much a child said last."""
+    assert redact.TEXT_LIMIT_CHARACTERS == len(redact.text("x " * 100_000))
+
+
+@given(st.text(), st.integers(0, 64))
+def test_a_cut_text_is_the_beginning_of_it_within_so_many_bytes(value: str, limit: int) -> None:
+    """And valid UTF-8, wherever the cut falls."""
+    left = redact.cut(value, limit)
+    assert value.startswith(left)
+    assert len(left.encode()) <= max(limit, 0)
+    assert left == value or len(left.encode()) > limit - 4
+
+
+@given(st.text())
+def test_a_printable_text_holds_no_control_characters(value: str) -> None:
+    """Nor anything else that a terminal could obey."""
+    assert redact.printable(value).isprintable()
