@@ -75,6 +75,8 @@ class Child:
         self._transport: asyncio.SubprocessTransport | None = None
         self._stdin: asyncio.WriteTransport | None = None
         self._started: asyncio.Future[Failed | None] = asyncio.get_running_loop().create_future()
+        self.pid = 0
+        """The leader's process id, which is its group's id too; 0 before the start."""
         self._tail = b""
         self._is_stopping = False
         self._ended: Failed | None = None
@@ -83,11 +85,6 @@ class Child:
         self._drained = asyncio.Event()
         self._writable = asyncio.Event()
         self._turn = asyncio.Lock()
-
-    @property
-    def pid(self) -> int:
-        """The leader's process id, which is its group's id too; 0 before the start."""
-        return (self._transport.get_pid() or 0) if self._transport is not None else 0
 
     # for the owner
 
@@ -110,8 +107,7 @@ class Child:
             if not self._started.done():
                 self._started.set_result(failed)
             if self._transport is not None:
-                self._signal(signal.SIGKILL)
-                self._conclude(self._transport)
+                await self._finish(self._transport)
 
     async def started(self) -> Failed | None:
         """Wait until the process runs; returns why it does not."""
@@ -158,10 +154,11 @@ class Child:
         except (OSError, ValueError) as error:
             return Failed(FailureKind.CONNECT, _why_not_started(command[0], cwd, env, error), sent=Sent.NO)
         self._transport = transport
+        self.pid = transport.get_pid() or 0
         # uvloop's transports do not derive from asyncio's
         self._stdin = cast(asyncio.WriteTransport, transport.get_pipe_transport(0))
         self._writable.set()
-        self._emit(ChildStarted(self._upstream, transport.get_pid() or 0))
+        self._emit(ChildStarted(self._upstream, self.pid))
         return None
 
     async def _wind_down(self) -> None:
@@ -179,6 +176,15 @@ class Child:
         await _within(_FLUSH_SECONDS, self._drained)
         self._tell_end()
         await self._clear_group()
+
+    async def _finish(self, transport: asyncio.SubprocessTransport) -> None:
+        """The last step of every end, a cancelled supervisor's included: nothing of the group runs on."""
+        self._signal(signal.SIGKILL)
+        try:
+            # uvloop cannot close while it has a process whose end it has not seen
+            await _within(_FLUSH_SECONDS, self._exited)
+        finally:
+            self._conclude(transport)
 
     async def _clear_group(self) -> None:
         """End what the leader left behind (npx and uv are wrappers; servers fork)."""
@@ -206,6 +212,8 @@ class Child:
         return True
 
     def _signal(self, number: signal.Signals) -> None:
+        if not self.pid:
+            return  # group 0 is weir's own
         try:
             os.killpg(self.pid, number)
         except (ProcessLookupError, PermissionError):
