@@ -79,6 +79,16 @@ def check(
 
 
 @commands.command()
+def demo(
+    seconds: Annotated[float, typer.Option(metavar="N", min=1, help="How long the demo's clients call.")] = 8.0,
+) -> None:
+    """Show weir at work: a server, weir before it, traffic, and what weir saw of it."""
+    from weir.app import demo as showing  # noqa: PLC0415 - the SDK takes longer to import than all of weir
+
+    raise typer.Exit(showing.run(seconds))
+
+
+@commands.command()
 def version() -> None:
     """Say which version this is."""
     typer.echo(f"weir {installed_version()}")
