@@ -269,9 +269,10 @@ async def test_unsampled_calls_are_exported_when_they_matter(
     async with watching() as watch:
         call = call_of(tool_call(meta=f'"traceparent":"{UNSAMPLED}"'))
         await watch.serve(call, giving(outcome), tries, seconds)
+        trace = call.attempts[-1].trace
         assert exported == len(await watch.spans())
-        assert call.attempts[-1].trace is not None
-        assert not call.attempts[-1].trace.is_sampled
+        assert trace is not None
+        assert not trace.is_sampled
 
 
 async def test_a_long_lived_stream_is_not_slow() -> None:

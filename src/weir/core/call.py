@@ -44,6 +44,16 @@ class Sink(Protocol):
         """Send bytes of the body: whole SSE events, or a piece of an opaque body."""
 
 
+class _Nowhere:
+    """The sink of a call that has none yet, or no longer."""
+
+    async def open(self, status: int, headers: Headers) -> None: ...
+    async def write(self, chunk: bytes) -> None: ...
+
+
+NOWHERE: Sink = _Nowhere()
+
+
 class Slot(Protocol):
     """A place in an upstream's bounded concurrency, which a call gives back while it merely waits."""
 
@@ -169,6 +179,16 @@ class Call:
         for member in self.members:
             if member.message.id == raw_id:
                 member.answer = verdict
+
+    def forget(self) -> None:
+        """Nobody will ask about this call again: let go of what points back at it.
+
+        Freed at once, a call's memory is still warm for the next one; left to the collector, it cost a sixth
+        of the CPU of each call.
+        """
+        self.attempts.clear()
+        self.sink = NOWHERE
+        self.asker = None
 
     def ask_began(self, now: float) -> None:
         """A server→client request went out on this call's stream: the upstream's clocks stand still."""

@@ -9,8 +9,6 @@ import asyncio
 import http
 from typing import TYPE_CHECKING, Any
 
-from uvicorn._types import HTTPScope
-
 from weir.core.call import Headers
 
 if TYPE_CHECKING:
@@ -20,6 +18,8 @@ STATUS_LINES = {
     status.value: b"HTTP/1.1 %d %s\r\n" % (status.value, status.phrase.encode()) for status in http.HTTPStatus
 }
 _NO_BODY = frozenset({204, 304})
+_JOIN_LIMIT_BYTES = 16 * 1024
+"""Up to here one copy costs less than the system's gathering of pieces."""
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
@@ -44,10 +44,11 @@ class Exchange:
     )
 
     def __init__(
-        self, connection: "ClientConnection", scope: HTTPScope, *, keep_alive: bool, expects_continue: bool
+        self, connection: "ClientConnection", scope: dict[str, Any], *, keep_alive: bool, expects_continue: bool
     ) -> None:
         self._connection = connection
         self.scope = scope
+        scope["extensions"] = {"weir.reply": self.reply}
         self.keep_alive = keep_alive
         self.started = False
         self.is_complete = False
@@ -62,12 +63,11 @@ class Exchange:
         self._left = -1
 
     async def run(self, app: Any) -> None:
-        """Let the application answer; close the connection where it did not finish its reply."""
+        """Let the application answer; the connection learns how it went."""
         try:
             await app(self.scope, self.receive, self.send)
         finally:
-            if not self.is_complete:
-                self._connection.abandon()
+            self._connection.exchange_over(self)
 
     # from the connection
 
@@ -127,6 +127,14 @@ class Exchange:
         elif self._connection.flow.write_paused:
             await self._connection.flow.drain()
 
+    def reply(self, status: int, headers: Headers, body: bytes) -> None:
+        """Write a whole reply at once: weir's extension of the ASGI interface, `weir.reply` in the scope."""
+        if self.is_gone:
+            return
+        self._begin(status, headers)
+        self._write(body, False)
+        self._finish()
+
     def _begin(self, status: int, headers: Headers) -> None:
         parts = [STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status]
         for name, value in headers:
@@ -159,9 +167,10 @@ class Exchange:
         elif data and not self._is_head_request:
             parts.append(data)
             self._left -= len(data)
-        if parts:
-            # writelines avoids copying large pieces into one
+        if len(data) > _JOIN_LIMIT_BYTES:
             self._connection.transport.writelines(parts)
+        elif parts:
+            self._connection.transport.write(b"".join(parts))
 
     def _finish(self) -> None:
         self.is_complete = True

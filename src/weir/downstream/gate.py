@@ -7,6 +7,7 @@ Warning). A page that rebinds its name to loopback carries a foreign Host or Ori
 import ipaddress
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 
@@ -19,6 +20,17 @@ class GateSettings:
     allowed_hosts: frozenset[str] = frozenset()
     public_url_host: str = ""
     listen_host: str = "127.0.0.1"
+
+
+class Refusal(NamedTuple):
+    """The HTTP status and the text of a refusal."""
+
+    status: int
+    text: str
+
+
+_FOREIGN_HOST = Refusal(421, "the Host header names neither this machine nor an entry of listen.allowed_hosts")
+_FOREIGN_ORIGIN = Refusal(403, "the Origin is not in listen.allowed_origins")
 
 
 class Gate:
@@ -35,15 +47,15 @@ class Gate:
         # bounded: only values that passed are remembered, and those are few by nature
         self._passed: set[bytes] = set()
 
-    def refusal(self, host: bytes, origin: bytes) -> str:
-        """Why the request is refused, "" when it is not."""
+    def refusal(self, host: bytes, origin: bytes) -> Refusal | None:
+        """Why the request is refused, None when it is not."""
         if host not in self._passed:
             if not self._is_our_host(host):
-                return "the Host header names neither this machine nor an entry of listen.allowed_hosts"
+                return _FOREIGN_HOST
             self._remember(host)
         if origin and not self._is_our_origin(origin):
-            return "the Origin is not in listen.allowed_origins"
-        return ""
+            return _FOREIGN_ORIGIN
+        return None
 
     def _remember(self, host: bytes) -> None:
         if len(self._passed) < 1000:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from weir.core.call import Call, Headers, Peer, Transport
+from weir.core.call import NOWHERE, Call, Headers, Peer, Transport, header
 from weir.core.events import Emit, LimitReached, Notice
 from weir.core.layer import CallHandler
 from weir.core.outcome import Blame, Failed, FailureKind, Outcome, Replied, Sent
@@ -16,6 +16,8 @@ from weir.protocol.envelope import NOTHING, Kind, Message, peek
 
 Send = Callable[[dict[str, Any]], Any]
 Receive = Callable[[], Any]
+Reply = Callable[[int, Headers, bytes], None]
+"""Writes a whole reply at once (downstream/exchange.py)."""
 
 _GONE = Failed(FailureKind.CANCELLED, "the client disconnected", Blame.DOWNSTREAM)
 _BUG = Failed(FailureKind.INTERNAL, "weir failed to handle this; its log has the reason", Blame.WEIR, Sent.NO)
@@ -56,29 +58,23 @@ class HttpSink:
 
     __slots__ = ("_call", "_send", "is_open", "is_sse")
 
-    def __init__(self, send: Send) -> None:
+    def __init__(self, call: Call, send: Send) -> None:
+        self._call = call
         self._send = send
-        self._call: Call | None = None
         self.is_open = False
         self.is_sse = False
-
-    def carries(self, call: Call) -> None:
-        """Count what is written on this call."""
-        self._call = call
 
     async def open(self, status: int, headers: Headers) -> None:
         """Write the head at once: a GET stream may stay silent for long."""
         self.is_open = True
-        self.is_sse = any(name == b"content-type" and value.startswith(b"text/event-stream") for name, value in headers)
-        if self._call is not None:
-            self._call.status = status
+        self.is_sse = header(headers, b"content-type").startswith(b"text/event-stream")
+        self._call.status = status
         await self._send({"type": "http.response.start", "status": status, "headers": headers})
         await self._send({"type": "http.response.body", "body": b"", "more_body": True})
 
     async def write(self, chunk: bytes) -> None:
         """Write bytes of the body; returns when the client's connection takes more."""
-        if self._call is not None:
-            self._call.bytes_sent += len(chunk)
+        self._call.bytes_sent += len(chunk)
         await self._send({"type": "http.response.body", "body": chunk, "more_body": True})
 
     async def close(self) -> None:
@@ -120,25 +116,25 @@ class HttpDownstream:
         self._finish = finish
         self._emit = emit
         self._clock = clock
-        self._streams: set[asyncio.Task[Any]] = set()
+        self._streams: set[asyncio.Task[Any] | None] = set()
         self._is_draining = False
 
     async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
         """Serve one exchange (ASGI)."""
         received_at = self._clock()
-        headers: Headers = scope["headers"]
-        known = dict(headers)
+        known = dict(scope["headers"])
         refusal = self._gate.refusal(known.get(b"host", b""), known.get(b"origin", b""))
-        if refusal:
-            status = 403 if b"origin" in known and "Origin" in refusal else 421
-            await _plain(send, status, refusal)
+        if refusal is not None:
+            await _plain(send, refusal.status, refusal.text)
             return
         route = self._match(scope["raw_path"])
         if route is None:
             await _plain(send, 404, "weir serves no MCP server at this path")
             return
         try:
-            body = await self._read_body(known, receive)
+            message = await receive()
+            body = message["body"] if not message.get("more_body", True) else await self._rest(known, message, receive)
+            self._check_size(len(body))
         except TimeoutError:
             self._emit(LimitReached(route.upstream, "body_silence"))
             await _plain(send, 408, "the body did not arrive in time", close=True)
@@ -149,29 +145,31 @@ class HttpDownstream:
             return
         else:
             call = self._call(scope, known, route, body, received_at)
-            await self._serve(call, route.handler, HttpSink(send), send)
+            await self._serve(call, route.handler, scope["extensions"]["weir.reply"], send)
 
     def end_streams(self) -> None:
         """Drain: end the long-lived streams, which would never end by themselves."""
         self._is_draining = True
         for task in self._streams:
-            task.cancel("draining")
+            if task is not None:
+                task.cancel("draining")
 
-    async def _read_body(self, known: dict[bytes, bytes], receive: Receive) -> bytes:
+    async def _rest(self, known: dict[bytes, bytes], message: Any, receive: Receive) -> bytes:
+        """The whole body, of which `message` is the first piece."""
         length = known.get(b"content-length", b"")
         if length.isdigit():
             self._check_size(int(length))
         pieces: list[bytes] = []
-        size, more = 0, True
-        while more:
-            message = await receive()
+        size = 0
+        while True:
             if message["type"] == "http.disconnect":
                 raise ClientGoneError
             pieces.append(message["body"])
             size += len(message["body"])
             self._check_size(size)
-            more = message["more_body"]
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+            if not message["more_body"]:
+                return b"".join(pieces)
+            message = await receive()
 
     def _check_size(self, size: int) -> None:
         limit = self._settings.body_limit_bytes
@@ -185,7 +183,7 @@ class HttpDownstream:
         call = Call(
             upstream=route.upstream,
             peer=Peer(Transport.HTTP, address, port, scope["http_version"]),
-            sink=_NOWHERE,
+            sink=NOWHERE,
             received_at=received_at,
             verb=verb,
             target=route.path + b"?" + query if query else route.path,
@@ -203,47 +201,45 @@ class HttpDownstream:
         call.body_at = self._clock()
         return call
 
-    async def _serve(self, call: Call, handler: CallHandler, sink: HttpSink, send: Send) -> None:
-        call.sink = sink
-        sink.carries(call)
+    async def _serve(self, call: Call, handler: CallHandler, reply: Reply, send: Send) -> None:
+        call.sink = sink = HttpSink(call, send)
+        kind = call.message.kind
+        if kind is Kind.RESPONSE or kind is Kind.BATCH:
+            self._note_answers(call)
         outcome: Outcome = _BUG
-        task = asyncio.current_task() if call.is_stream else None
-        if task is not None:
-            self._streams.add(task)
+        stream = self._began_stream() if call.is_stream else None
         try:
-            outcome = await self._handle(call, handler)
-            await self._reply(call, outcome, sink, send)
+            outcome = await handler(call)
         except asyncio.CancelledError:
             outcome = await self._cancelled(call, sink)
             raise
-        finally:
-            if task is not None:
-                self._streams.discard(task)
-            self._conclude(call)
-            self._finish(call, outcome)
-
-    async def _handle(self, call: Call, handler: CallHandler) -> Outcome:
-        if call.message.kind in (Kind.RESPONSE, Kind.BATCH):
-            self._note_answers(call)
-        try:
-            return await handler(call)
         except Exception as error:  # noqa: BLE001 - the connection's last resort: a bug must still be one clear answer
             self._emit(Notice("error", "a bug in weir", {"error": repr(error), "upstream": call.upstream}))
-            return _BUG
+        finally:
+            self._streams.discard(stream)
+            if sink.is_open:
+                await self._end_stream(call, outcome, sink)
+            else:
+                self._reply(call, outcome, reply)
+            if call.asker is not None:
+                self._backchannels[call.upstream].finished(call)
+            self._finish(call, outcome)
+            call.sink = NOWHERE
 
-    async def _reply(self, call: Call, outcome: Outcome, sink: HttpSink, send: Send) -> None:
-        if sink.is_open:
-            await self._end_stream(call, outcome, sink)
-            return
-        reply = outcome if isinstance(outcome, Replied) else self._rescued(outcome, call)
-        body = reply.body or b""
-        call.status = reply.status
+    def _began_stream(self) -> "asyncio.Task[Any] | None":
+        task = asyncio.current_task()
+        self._streams.add(task)
+        return task
+
+    def _reply(self, call: Call, outcome: Outcome, reply: Reply) -> None:
+        made = outcome if isinstance(outcome, Replied) else self._rescued(outcome, call)
+        body = made.body or b""
+        call.status = made.status
         call.bytes_sent = len(body)
-        headers = reply.headers
-        if not any(name == b"content-length" for name, _ in headers) and reply.status not in (204, 304):
+        headers = made.headers
+        if b"content-length" not in dict(headers) and made.status not in (204, 304):
             headers = [*headers, (b"content-length", b"%d" % len(body))]
-        await send({"type": "http.response.start", "status": reply.status, "headers": headers})
-        await send({"type": "http.response.body", "body": body, "more_body": False})
+        reply(made.status, headers, body)
 
     async def _end_stream(self, call: Call, outcome: Outcome, sink: HttpSink) -> None:
         """After a head went out a failure is the stream's last event; where it cannot be, the stream just breaks."""
@@ -274,19 +270,6 @@ class HttpDownstream:
         for message in call.message.members or (call.message,):
             if message.kind is Kind.RESPONSE:
                 backchannel.answered(call.session, message)
-
-    def _conclude(self, call: Call) -> None:
-        backchannel = self._backchannels.get(call.upstream)
-        if backchannel is not None:
-            backchannel.finished(call)
-
-
-class _Nowhere:
-    async def open(self, status: int, headers: Headers) -> None: ...
-    async def write(self, chunk: bytes) -> None: ...
-
-
-_NOWHERE = _Nowhere()
 
 
 async def _plain(send: Send, status: int, text: str, *, close: bool = False) -> None:

@@ -14,11 +14,12 @@ from typing import Any
 
 import httptools
 import uvicorn
-from uvicorn._types import HTTPScope
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from weir.downstream.exchange import STATUS_LINES, Exchange
+
+_ASGI = {"version": "3.0", "spec_version": "2.3"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +51,13 @@ class ClientConnection(HttpToolsProtocol):
         self._head_timer: asyncio.TimerHandle | None = None
         self._head_bytes = 0
         self._awaits_head = True
+        self._idle_since = 0.0
         self.cycle = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # asyncio hands a Transport
         super().connection_made(transport)
         self._head_timer = self.loop.call_later(self.settings.head_seconds, self._head_is_late)
+        self.timeout_keep_alive_handler()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.connections.discard(self)
@@ -72,30 +75,41 @@ class ClientConnection(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         if self._awaits_head:
             self._head_bytes += len(data)
-        super().data_received(data)
-        if self.parser is None or not self._awaits_head:
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            # the request itself is served; nothing is ever upgraded
+            pass
+        except httptools.HttpParserError:
+            self._reject(400, "malformed_http")
             return
+        if self._awaits_head and self._head_bytes:
+            self._head_is_partial()
+
+    def _head_is_partial(self) -> None:
         if self._head_bytes > self.settings.header_limit_bytes:
             self._reject(431, "header_size")
-        elif self._head_timer is None and self._head_bytes:
+        elif self._head_timer is None:
             self._head_timer = self.loop.call_later(self.settings.head_seconds, self._head_is_late)
 
-    def on_header(self, name: bytes, value: bytes) -> None:
-        super().on_header(name, value)
-        if len(self.headers) == self.settings.header_limit_count + 1:
-            self._reject(431, "header_count")
+    def on_message_begin(self) -> None:
+        self.url = b""
+        self.expect_100_continue = False
+        self.headers = []
 
     def on_headers_complete(self) -> None:
         self._stop_head_timer()
         self._awaits_head = False
-        size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
-        if size > self.settings.header_limit_bytes:
+        # what came with the head counts as head here; only when that is much is it worth measuring
+        if self._head_bytes > self.settings.header_limit_bytes and self._is_head_too_large():
             self._reject(431, "header_size")
+        elif len(self.headers) > self.settings.header_limit_count:
+            self._reject(431, "header_count")
         if self.transport.is_closing():
             return
         exchange = Exchange(
             self,
-            self._complete_scope(),
+            self._scope(),
             keep_alive=self.parser.should_keep_alive(),
             expects_continue=self.expect_100_continue,
         )
@@ -107,26 +121,35 @@ class ClientConnection(HttpToolsProtocol):
             self.flow.pause_reading()
             self._queue.append(exchange)
 
-    def _complete_scope(self) -> HTTPScope:
-        url = httptools.parse_url(self.url)
-        scope = self.scope
-        scope["method"] = self.parser.get_method().decode("ascii")
-        scope["http_version"] = self.parser.get_http_version()
-        scope["raw_path"] = url.path or b"/"
-        scope["path"] = scope["raw_path"].decode("latin-1")
-        scope["query_string"] = url.query or b""
-        return scope
+    def _is_head_too_large(self) -> bool:
+        size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
+        return size > self.settings.header_limit_bytes
+
+    def _scope(self) -> dict[str, Any]:
+        path, _, query = self.url.partition(b"?")
+        if not path.startswith(b"/"):
+            # absolute form, which proxies send (RFC 9112, section 3.2.2)
+            parsed = httptools.parse_url(self.url)
+            path, query = parsed.path or b"/", parsed.query or b""
+        return {
+            "type": "http",
+            "asgi": _ASGI,
+            "http_version": self.parser.get_http_version(),
+            "method": self.parser.get_method().decode("ascii"),
+            "scheme": self.scheme,
+            "server": self.server,
+            "client": self.client,
+            "root_path": "",
+            "path": path.decode("latin-1"),
+            "raw_path": path,
+            "query_string": query,
+            "headers": self.headers,
+        }
 
     def _start(self, exchange: Exchange) -> None:
         # the task's owner is uvicorn's Server: it keeps it in `tasks`, drains and cancels it
         self._task = self.loop.create_task(exchange.run(self.app))
-        self._task.add_done_callback(self._task_done)
         self.tasks.add(self._task)
-
-    def _task_done(self, task: "asyncio.Task[None]") -> None:
-        self.tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            self.loop.call_exception_handler({"message": "a request's task failed", "exception": error, "task": task})
 
     def on_body(self, body: bytes) -> None:
         if self.cycle is not None and not self.cycle.is_complete and self.cycle.feed(body) > HIGH_WATER_LIMIT:
@@ -149,17 +172,30 @@ class ClientConnection(HttpToolsProtocol):
             self.transport.close()
             return
         self.flow.resume_reading()
+        self._idle_since = self.loop.time()
         if self._queue:
             self._start(self._queue.popleft())
-        else:
-            self.timeout_keep_alive_task = self.loop.call_later(
-                self.settings.keep_alive_seconds, self.timeout_keep_alive_handler
-            )
 
-    def abandon(self) -> None:
-        """The reply cannot be finished: closing is the only honest end."""
-        if not self.transport.is_closing():
+    def exchange_over(self, exchange: Exchange) -> None:
+        """The exchange's task ends; the connection can go on only after a complete reply."""
+        task, self._task = self._task, None
+        if task is not None:
+            self.tasks.discard(task)
+        # it points back at the exchange
+        exchange.scope = {}
+        if not exchange.is_complete and not self.transport.is_closing():
             self.transport.abort()
+
+    def timeout_keep_alive_handler(self) -> None:
+        """Close a connection that nobody uses. One timer looks now and then, instead of one for each request."""
+        is_idle = self.cycle is not None and self.cycle.is_complete and not self._head_bytes
+        left = self._idle_since + self.settings.keep_alive_seconds - self.loop.time() if is_idle else 0.0
+        if is_idle and left <= 0:
+            self.transport.close()
+            return
+        self.timeout_keep_alive_task = self.loop.call_later(
+            left if is_idle else self.settings.keep_alive_seconds, self.timeout_keep_alive_handler
+        )
 
     def shutdown(self) -> None:
         """Drain: an idle connection closes now, a busy one after its reply."""
@@ -190,10 +226,6 @@ class ClientConnection(HttpToolsProtocol):
         if self.cycle is None or self.cycle.is_complete:
             self.transport.write(STATUS_LINES[status] + b"connection: close\r\ncontent-length: 0\r\n\r\n")
         self.transport.close()
-
-    def send_400_response(self, msg: str) -> None:
-        """Not HTTP: say so and close."""
-        self._reject(400, "malformed_http")
 
 
 class Server(uvicorn.Server):

@@ -101,6 +101,8 @@ class Reader:
         waiting = self._waiting
         if call.message.kind in batch.WATCHED:
             waiting.append((call, outcome))
+        else:
+            call.forget()
         for member in call.members:
             if member.message.kind in batch.WATCHED:
                 waiting.append((member, batch.outcome_of(member, outcome)))
@@ -118,3 +120,5 @@ class Reader:
                     fold(reading)
                 except Exception as error:  # noqa: BLE001 - watching must never harm what is watched
                     self._on_failure(error)
+        for call, _ in waiting:
+            call.forget()
