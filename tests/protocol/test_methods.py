@@ -5,7 +5,18 @@ from mcp.shared.inbound import NAME_BEARING_METHODS
 from mcp_types import methods as sdk
 from mcp_types.version import KNOWN_PROTOCOL_VERSIONS
 
-from weir.protocol.methods import MODERN, REVISIONS, WELL_KNOWN_METHODS, Facts, Named, Repeat, facts, is_modern
+from weir.protocol.methods import (
+    MODERN,
+    REVISIONS,
+    WELL_KNOWN_METHODS,
+    Facts,
+    Named,
+    Repeat,
+    Traffic,
+    facts,
+    is_modern,
+    traffic_class,
+)
 
 SDK_METHODS = {*sdk.CLIENT_REQUESTS, *sdk.CLIENT_NOTIFICATIONS, *sdk.SERVER_REQUESTS, *sdk.SERVER_NOTIFICATIONS}
 READS = sdk.CACHEABLE_METHODS | {
@@ -118,3 +129,16 @@ def test_of_an_unknown_method_nothing_is_assumed(method: str) -> None:
 def test_modern_is_a_date_from_2026_07_28_on(revision: str, expected: bool) -> None:
     """What is no date is not modern."""
     assert expected == is_modern(revision)
+
+
+@pytest.mark.parametrize(
+    ("expected", "methods"),
+    [
+        (Traffic.CONTROL, ["initialize", "ping", "tasks/cancel", "notifications/cancelled", "notifications/new"]),
+        (Traffic.LIST, ["tools/list", "resources/templates/list", "tasks/list", "server/discover", "new/list"]),
+        (Traffic.INTERACTIVE, ["tools/call", "prompts/get", "tasks/get", "completion/complete", "new/thing", ""]),
+    ],
+)
+def test_traffic_is_control_interactive_or_list(expected: Traffic, methods: list[str]) -> None:
+    """A method of the future is told by its name, and is otherwise somebody's call."""
+    assert [expected] * len(methods) == [traffic_class(method) for method in methods]

@@ -8,7 +8,8 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from weir.protocol.envelope import NOTHING, Kind, Message
+from weir.protocol.envelope import NOTHING, Kind, Message, is_ambiguous
+from weir.protocol.methods import facts
 from weir.protocol.tracecontext import TraceContext
 
 if TYPE_CHECKING:
@@ -172,6 +173,21 @@ class Call:
         """Long-lived by nature: no latency objective applies, only the idle timer."""
         return self.verb == b"GET" or self.message.method in ("subscriptions/listen", "tasks/result")
 
+    @property
+    def is_exempt(self) -> bool:
+        """Passes limits, queues and an open breaker (DESIGN §4): a refusal downgrades a client, or blocks what waits.
+
+        What cannot be read, or can be read in two ways, may be anything and is not exempt. A batch is exempt when
+        every member is.
+        """
+        message = self.message
+        if message.kind is Kind.REQUEST:
+            known = facts(message.method)
+            return (known.is_exempt or known.is_long_lived) and not is_ambiguous(self.body)
+        if message.kind is Kind.BATCH:
+            return all(map(_is_exempt_member, message.members)) and not is_ambiguous(self.body)
+        return message.kind is not Kind.OPAQUE
+
     def answered(self, raw_id: bytes, verdict: "Verdict") -> None:
         """The answer to this call (or to the member of a batch with that id) was seen."""
         if self.answer is None:
@@ -203,6 +219,12 @@ class Call:
         self.pending_asks -= 1
         if self.pending_asks == 0:
             self.client_seconds += now - self._asking_since
+
+
+def _is_exempt_member(message: Message) -> bool:
+    if message.kind is Kind.REQUEST:
+        return facts(message.method).is_exempt
+    return message.kind is not Kind.OPAQUE
 
 
 class Attempt:

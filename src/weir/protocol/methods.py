@@ -47,6 +47,14 @@ class Named(enum.Enum):
     TASK = "task"
 
 
+class Traffic(enum.Enum):
+    """What kind of work a method asks for: what must not wait, what somebody waits for, what can wait."""
+
+    CONTROL = "control"
+    INTERACTIVE = "interactive"
+    LIST = "list"
+
+
 class Facts(NamedTuple):
     """What is known of one method. The defaults are the careful answers, for a method that nobody knows."""
 
@@ -78,6 +86,13 @@ def facts(method: str) -> Facts:
     if found is not None:
         return found
     return _UNKNOWN_NOTIFICATION if method.startswith("notifications/") else _UNKNOWN
+
+
+def traffic_class(method: str) -> Traffic:
+    """Which traffic `method` belongs to. An unknown one is interactive, unless its name says list or notification."""
+    if method.endswith("/list") or method == "server/discover":
+        return Traffic.LIST
+    return Traffic.CONTROL if facts(method).is_exempt else Traffic.INTERACTIVE
 
 
 def is_modern(revision: str) -> bool:
