@@ -35,6 +35,7 @@ PINNED = frozenset({"2025-03-26", "2025-06-18"})
 """The suite's own client opens these sessions at its newest revision unless pinwire.mjs pins it."""
 SCENARIO_SECONDS = 15
 WIRE_SECONDS = 240
+CLIENT_SECONDS = 45
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
 _LISTED = re.compile(r"^\s+- (\S+) \[[^\]]*\]", re.MULTILINE)
 _RESULT_DIRECTORY = re.compile(r"server-(.+)-\d{4}-\d\d-\d\dT")
@@ -115,6 +116,16 @@ def _run_wire(url: str, wire: str) -> Results:
             run_node([*base, "-o", out, "--scenario", name], env, SCENARIO_SECONDS + 8)
         found = _read_results(out, names)
         return {name: found.get(name, []) for name in names}
+
+
+def run_client(command: str, wire: str, scenario: str) -> list[Check]:
+    """One client scenario: the suite plays the server, and starts the command with its URL as the last argument."""
+    args: list[str | Path] = [CLI, "client", "--command", command, "--scenario", scenario, "--spec-version", wire]
+    with _scratch() as out:
+        log = run_node([*args, "-o", out], {}, CLIENT_SECONDS)
+        for path in out.glob("*/checks.json"):
+            return number_checks(json.loads(path.read_text()))
+    return [Check("no-result", "FAILURE", log[-500:])]
 
 
 @contextlib.contextmanager
