@@ -20,6 +20,31 @@ MODERN = "2026-07-28"
 QUICK = ChildSettings(COMMAND, eof_seconds=0.5, term_seconds=0.5)
 
 
+class Events(list[Any]):
+    """What was emitted; an emitter itself."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._changed = asyncio.Event()
+
+    def __call__(self, event: Any) -> None:
+        """Keep one."""
+        self.append(event)
+        self._changed.set()
+
+    def of(self, kind: type) -> list[Any]:
+        """The events of one type."""
+        return [event for event in self if isinstance(event, kind)]
+
+    async def until(self, kind: type, count: int = 1) -> list[Any]:
+        """Wait for that many events of one type."""
+        async with asyncio.timeout(10):
+            while len(self.of(kind)) < count:
+                self._changed.clear()
+                await self._changed.wait()
+        return self.of(kind)
+
+
 class RecordingSink:
     """A client that reads when it likes: `reads.clear()` stops it."""
 

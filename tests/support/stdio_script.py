@@ -96,6 +96,8 @@ TOOLS: dict[str, Callable[[Request], None]] = {
 def serve(line: str) -> None:
     """Answer one line."""
     message = json.loads(line)
+    if isinstance(message, list) and "silent-batches" in sys.argv:
+        return
     if isinstance(message, list):
         say(json.dumps([{"jsonrpc": "2.0", "id": each["id"], "result": {}} for each in message if "id" in each]))
     elif "method" not in message:
@@ -105,11 +107,11 @@ def serve(line: str) -> None:
     elif "id" not in message:
         sys.stderr.write(f"told: {line}\n")
         sys.stderr.flush()
-    elif message["method"] == "initialize":
-        result = {"protocolVersion": message["params"]["protocolVersion"], "capabilities": {}, "serverInfo": {}}
-        answer(message["id"], result)
-    elif message["method"] == "initialize/fail":
+    elif message["method"] == "initialize" and message["params"].get("protocolVersion") == "refuse me":
         say(json.dumps({"jsonrpc": "2.0", "id": message["id"], "error": {"code": -32602, "message": "no"}}))
+    elif message["method"] == "initialize":
+        result = {"protocolVersion": message["params"].get("protocolVersion"), "capabilities": {}, "serverInfo": {}}
+        answer(message["id"], result)
     elif message["method"] == "tools/call":
         request = Request(message)
         TOOLS[request.name](request)

@@ -69,6 +69,7 @@ class Router:
         self._tokens: dict[bytes, Exchange] = {}
         self._asks: dict[bytes, Mailbox] = {}
         self._abandoned: dict[bytes, int] = {}
+        self._abandoned_tokens: dict[bytes, None] = {}
         self._full: set[Mailbox] = set()
         self._orphans: deque[Letter] = deque()
         self._orphans_size = 0
@@ -89,8 +90,7 @@ class Router:
     def forget(self, exchange: Exchange) -> bytes | None:
         """A POST waits no more. Returns what the server is to be told of that, if anything."""
         if exchange in self.open:
-            for key in exchange.pending:
-                self._abandon(key)
+            self._abandon(exchange)
             self._close(exchange)
         self._reroute(exchange)
         return None
@@ -191,7 +191,10 @@ class Router:
         owner: Mailbox | None = None
         is_last = False
         if message.method == "notifications/progress":
-            owner = self._tokens.get(key_of(message.progress_token))
+            key = key_of(message.progress_token)
+            if key in self._abandoned_tokens:
+                return
+            owner = self._tokens.get(key)
         elif message.method == "notifications/cancelled":
             owner, is_last = self._withdrawn(message)
         elif message.subscription_id:
@@ -242,6 +245,7 @@ class Router:
 
     def _register_token(self, exchange: Exchange, key: bytes) -> None:
         self._tokens[key] = exchange
+        self._abandoned_tokens.pop(key, None)
         exchange.tokens.append(key)
 
     def _begin(self, exchange: Exchange) -> None:
@@ -284,10 +288,13 @@ class Router:
             if self._tokens.get(key) is exchange:
                 del self._tokens[key]
 
-    def _abandon(self, key: bytes) -> None:
-        self._abandoned[key] = self._abandoned.get(key, 0) + 1
-        if len(self._abandoned) > ABANDONED_LIMIT:
-            del self._abandoned[next(iter(self._abandoned))]
+    def _abandon(self, exchange: Exchange) -> None:
+        for key in exchange.pending:
+            self._abandoned[key] = self._abandoned.get(key, 0) + 1
+        self._abandoned_tokens.update(dict.fromkeys(exchange.tokens))
+        for known in (self._abandoned, self._abandoned_tokens):
+            while len(known) > ABANDONED_LIMIT:
+                del known[next(iter(known))]
 
     def _is_late(self, key: bytes) -> bool:
         """Whether this answers a request whose client has gone (its answer comes first when an id is used again)."""
