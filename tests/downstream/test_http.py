@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from weir.app.listen import Address, bind
+from weir.app.listen import bind
+from weir.config.quantities import Address
 from weir.core.call import Call
 from weir.core.outcome import NO_ANSWER, Blame, Failed, FailureKind, Outcome, RefusalKind, Refused, Replied
 from weir.downstream.gate import Gate, GateSettings

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from weir.app.listen import Address, bind
+from weir.app.listen import bind
+from weir.config.quantities import Address
 from weir.downstream.server import Server, ServerSettings, build_server
 
 pytestmark = pytest.mark.anyio

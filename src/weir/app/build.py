@@ -14,7 +14,7 @@ from weir.app.stack import build_stack
 from weir.config.model import Config, Upstream
 from weir.core.layer import CallHandler
 from weir.downstream.gate import Gate
-from weir.downstream.http import HttpDownstream, HttpSettings
+from weir.downstream.http import HttpDownstream
 from weir.downstream.stdio import StdioDownstream
 from weir.relay.backchannel import Backchannel
 from weir.relay.http_client import Wiring
@@ -93,7 +93,7 @@ class Weir:
             for one in config.upstreams
         ]
         return HttpDownstream(
-            HttpSettings(config.listen.max_body_bytes, config.refusals.http_200),
+            rooms.http_downstream(config),
             Gate(rooms.gate(config)),
             Routes(served).match,
             dict(self.backchannels),

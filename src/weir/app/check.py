@@ -163,7 +163,6 @@ _PENDING_POLICIES: dict[str, Callable[[Policies], object]] = {
 """Read and validated, and nothing more: taken from here by whoever makes one work."""
 
 _PENDING_SECTIONS: dict[str, Callable[[Config], object]] = {
-    "listen.trusted_proxies": lambda config: config.listen.trusted_proxies,
     "transport: sse": lambda config: [one for one in config.upstreams if one.transport == "sse"],
     "sessions.resurrect": lambda config: config.sessions and config.sessions.resurrect == "true",
     "faults": lambda config: config.faults,

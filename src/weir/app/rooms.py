@@ -8,6 +8,8 @@ from urllib.parse import urlsplit
 
 from weir.config.model import ClientTls, Config, Upstream
 from weir.downstream.gate import GateSettings
+from weir.downstream.http import HttpSettings as HttpDownstreamSettings
+from weir.downstream.identity import Forwarded
 from weir.downstream.server import ServerSettings
 from weir.downstream.stdio import StdioSettings as StdioDownstreamSettings
 from weir.relay.http_client import HttpClientSettings
@@ -66,6 +68,13 @@ def server(config: Config) -> ServerSettings:
     """The MCP port."""
     address = config.listen.http
     return ServerSettings(address.host, address.port, _server_tls(config), drain_seconds=config.drain_seconds)
+
+
+def http_downstream(config: Config) -> HttpDownstreamSettings:
+    """What one request may be."""
+    listen = config.listen
+    forwarded = Forwarded(listen.trusted_proxies) if listen.trusted_proxies else None
+    return HttpDownstreamSettings(listen.max_body_bytes, config.refusals.http_200, forwarded)
 
 
 def gate(config: Config) -> GateSettings:

@@ -10,6 +10,7 @@ from weir.core.events import Emit, LimitReached, Notice
 from weir.core.layer import CallHandler
 from weir.core.outcome import Blame, Failed, FailureKind, Outcome, Replied, Sent
 from weir.downstream.gate import Gate
+from weir.downstream.identity import Forwarded
 from weir.downstream.rescue import rescue
 from weir.protocol import sse
 from weir.protocol.envelope import NOTHING, Kind, Message, peek
@@ -51,6 +52,8 @@ class HttpSettings:
 
     body_limit_bytes: int = 16 * 1024 * 1024
     refusals_as_200: bool = False
+    forwarded: Forwarded | None = None
+    """Whose word on the client's address is believed; None: nobody's."""
 
 
 class HttpSink:
@@ -180,6 +183,8 @@ class HttpDownstream:
         verb = scope["method"].encode()
         query = b"&".join(filter(None, (route.query, scope["query_string"])))
         address, port = scope["client"] or ("", 0)
+        if self._settings.forwarded is not None:
+            address = self._settings.forwarded.client(address, scope["headers"])
         call = Call(
             upstream=route.upstream,
             peer=Peer(Transport.HTTP, address, port, scope["http_version"]),
