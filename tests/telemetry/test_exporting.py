@@ -16,9 +16,9 @@ from opentelemetry.trace import SpanContext, TraceFlags
 from support.otlp_sink import ENOUGH_SECONDS, Sink, attributes_of, grpc_sink, http_sink
 from support.watched import OK, Watch, answer, call_of, tool_call
 from weir.core.call import Attempt
-from weir.telemetry import exporters
+from weir.telemetry import environment
 from weir.telemetry.build import Surroundings, Telemetry
-from weir.telemetry.exporters import UnknownExporterError
+from weir.telemetry.environment import UnknownExporterError
 from weir.telemetry.pipeline import Pipeline
 from weir.telemetry.settings import LogsSettings, TelemetrySettings, TracesSettings
 
@@ -111,7 +111,7 @@ async def test_the_service_is_called_weir_when_nobody_says_otherwise(monkeypatch
 )
 def test_the_protocol_follows_the_variables_or_the_usual_port(environ: dict[str, str], protocol: str) -> None:
     """The traces' own variable wins; without any, gRPC's port means gRPC."""
-    assert protocol == exporters.protocol(environ)
+    assert protocol == environment.protocol(environ)
 
 
 @pytest.mark.parametrize(
@@ -129,15 +129,41 @@ def test_the_setting_decides_and_its_default_leaves_it_to_the_variables(
     setting: str, environ: dict[str, str], chosen: str
 ) -> None:
     """OTEL_SDK_DISABLED stands above both."""
-    assert chosen == exporters.chosen(setting, environ)
+    assert chosen == environment.chosen(setting, environ)
+
+
+@pytest.mark.parametrize(
+    ("setting", "sampler", "argument", "ratio"),
+    [
+        (1.0, "", "", 1.0),
+        (1.0, "always_on", "", 1.0),
+        (1.0, "parentbased_always_off", "", 0.0),
+        (1.0, "traceidratio", "0.25", 0.25),
+        (1.0, "parentbased_traceidratio", "", 1.0),
+        (0.5, "parentbased_always_off", "", 0.5),
+    ],
+)
+def test_the_share_of_sampled_traces_follows_the_setting_or_the_sampler(
+    setting: float, sampler: str, argument: str, ratio: float
+) -> None:
+    """As with the exporter: the variables decide where the setting is the default."""
+    environ = {"OTEL_TRACES_SAMPLER": sampler, "OTEL_TRACES_SAMPLER_ARG": argument}
+    assert ratio == environment.sample_ratio(setting, environ)
+
+
+@pytest.mark.parametrize(("sampler", "argument"), [("jaeger_remote", ""), ("traceidratio", "2"), ("traceidratio", "x")])
+def test_an_unknown_sampler_is_an_error(sampler: str, argument: str) -> None:
+    """Not everything, and not nothing."""
+    with pytest.raises(UnknownExporterError):
+        environment.sample_ratio(1.0, {"OTEL_TRACES_SAMPLER": sampler, "OTEL_TRACES_SAMPLER_ARG": argument})
 
 
 def test_an_unknown_exporter_or_protocol_is_an_error_that_names_it() -> None:
     """Not a silent default."""
     with pytest.raises(UnknownExporterError, match="zipkin"):
-        exporters.chosen("otlp", {"OTEL_TRACES_EXPORTER": "zipkin"})
+        environment.chosen("otlp", {"OTEL_TRACES_EXPORTER": "zipkin"})
     with pytest.raises(UnknownExporterError, match="http/json"):
-        exporters.protocol({"OTEL_EXPORTER_OTLP_PROTOCOL": "http/json"})
+        environment.protocol({"OTEL_EXPORTER_OTLP_PROTOCOL": "http/json"})
 
 
 async def test_the_console_exporter_writes_lines_to_stderr(monkeypatch: pytest.MonkeyPatch) -> None:

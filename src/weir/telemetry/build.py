@@ -7,13 +7,13 @@ import random
 import sys
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from opentelemetry.sdk.resources import SERVICE_INSTANCE_ID, SERVICE_NAME, SERVICE_VERSION, Resource
 from opentelemetry.sdk.trace.export import SpanExporter
 
 from weir.core.events import Notice, Observer, fan_out
-from weir.telemetry import access_log, exporters, log
+from weir.telemetry import access_log, environment, exporters, log
 from weir.telemetry.access_log import AccessLog
 from weir.telemetry.families import MetricFamilies
 from weir.telemetry.instants import REFRESH_SECONDS, EpochClock
@@ -63,7 +63,7 @@ class Telemetry:
         exporter: SpanExporter | None = None,
     ) -> None:
         version = importlib.metadata.version(DISTRIBUTION)
-        chosen = exporters.chosen(settings.traces.exporter, world.environ)
+        chosen = environment.chosen(settings.traces.exporter, world.environ)
         self._world = world
         self._writer = Writer(world.write)
         self._log = Log(self._writer, _log_format(settings.logs, world), settings.logs.level, world.wall)
@@ -91,7 +91,9 @@ class Telemetry:
             readers.append(access.read)
         self._reader = Reader(readers, self._observer_failed)
         self.emit = fan_out((*folds, self._reader, *observers), self._observer_failed)
-        self.tracing = Tracing(settings.traces, world.random_bits, enabled=chosen != exporters.NONE)
+        ratio = environment.sample_ratio(settings.traces.sample_ratio, world.environ)
+        traces = replace(settings.traces, sample_ratio=ratio)
+        self.tracing = Tracing(traces, world.random_bits, enabled=chosen != environment.NONE)
         self.observe_call = ObserveCall(self.tracing, self.emit, world.clock)
         self.observe_attempt = ObserveAttempt(self.tracing, self.emit, world.clock)
 
@@ -136,7 +138,7 @@ class Telemetry:
             return
         self._was_failing = pipeline.is_failing
         if pipeline.is_failing:
-            where = exporters.endpoint(self._world.environ) or "default"
+            where = environment.endpoint(self._world.environ) or "default"
             self.emit(Notice("warning", _LOSING, {"reason": pipeline.complaint, "endpoint": where}))
         else:
             self.emit(Notice("info", "spans are exported again", {"lost": pipeline.failed + pipeline.dropped}))
@@ -171,17 +173,17 @@ def build(
     """Telemetry as configured. `observers` are further folds (the journal, readiness).
 
     Raises:
-        exporters.UnknownExporterError: a variable names an exporter or a protocol that weir does not have.
+        environment.UnknownExporterError: a variable names an exporter or a protocol that weir does not have.
     """
     world = surroundings or Surroundings(clock=clock, is_terminal=sys.stderr.isatty())
     return Telemetry(settings, world, observers)
 
 
 def _pipeline(chosen: str, exporter: SpanExporter | None, world: Surroundings, writer: Writer) -> Pipeline | None:
-    if chosen == exporters.NONE:
+    if chosen == environment.NONE:
         return None
     if exporter is None:
-        is_console = chosen == exporters.CONSOLE
+        is_console = chosen == environment.CONSOLE
         exporter = exporters.ConsoleExporter(writer.add) if is_console else exporters.otlp_exporter(world.environ)
     return Pipeline(exporter, world.environ)
 
