@@ -72,3 +72,17 @@ def test_what_others_wait_for_is_exempt(body: bytes) -> None:
 def test_work_is_not_exempt_however_it_is_dressed(body: bytes) -> None:
     """What cannot be read, or can be read in two ways, may be work."""
     assert not call(body).is_exempt
+
+
+def test_the_time_a_client_was_asked_counts_an_open_question_too() -> None:
+    """Questions that overlap count once."""
+    asking = call()
+    assert 0.0 == asking.asked_seconds(5.0)
+    asking.ask_began(10.0)
+    asking.ask_began(11.0)
+    assert 3.0 == asking.asked_seconds(13.0)
+    asking.ask_ended(13.0)
+    asking.ask_ended(14.0)
+    assert (4.0, 4.0) == (asking.client_seconds, asking.asked_seconds(99.0))
+    asking.ask_began(100.0)
+    assert 5.0 == asking.asked_seconds(101.0)

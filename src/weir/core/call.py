@@ -220,6 +220,10 @@ class Call:
         if self.pending_asks == 0:
             self.client_seconds += now - self._asking_since
 
+    def asked_seconds(self, now: float) -> float:
+        """How long the client has been asked so far: `client_seconds`, and the question that is still open."""
+        return self.client_seconds + (now - self._asking_since if self.pending_asks else 0.0)
+
 
 def _is_exempt_member(message: Message) -> bool:
     if message.kind is Kind.REQUEST:
