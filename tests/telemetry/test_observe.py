@@ -8,7 +8,7 @@ import pytest
 from support.watched import OK, answer, call_of, tool_call
 from weir.core.call import Attempt, Call
 from weir.core.events import AttemptFinished, AttemptStarted, CallFinished, CallStarted
-from weir.core.outcome import Blame, Failed, FailureKind, Outcome
+from weir.core.outcome import Blame, Failed, FailureKind, Outcome, Replied, Verdict
 from weir.telemetry.observe import ObserveAttempt, ObserveCall
 from weir.telemetry.settings import TracesSettings
 from weir.telemetry.tracing import Tracing
@@ -77,6 +77,21 @@ async def test_a_cancelled_attempt_is_told_to_have_failed_by_the_client() -> Non
     assert running.cancelled()
     assert Failed(FailureKind.CANCELLED, "the client went away", Blame.DOWNSTREAM) == attempt.outcome
     assert [AttemptStarted, AttemptFinished] == told.kinds
+
+
+async def test_a_client_that_leaves_with_its_answer_has_not_cancelled() -> None:
+    """Many hang up as soon as the answer is there."""
+    told = Told()
+    call = call_of(tool_call(), status=200)
+    attempt = Attempt(call, 1, 5.0)
+
+    async def inner(attempt: Attempt) -> Outcome:
+        call.answered(b"1", Verdict(-32603, "no"))
+        raise asyncio.CancelledError
+
+    with pytest.raises(asyncio.CancelledError):
+        await ObserveAttempt(OFF, told.events.append, lambda: told.now)(attempt, inner)
+    assert Replied(200, [], None, Verdict(-32603, "no")) == attempt.outcome
 
 
 async def test_a_bug_inside_is_told_as_weirs_fault() -> None:

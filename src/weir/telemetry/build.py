@@ -90,7 +90,8 @@ class Telemetry:
             access = AccessLog(self._writer, _access_format(settings.logs, world), settings.logs.level, self._epoch)
             readers.append(access.read)
         self._reader = Reader(readers, self._observer_failed)
-        self.emit = fan_out((*folds, self._reader, *observers), self._observer_failed)
+        # the reader last: it lets go of what the others may still look at
+        self.emit = fan_out((*folds, *observers, self._reader), self._observer_failed)
         ratio = environment.sample_ratio(settings.traces.sample_ratio, world.environ)
         traces = replace(settings.traces, sample_ratio=ratio)
         self.tracing = Tracing(traces, world.random_bits, enabled=chosen != environment.NONE)

@@ -18,7 +18,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, Spa
 
 from weir.telemetry import redact
 
-# encoding holds the interpreter for 5 µs a span; a post costs 1 ms, however many it carries
+# encoding holds the interpreter for 7 µs a span; a post costs 1 ms, however many it carries
 BATCH_SPANS = 256
 # two seconds of a thousand calls a second
 QUEUE_SPANS = 4096
