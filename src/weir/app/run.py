@@ -52,18 +52,18 @@ async def _serve(config: Config) -> int:
             for service in weir.services():
                 serving.create_task(service())
             async with _diagnostics(weir, ports.get("diagnostics")):
-                await _serve_clients(weir, ports.get("mcp"), stop)
+                code = await _serve_clients(weir, ports.get("mcp"), stop)
             await weir.aclose()
         await weir.telemetry.aclose()
         flushing.cancel()
+    return code
+
+
+async def _serve_clients(weir: Weir, port: socket.socket | None, stop: asyncio.Event) -> int:
+    if port is None:
+        return await _serve_stdio(weir, stop)
+    await _serve_http(weir, port, stop)
     return EXIT_OK
-
-
-async def _serve_clients(weir: Weir, port: socket.socket | None, stop: asyncio.Event) -> None:
-    if port is not None:
-        await _serve_http(weir, port, stop)
-    else:
-        await _serve_stdio(weir, stop)
 
 
 async def _serve_http(weir: Weir, port: socket.socket, stop: asyncio.Event) -> None:
@@ -78,12 +78,14 @@ async def _serve_http(weir: Weir, port: socket.socket, stop: asyncio.Event) -> N
         weir.downstream.end_streams()
 
 
-async def _serve_stdio(weir: Weir, stop: asyncio.Event) -> None:
+async def _serve_stdio(weir: Weir, stop: asyncio.Event) -> int:
     client = weir.stdio_downstream()
     async with asyncio.TaskGroup() as tasks:
         stopping = tasks.create_task(_stop_client(client, stop))
         await client.run(sys.stdin.fileno(), sys.stdout.fileno())
         stopping.cancel()
+    # an editor that started weir in place of the server must see that the server failed
+    return EXIT_FAILED if client.is_upstream_gone else EXIT_OK
 
 
 async def _stop_client(client: Any, stop: asyncio.Event) -> None:

@@ -67,6 +67,8 @@ class StdioDownstream:
         self._refused: set[int] = set()
         self._spoke = asyncio.Event()
         self._over = asyncio.Event()
+        self.is_upstream_gone = False
+        """The client's own server ended by itself, and with it this conversation."""
 
     async def run(self, stdin: int, stdout: int) -> None:
         """Serve until stdin ends, nobody reads stdout, the upstream is gone for good, or `stop` is called."""
@@ -246,6 +248,7 @@ class StdioDownstream:
             outcome = await self._client.listen(reopens=False)
         if self._client.has_listened or isinstance(outcome, Failed):
             # the child is gone, and with it the other end of the client's pipe
+            self.is_upstream_gone = True
             await self._finish()
 
     # stdout and the rest

@@ -1,0 +1,45 @@
+"""The process as whoever started it sees it: its exit code and its last words."""
+
+import subprocess
+import sys
+
+DYING = "import sys; sys.stdin.readline(); sys.exit(3)"
+INITIALIZE = b'{"jsonrpc":"2.0","id":1,"method":"initialize","params":{}}\n'
+
+
+def weir(*arguments: str, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run(
+        [sys.executable, "-m", "weir", "run", *arguments], input=stdin, capture_output=True, timeout=30, check=False
+    )
+
+
+def test_a_server_that_dies_under_its_client_is_a_failure_of_the_process() -> None:
+    """An editor started weir in the server's place: it must see that the server failed, after the clear error."""
+    # the pipe must stay open for the server to be the one that ends it
+    process = subprocess.Popen(
+        [sys.executable, "-m", "weir", "run", "--stdio", "--", sys.executable, "-c", DYING],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    )
+    with process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(INITIALIZE)
+        process.stdin.flush()
+        answer = process.stdout.readline()
+        assert 1 == process.wait(timeout=20)
+    assert b'"reason":"upstream_exited"' in answer
+
+
+def test_a_client_that_leaves_is_a_clean_end() -> None:
+    """Stdin's end is how a client on a pipe stops its server."""
+    done = weir("--stdio", "--", sys.executable, "-c", "import sys; sys.stdin.read()")
+    assert (0, b"") == (done.returncode, done.stdout)
+
+
+def test_files_that_cannot_be_read_are_named() -> None:
+    """TLS material is looked at before anything is served."""
+    done = weir("--upstream", "https://127.0.0.1:1/mcp", "--listen", "127.0.0.1:0", "--config", "/nowhere.yaml")
+    assert 2 == done.returncode
+    assert 1 == len(done.stderr.decode().strip().splitlines())
