@@ -16,6 +16,10 @@ def finished(call: Call) -> CallFinished:
     return CallFinished(call, OK)
 
 
+def no_bug(error: Exception) -> None:
+    raise error
+
+
 class Fold:
     """Keeps what it is given; fails when told to."""
 
@@ -34,7 +38,7 @@ class Fold:
 def test_calls_wait_until_there_are_enough_of_them() -> None:
     """Then each fold gets each once, in order."""
     first, second = Fold(), Fold()
-    reader = Reader([first, second], pytest.fail)
+    reader = Reader([first, second], no_bug)
     (handle,) = reader.handlers().values()
     calls = [call_of(tool_call()) for _ in range(WAITING_CALLS)]
     for call in calls[:-1]:
@@ -49,7 +53,7 @@ def test_calls_wait_until_there_are_enough_of_them() -> None:
 def test_large_bodies_do_not_wait_for_others() -> None:
     """A reply lives no longer than needed."""
     fold = Fold()
-    (handle,) = Reader([fold], pytest.fail).handlers().values()
+    (handle,) = Reader([fold], no_bug).handlers().values()
     handle(finished(call_of(tool_call(), bytes_sent=WAITING_BYTES)))
     assert 1 == len(fold.calls)
 
@@ -57,7 +61,7 @@ def test_large_bodies_do_not_wait_for_others() -> None:
 def test_a_read_call_lets_go_of_its_attempts() -> None:
     """After every fold has seen them; without the cycle its memory is free at once."""
     fold = Fold()
-    reader = Reader([fold], pytest.fail)
+    reader = Reader([fold], no_bug)
     (handle,) = reader.handlers().values()
     call = call_of(tool_call())
     handle(finished(call))
