@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 DYING = "import sys; sys.stdin.readline(); sys.exit(3)"
 INITIALIZE = b'{"jsonrpc":"2.0","id":1,"method":"initialize","params":{}}\n'
@@ -38,8 +39,16 @@ def test_a_client_that_leaves_is_a_clean_end() -> None:
     assert (0, b"") == (done.returncode, done.stdout)
 
 
-def test_files_that_cannot_be_read_are_named() -> None:
-    """TLS material is looked at before anything is served."""
-    done = weir("--upstream", "https://127.0.0.1:1/mcp", "--listen", "127.0.0.1:0", "--config", "/nowhere.yaml")
-    assert 2 == done.returncode
-    assert 1 == len(done.stderr.decode().strip().splitlines())
+def test_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
+    """TLS material is looked at before anything is served: one line, the place and the mend."""
+    file = tmp_path / "weir.yaml"
+    file.write_text(
+        "listen: {http: '127.0.0.1:0', diagnostics: off}\n"
+        "upstreams: [{name: a, url: 'https://127.0.0.1:1/mcp', tls: {ca: nowhere.pem}}]\n"
+    )
+    done = weir("--config", str(file))
+    assert 1 == done.returncode
+    assert (
+        "weir: upstream 'a': tls: No such file or directory (nowhere.pem); give PEM files that weir can read"
+        == done.stderr.decode().strip().splitlines()[-1]
+    )

@@ -21,12 +21,21 @@ from weir.relay.http_client import Wiring
 from weir.relay.routes import Routes, Served
 from weir.relay.stdio_server import StdioUpstream
 from weir.telemetry import build as telemetry
+from weir.telemetry.environment import UnknownExporterError
 from weir.upstream.child import Child
 from weir.upstream.http import HttpUpstream
 
 Clock = Callable[[], float]
 Service = Callable[[], Coroutine[Any, Any, None]]
 """Something that runs as long as weir serves."""
+
+
+def _reason(one: Upstream, error: Exception) -> str:
+    """Why an HTTP upstream cannot be set up. TLS files are the only ones that are read for it."""
+    if not isinstance(error, OSError):
+        return str(error)
+    files = ", ".join(filter(None, (one.tls.ca, one.tls.cert, one.tls.key)))
+    return f"tls: {error.strerror or error} ({files}); give PEM files that weir can read"
 
 
 class Weir:
@@ -37,7 +46,10 @@ class Weir:
         self._clock = clock
         names = [one.name for one in config.upstreams]
         self.health, census = Health(names, clock), Census()
-        self.telemetry = telemetry.build(rooms.telemetry(config), clock=clock, observers=(self.health, census))
+        try:
+            self.telemetry = telemetry.build(rooms.telemetry(config), clock=clock, observers=(self.health, census))
+        except UnknownExporterError as error:
+            raise rooms.SetupError(str(error)) from None
         self.emit = self.telemetry.emit
         self.backchannels = {name: Backchannel(name, self.telemetry.tracing, self.emit, clock) for name in names}
         self.upstreams = {one.name: self._upstream(one) for one in config.upstreams}
@@ -72,7 +84,10 @@ class Weir:
 
     def _upstream(self, one: Upstream) -> HttpUpstream | StdioUpstream:
         if not one.is_stdio:
-            return HttpUpstream(rooms.http_upstream(self.config, one), self.emit, self._clock)
+            try:
+                return HttpUpstream(rooms.http_upstream(self.config, one), self.emit, self._clock)
+            except (OSError, ValueError) as error:
+                raise rooms.SetupError(f"upstream '{one.name}': {_reason(one, error)}") from None
         settings = rooms.child(one)
         return StdioUpstream(
             rooms.stdio_upstream(self.config, one),
