@@ -12,6 +12,7 @@ from support.stdio_script import COMMAND
 from weir.core.call import Attempt, Call, Headers, Peer, Transport
 from weir.core.outcome import Outcome, Replied
 from weir.protocol.envelope import NOTHING, peek
+from weir.protocol.headers import mcp_headers
 from weir.relay.stdio_pipe import Pipe
 from weir.relay.stdio_server import StdioSettings, StdioUpstream
 from weir.upstream.child import Child, ChildSettings
@@ -103,14 +104,16 @@ class Client:
         self, body: bytes = b"", verb: bytes = b"POST", revision: str = "", sink: RecordingSink | None = None
     ) -> Call:
         """A call with this session's header."""
+        message = peek(body) if body else NOTHING
         call = Call(
             upstream="script",
             peer=Peer(Transport.HTTP, self.address),
             sink=sink or RecordingSink(),
             received_at=time.monotonic(),
             verb=verb,
+            headers=mcp_headers(message),
             body=body,
-            message=peek(body) if body else NOTHING,
+            message=message,
         )
         call.session = self.session
         call.revision = revision or call.revision
@@ -182,12 +185,13 @@ async def bridge(
     settings: StdioSettings | None = None,
     child: ChildSettings = QUICK,
     emit: Callable[[Any], None] = lambda event: None,
+    on_stderr: Callable[[bytes], None] | None = None,
 ) -> AsyncIterator[StdioUpstream]:
     """A stdio upstream while the block lasts."""
     ids = itertools.count(1)
 
     def spawn() -> Pipe:
-        return Child("script", child, emit)
+        return Child("script", child, emit, on_stderr)
 
     upstream = StdioUpstream(
         settings or StdioSettings("script"), spawn, emit, time.monotonic, lambda: f"session-{next(ids)}"

@@ -1,7 +1,7 @@
 """A stdio server that says exactly what a test wants: raw lines, and misbehaviour on demand.
 
 Run as a program: `python stdio_script.py [FLAG...]`. Flags: `ignore-sigterm`, `ignore-eof`, `deaf` (never
-reads), `exit-at-once`, `chatty` (endless stderr before it serves).
+reads), `exit-at-once`, `silent-batches` and `silent-listen` (never answers these).
 
 `tools/call` with the names below; any other request is answered with the method and the line received.
 """
@@ -80,6 +80,7 @@ def stop_reading(request: Request) -> None:
 
 TOOLS: dict[str, Callable[[Request], None]] = {
     "say": as_given,
+    "id": lambda request: request.answer(request.id),
     "pid": lambda request: request.answer(os.getpid()),
     "big": lambda request: request.answer("x" * request.arguments["size"]),
     "exit": end,
@@ -93,30 +94,41 @@ TOOLS: dict[str, Callable[[Request], None]] = {
 }
 
 
+def initialize(message: dict[str, Any]) -> None:
+    """Agree to any revision but one."""
+    revision = message["params"].get("protocolVersion")
+    if revision == "refuse me":
+        say(json.dumps({"jsonrpc": "2.0", "id": message["id"], "error": {"code": -32602, "message": "no"}}))
+        return
+    answer(message["id"], {"protocolVersion": revision, "capabilities": {}, "serverInfo": {}})
+
+
+def request(message: dict[str, Any], line: str) -> None:
+    """Answer one request."""
+    method = message["method"]
+    if method == "initialize":
+        initialize(message)
+    elif method == "tools/call":
+        asked = Request(message)
+        TOOLS[asked.name](asked)
+    elif method != "subscriptions/listen" or "silent-listen" not in sys.argv:
+        answer(message["id"], {"method": method, "line": line})
+
+
 def serve(line: str) -> None:
     """Answer one line."""
     message = json.loads(line)
-    if isinstance(message, list) and "silent-batches" in sys.argv:
-        return
     if isinstance(message, list):
-        say(json.dumps([{"jsonrpc": "2.0", "id": each["id"], "result": {}} for each in message if "id" in each]))
+        if "silent-batches" not in sys.argv:
+            say(json.dumps([{"jsonrpc": "2.0", "id": each["id"], "result": {}} for each in message if "id" in each]))
     elif "method" not in message:
-        say(
-            json.dumps({"jsonrpc": "2.0", "method": "notifications/message", "params": {"level": "info", "data": line}})
-        )
+        params = {"level": "info", "data": line}
+        say(json.dumps({"jsonrpc": "2.0", "method": "notifications/message", "params": params}))
     elif "id" not in message:
         sys.stderr.write(f"told: {line}\n")
         sys.stderr.flush()
-    elif message["method"] == "initialize" and message["params"].get("protocolVersion") == "refuse me":
-        say(json.dumps({"jsonrpc": "2.0", "id": message["id"], "error": {"code": -32602, "message": "no"}}))
-    elif message["method"] == "initialize":
-        result = {"protocolVersion": message["params"].get("protocolVersion"), "capabilities": {}, "serverInfo": {}}
-        answer(message["id"], result)
-    elif message["method"] == "tools/call":
-        request = Request(message)
-        TOOLS[request.name](request)
     else:
-        answer(message["id"], {"method": message["method"], "line": line})
+        request(message, line)
 
 
 def main(flags: list[str]) -> None:
