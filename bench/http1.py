@@ -36,6 +36,7 @@ HEADERS: Headers = [
     (b"mcp-protocol-version", b"2025-11-25"),
     (b"mcp-session-id", b"0123456789abcdef0123456789abcdef"),
 ]
+LINES = [b": ".join(each) for each in HEADERS]
 _SHARED = (
     b"HTTP/1.1 200 OK\r\ndate: Thu, 01 Jan 1970 00:00:00 GMT\r\nserver: bench\r\nmcp-session-id: 0123456789abcdef\r\n"
 )
@@ -104,7 +105,7 @@ async def run(port: int, exchanges: int, concurrency: int) -> None:
     peer, sink, message = Peer(Transport.HTTP), Nowhere(), peek(ASK)
 
     async def by_client() -> None:
-        request = Request(b"POST", b"/json", HEADERS, ASK)
+        request = Request(b"POST", b"/json", LINES, ASK)
         exchange = pool.send(request) or await pool.connect_and_send(request)
         await exchange.arrived
         assert exchange.body() == ANSWER

@@ -47,7 +47,7 @@ async def start(
     pool: Pool, target: bytes = b"/", *, verb: bytes = b"POST", body: bytes = b"{}", headers: Headers | None = None
 ) -> Exchange:
     """Send one request."""
-    lines = [(b"host", b"test"), *(headers or []), (b"content-length", b"%d" % len(body))]
+    lines = [b"host: test", *(b": ".join(each) for each in headers or []), b"content-length: %d" % len(body)]
     request = Request(verb, target, lines, body)
     return pool.send(request) or await pool.connect_and_send(request)
 

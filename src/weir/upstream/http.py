@@ -180,50 +180,63 @@ class _Composer:
     def __init__(self, settings: HttpSettings, origin: Origin, proxy: Proxy | None) -> None:
         # without TLS a proxy is asked for the whole URL (RFC 9112, section 3.2.2)
         self._prefix = f"{origin.scheme}://{origin.authority}".encode() if proxy is not None else b""
-        self._host = (b"host", origin.authority.encode())
         self._preserve_host = settings.preserve_host
-        self._added: Headers = [(b"accept-encoding", b"identity"), *settings.headers]
+        added: Headers = [(b"accept-encoding", b"identity"), *settings.headers]
         if proxy is not None and proxy.authorization:
-            self._added.append((b"proxy-authorization", proxy.authorization))
+            added.append((b"proxy-authorization", proxy.authorization))
+        self._lines = [b"host: " + origin.authority.encode(), *(b": ".join(each) for each in added)]
         self._dropped = _HOP_BY_HOP | _OURS | {name for name, _ in settings.headers}
         self._dropped_with_trace = self._dropped | _TRACE
 
     def compose(self, attempt: Attempt) -> Request:
         """The request of one attempt."""
         call, trace, received, body = attempt.call, attempt.trace, attempt.headers, attempt.body
-        host = self._host
-        if self._preserve_host:
-            host = (b"host", header(received, b"host") or host[1])
-        headers = [host, *self._added]
+        lines = self._lines.copy()
+        if self._preserve_host and (host := header(received, b"host")):
+            lines[0] = b"host: " + host
         if trace is None:
-            headers += _end_to_end(received, self._dropped)
+            _write_lines(lines, received, self._dropped)
         else:
-            headers += _end_to_end(received, self._dropped_with_trace)
-            headers += _trace_headers(trace)
+            _write_lines(lines, received, self._dropped_with_trace)
+            _write_trace(lines, trace)
         if body or call.verb in _WITH_BODY:
-            headers.append((b"content-length", b"%d" % len(body)))
-        return Request(call.verb, self._prefix + (attempt.target or b"/"), headers, body)
+            lines.append(b"content-length: %d" % len(body))
+        return Request(call.verb, self._prefix + (attempt.target or b"/"), lines, body)
+
+
+def _write_lines(lines: list[bytes], headers: Headers, dropped: frozenset[bytes]) -> None:
+    """Add the headers that are not meant for one hop only: neither in the list, nor named by `Connection`."""
+    begin = len(lines)
+    for name, value in headers:
+        if name not in dropped:
+            lines.append(name + b": " + value)
+        elif name == b"connection" and value not in _PERSISTENCE and (named := _named_by(value) - dropped):
+            del lines[begin:]
+            _write_lines(lines, headers, dropped | named)
+            return
 
 
 def _end_to_end(headers: Headers, dropped: frozenset[bytes]) -> Headers:
-    """The headers that are not meant for one hop only: neither in the list, nor named by `Connection`."""
+    """The same of a reply's headers."""
     kept = [each for each in headers if each[0] not in dropped]
-    if len(kept) == len(headers):
-        return kept
-    values = [value for name, value in headers if name == b"connection"]
-    if all(value in _PERSISTENCE for value in values):
-        return kept
-    named = {token.strip().lower() for value in values for token in value.split(b",")} - _PERSISTENCE
-    return [each for each in kept if each[0] not in named]
+    if len(kept) != len(headers):
+        for name, value in headers:
+            if name == b"connection" and value not in _PERSISTENCE and (named := _named_by(value) - dropped):
+                return _end_to_end(headers, dropped | named)
+    return kept
 
 
-def _trace_headers(trace: TraceContext) -> Headers:
+def _named_by(value: bytes) -> frozenset[bytes]:
+    """The headers that a value of `Connection` names."""
+    return frozenset([token.strip().lower() for token in value.split(b",")]) - _PERSISTENCE
+
+
+def _write_trace(lines: list[bytes], trace: TraceContext) -> None:
     """The context as headers; state or baggage that came in a message and cannot be a header stays behind."""
-    headers = [(b"traceparent", trace.traceparent.encode())]
+    lines.append(b"traceparent: " + trace.traceparent.encode())
     for name, value in ((b"tracestate", trace.tracestate), (b"baggage", trace.baggage)):
         if value and value.isascii() and value.isprintable():
-            headers.append((name, value.encode()))
-    return headers
+            lines.append(name + b": " + value.encode())
 
 
 def _proxy(settings: HttpSettings, origin: Origin) -> Proxy | None:

@@ -5,11 +5,10 @@ The edge uses it through `Client`, so that another client can take its place.
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
-from weir.core.call import Headers
 from weir.core.outcome import FailureKind, Sent
 from weir.upstream.connection import Connection
 from weir.upstream.dialing import Dialer
@@ -17,11 +16,14 @@ from weir.upstream.exchange import Exchange, Unanswered
 
 
 class Request(NamedTuple):
-    """What to ask. `headers` must be end-to-end ones and complete: Host and Content-Length are the caller's."""
+    """What to ask. `lines` are the headers as they are written, `name: value`.
+
+    They must be end-to-end ones and complete: Host and Content-Length are the caller's.
+    """
 
     verb: bytes
     target: bytes
-    headers: Headers
+    lines: Sequence[bytes]
     body: bytes
 
 
@@ -241,15 +243,14 @@ def _closed() -> Unanswered:
 
 
 def _write_head(request: Request) -> bytes:
-    """The request's head, in one pass.
+    """The request's head.
 
     Raises:
         Unanswered: a value would end its line early.
     """
-    lines = [b"%b %b HTTP/1.1" % (request.verb, request.target)]
-    lines += [b": ".join(pair) for pair in request.headers]
-    head = b"\r\n".join(lines) + b"\r\n\r\n"
-    ends = len(lines) + 1
-    if head.count(b"\n") != ends or head.count(b"\r") != ends or b" " in request.target or b"\0" in head:
+    verb, target, lines, _ = request
+    head = b"\r\n".join((b"%b %b HTTP/1.1" % (verb, target), *lines, b"", b""))
+    # one CR LF for each line and for the end; any other, and any NUL, came with a value
+    if len(head) - len(head.translate(None, b"\r\n\0")) != 2 * len(lines) + 4 or b" " in target:
         raise Unanswered(FailureKind.INTERNAL, "the request cannot be written as HTTP", Sent.NO)
     return head

@@ -138,7 +138,17 @@ class StreamJudge:
     `listing`: the answer, of a call that lists what others may be told about.
     """
 
-    __slots__ = ("_attempt", "_call", "_saw_id", "_saw_unread", "_splitter", "_verdict", "has_events", "has_oversized", "listing")
+    __slots__ = (
+        "_attempt",
+        "_call",
+        "_saw_id",
+        "_saw_unread",
+        "_splitter",
+        "_verdict",
+        "has_events",
+        "has_oversized",
+        "listing",
+    )
 
     def __init__(self, attempt: Attempt, event_limit_bytes: int = MAX_EVENT_BYTES) -> None:
         self.has_events = False
