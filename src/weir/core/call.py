@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from weir.protocol.envelope import NOTHING, Kind, Message, is_ambiguous
-from weir.protocol.methods import facts
+from weir.protocol.methods import LONG_LIVED, facts
 from weir.protocol.tracecontext import TraceContext
 
 if TYPE_CHECKING:
@@ -85,6 +85,7 @@ class Call:
     __slots__ = (
         "_asking_since",
         "answer",
+        "asked_method",
         "asker",
         "attempts",
         "body",
@@ -92,16 +93,21 @@ class Call:
         "bytes_sent",
         "client_seconds",
         "committed",
+        "connect_left_seconds",
         "deadline_at",
         "ended_at",
         "head_sent",
         "headers",
+        "idle_seconds",
+        "is_request",
+        "is_stream",
         "link",
         "members",
         "message",
         "parent",
         "peer",
         "pending_asks",
+        "progress_at",
         "queued_seconds",
         "received_at",
         "revision",
@@ -136,6 +142,10 @@ class Call:
         self.headers: Headers = headers if headers is not None else []
         self.body = body
         self.message = message
+        self.is_request = message.kind is Kind.REQUEST
+        """A JSON-RPC request: it has an id and exactly one answer."""
+        self.is_stream = verb == b"GET" or message.method in LONG_LIVED
+        """Long-lived by nature: no latency objective applies, only the idle timer."""
         # a 2025-03-26 batch is watched member by member: one call each, made by telemetry
         self.members: tuple[Call, ...] = ()
         self.session = ""
@@ -147,6 +157,11 @@ class Call:
         self.committed = False
         self.head_sent = False
         self.deadline_at = math.inf
+        """When the whole call must have ended. It moves on by the time the client was asked."""
+        self.connect_left_seconds = math.inf
+        """What all attempts together may still spend on reaching the upstream; kept by the upstream edge."""
+        self.idle_seconds: float | None = None
+        """For how long the upstream may be silent in this call, where that is not as the edge is set."""
         self.slot: Slot | None = None
         self.status = 0
         self.bytes_sent = 0
@@ -161,17 +176,10 @@ class Call:
         self.queued_seconds = 0.0
         self.client_seconds = 0.0
         self.pending_asks = 0
+        self.asked_method = ""
+        self.progress_at = 0.0
+        """When the server last told of progress, in the call's own time; 0.0: never."""
         self._asking_since = 0.0
-
-    @property
-    def is_request(self) -> bool:
-        """A JSON-RPC request: it has an id and exactly one answer."""
-        return self.message.kind is Kind.REQUEST
-
-    @property
-    def is_stream(self) -> bool:
-        """Long-lived by nature: no latency objective applies, only the idle timer."""
-        return self.verb == b"GET" or self.message.method in ("subscriptions/listen", "tasks/result")
 
     @property
     def is_exempt(self) -> bool:
@@ -206,11 +214,12 @@ class Call:
         self.sink = NOWHERE
         self.asker = None
 
-    def ask_began(self, now: float) -> None:
+    def ask_began(self, now: float, method: str = "") -> None:
         """A server→client request went out on this call's stream: the upstream's clocks stand still."""
         if self.pending_asks == 0:
             self._asking_since = now
         self.pending_asks += 1
+        self.asked_method = method
 
     def ask_ended(self, now: float) -> None:
         """The client answered (or the request was withdrawn)."""
@@ -218,11 +227,25 @@ class Call:
             return
         self.pending_asks -= 1
         if self.pending_asks == 0:
-            self.client_seconds += now - self._asking_since
+            seconds = now - self._asking_since
+            self.client_seconds += seconds
+            self.deadline_at += seconds
 
     def asked_seconds(self, now: float) -> float:
         """How long the client has been asked so far: `client_seconds`, and the question that is still open."""
         return self.client_seconds + (now - self._asking_since if self.pending_asks else 0.0)
+
+    def open_ask_seconds(self, now: float) -> float:
+        """For how long the client has been asked without a pause; 0.0 when it is not asked now."""
+        return now - self._asking_since if self.pending_asks else 0.0
+
+    def own_time(self, now: float) -> float:
+        """`now` on a clock that stands still while the client is asked."""
+        return now - self.asked_seconds(now)
+
+    def progressed(self, now: float) -> None:
+        """The server told of progress."""
+        self.progress_at = self.own_time(now)
 
 
 def _is_exempt_member(message: Message) -> bool:

@@ -161,5 +161,8 @@ _FACTS = {
     "notifications/tasks": _notification(_2026_07),
 }
 
+LONG_LIVED = frozenset(method for method, known in _FACTS.items() if known.is_long_lived)
+"""Methods whose answer takes as long as it takes."""
+
 WELL_KNOWN_METHODS = frozenset(_FACTS)
 """Every method of every revision, both directions, and the tasks extension: what may label a metric."""
