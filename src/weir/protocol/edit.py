@@ -14,6 +14,7 @@ from msgspec import UNSET, Raw, Struct, UnsetType
 
 from weir.protocol import scan
 from weir.protocol.envelope import (
+    DEADLINE_KEY,
     LITERAL_LIMIT_BYTES,
     SUBSCRIPTION_KEY,
     UNREADABLE,
@@ -33,6 +34,7 @@ _SEEN = {
     b"baggage": "baggage",
     b"progressToken": "progress_token",
     SUBSCRIPTION_KEY.encode(): "subscription_id",
+    DEADLINE_KEY.encode(): "deadline_ms",
 }
 
 

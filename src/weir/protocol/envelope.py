@@ -16,6 +16,9 @@ from weir.protocol import lenient, scan
 
 REVISION_KEY = "io.modelcontextprotocol/protocolVersion"
 SUBSCRIPTION_KEY = "io.modelcontextprotocol/subscriptionId"
+DEADLINE_KEY = "io.github.mcp-weir/deadlineMs"
+"""weir's own: how many milliseconds the sender still waits. A vendor's key has a prefix in reverse DNS notation whose
+second label is neither `mcp` nor `modelcontextprotocol` (MCP 2026-07-28, basic/index, `_meta`)."""
 
 BATCH_LIMIT = 1000
 """Members of a batch that are looked at; a longer one is opaque. Each costs a peek, a span, a log line, a count."""
@@ -44,6 +47,7 @@ class Meta(Struct, gc=False):
     progress_token: Raw | UnsetType = msgspec.field(default=UNSET, name="progressToken")
     revision: str | UnsetType = msgspec.field(default=UNSET, name=REVISION_KEY)
     subscription_id: Raw | UnsetType = msgspec.field(default=UNSET, name=SUBSCRIPTION_KEY)
+    deadline_ms: Raw | UnsetType = msgspec.field(default=UNSET, name=DEADLINE_KEY)
 
 
 class Params(Struct, gc=False):

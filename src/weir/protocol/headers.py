@@ -34,6 +34,19 @@ HOP_BY_HOP = frozenset(
 )
 """What concerns one connection, or the proxy itself, and is never handed on (RFC 9110 §7.6.1, §11.7)."""
 
+SEALS = frozenset(
+    {
+        b"content-encoding",
+        b"content-digest",
+        b"digest",
+        b"repr-digest",
+        b"content-md5",
+        b"signature",
+        b"signature-input",
+    }
+)
+"""What guards or encodes a body: editing it would break it (RFC 9110 §8.4, RFC 9530, RFC 9421)."""
+
 ANNOTATION = "x-mcp-header"
 """The member of a parameter's JSON Schema that asks for its value in a header (MCP 2026-07-28, server/tools)."""
 
