@@ -1,0 +1,58 @@
+"""The Python SDK's client: `sdk_client.py auto|legacy|MODERN-REVISION TARGET` prints what it saw, as JSON."""
+
+import asyncio
+import json
+import sys
+from collections.abc import Awaitable
+from typing import Any
+
+from mcp import Client, StdioServerParameters
+from mcp_types import CreateMessageResult, ElicitResult, TextContent
+
+
+async def elicited(context: Any, params: Any) -> ElicitResult:
+    """The person answers."""
+    return ElicitResult(action="accept", content={"name": "Ada"})
+
+
+async def sampled(context: Any, params: Any) -> CreateMessageResult:
+    """The model answers."""
+    return CreateMessageResult(role="assistant", content=TextContent(type="text", text="42"), model="none")
+
+
+async def outcome(asked: Awaitable[Any]) -> Any:
+    """A result as it would be on the wire, or the kind of the error."""
+    try:
+        result = (await asked).model_dump(mode="json", by_alias=True, exclude_none=True)
+    except Exception as error:  # noqa: BLE001 - an error is an observation like any other
+        return {"raised": type(error).__name__, "code": getattr(getattr(error, "error", None), "code", None)}
+    result.pop("_meta", None)
+    return result
+
+
+async def see(mode: str, target: dict[str, Any]) -> dict[str, Any]:
+    """Connect, ask everything, note what came back."""
+    argv = target.get("command")
+    server = target["url"] if argv is None else StdioServerParameters(command=argv[0], args=argv[1:])
+    steps: list[float] = []
+
+    async def progressed(progress: float, total: float | None, message: str | None) -> None:
+        steps.append(progress)
+
+    async with Client(server, mode=mode, elicitation_callback=elicited, sampling_callback=sampled) as client:
+        seen = {
+            "tools": [tool.name for tool in (await client.list_tools()).tools],
+            "add": await outcome(client.call_tool("add", {"a": 2, "b": 3})),
+            "steps": await outcome(client.call_tool("steps", {"count": 3}, progress_callback=progressed)),
+            "greet": await outcome(client.call_tool("greet", {})),
+            "think": await outcome(client.call_tool("think", {})),
+            "query": await outcome(client.call_tool("query", {"region": "tést 🙂"})),
+            "unknown": await outcome(client.call_tool("nothing", {})),
+            "prompts": await outcome(client.list_prompts()),
+            "revision": client.protocol_version,
+        }
+    return {**seen, "progress": steps}
+
+
+if __name__ == "__main__":
+    print(json.dumps(asyncio.run(see(sys.argv[1], json.loads(sys.argv[2])))))
