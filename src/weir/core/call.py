@@ -80,6 +80,11 @@ class Call:
 
     `target` is path and query as they go upstream. `session` is the value of `Mcp-Session-Id`; like
     the headers it is a secret of the two ends and is never written down.
+
+    `deadline_at` is when the whole call must have ended; it moves on by the time the client was asked.
+    `connect_left_seconds` is what all attempts together may still spend on reaching the upstream (kept by the
+    upstream edge); `idle_seconds` how long the upstream may be silent, None: as the edge is set. `progress_at` is
+    when the server last told of progress, in the call's own time (0.0: never).
     """
 
     __slots__ = (
@@ -157,11 +162,8 @@ class Call:
         self.committed = False
         self.head_sent = False
         self.deadline_at = math.inf
-        """When the whole call must have ended. It moves on by the time the client was asked."""
         self.connect_left_seconds = math.inf
-        """What all attempts together may still spend on reaching the upstream; kept by the upstream edge."""
         self.idle_seconds: float | None = None
-        """For how long the upstream may be silent in this call, where that is not as the edge is set."""
         self.slot: Slot | None = None
         self.status = 0
         self.bytes_sent = 0
@@ -170,15 +172,12 @@ class Call:
         self.parent: TraceContext | None = None
         self.link: TraceContext | None = None
         # instants and durations; see core/phases.py for what they mean together
-        self.received_at = received_at
-        self.body_at = received_at
+        self.received_at = self.body_at = received_at
         self.ended_at = 0.0
-        self.queued_seconds = 0.0
-        self.client_seconds = 0.0
+        self.queued_seconds = self.client_seconds = 0.0
         self.pending_asks = 0
         self.asked_method = ""
         self.progress_at = 0.0
-        """When the server last told of progress, in the call's own time; 0.0: never."""
         self._asking_since = 0.0
 
     @property
