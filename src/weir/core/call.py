@@ -81,6 +81,9 @@ class Call:
     `target` is path and query as they go upstream. `session` is the value of `Mcp-Session-Id`; like
     the headers it is a secret of the two ends and is never written down.
 
+    `is_request`: a JSON-RPC request, which has an id and exactly one answer. `is_stream`: long-lived by nature, no
+    latency objective applies, only the idle timer. `answer` is what the answer said, once it has been relayed: a
+    client that then hangs up has not cancelled.
     `deadline_at` is when the whole call must have ended; it moves on by the time the client was asked.
     `connect_left_seconds` is what all attempts together may still spend on reaching the upstream (kept by the
     upstream edge); `idle_seconds` how long the upstream may be silent, None: as the edge is set. `progress_at` is
@@ -148,9 +151,7 @@ class Call:
         self.body = body
         self.message = message
         self.is_request = message.kind is Kind.REQUEST
-        """A JSON-RPC request: it has an id and exactly one answer."""
         self.is_stream = verb == b"GET" or message.method in LONG_LIVED
-        """Long-lived by nature: no latency objective applies, only the idle timer."""
         # a 2025-03-26 batch is watched member by member: one call each, made by telemetry
         self.members: tuple[Call, ...] = ()
         self.session = ""
@@ -158,7 +159,6 @@ class Call:
         self.asker: Asker | None = None
         self.attempts: list[Attempt] = []
         self.answer: Verdict | None = None
-        """What the answer said, once it has been relayed: a client that then hangs up has not cancelled."""
         self.committed = False
         self.head_sent = False
         self.deadline_at = math.inf
