@@ -1,0 +1,357 @@
+"""Deadlines: how long a call, one try of it, and its client may take.
+
+One idea in two tiers. `Deadline.total` stands around everything that spends the call's one budget; `Deadline.attempt`
+around each try, and ends it by whichever comes first: its own limit, the rest of the total, or a client that does not
+answer what the server asks. Both are kept on the call's own time, which stands still while the client is being asked.
+Progress starts the attempt's clock again, never the total's. What is left of the total is told upstream, in `_meta`
+and as a header, and a caller that tells how long it will wait shortens the total.
+
+Long-lived streams (GET, subscriptions/listen, tasks/result) have none of these limits: only silence ends them, which
+the upstream edge watches, as it does `connect`.
+
+Actions told in `Decided`: extended, would_time_out; `detail` names the timer.
+"""
+
+import asyncio
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from weir.core.call import Attempt, Call
+from weir.core.events import Decided, Emit
+from weir.core.layer import AttemptHandler, CallHandler
+from weir.core.outcome import Blame, Failed, FailureKind, Mode, Outcome, Replied, Sent
+from weir.policies.deadline_wire import caller_waits_seconds, must_withdraw, told_upstream
+from weir.protocol.envelope import Kind, Message
+
+LOOK_AGAIN_SECONDS = 0.05
+"""While the client is asked and little is left: how late a limit may be noticed after the clocks go on."""
+
+_TIMER_PRECISION_SECONDS = 0.001
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """`idle_seconds`, where it is set, replaces the upstream edge's own."""
+
+    attempt_seconds: float = 60.0
+    total_seconds: float = 120.0
+    client_input_seconds: float = 600.0
+    extend_on_progress: bool = True
+    idle_seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DeadlineSettings:
+    """`tools`: what holds instead of `limits` for calls of the tool with that name."""
+
+    mode: Mode = Mode.ENFORCE
+    limits: Limits = Limits()
+    tools: Mapping[str, Limits] = field(default_factory=dict)
+
+
+# the pure part
+
+
+class Expired(NamedTuple):
+    """A limit that ran out."""
+
+    timer: str
+    seconds: float
+
+
+class Allowance:
+    """What one call or attempt may take, on the call's own time. `attempt_seconds` is infinite for a call."""
+
+    __slots__ = (
+        "_attempt_from",
+        "_attempt_seconds",
+        "_call",
+        "_limits",
+        "_total_from",
+        "_total_seconds",
+        "is_extended",
+    )
+
+    def __init__(self, call: Call, limits: Limits, total_seconds: float, now: float) -> None:
+        self._call = call
+        self._limits = limits
+        self._total_seconds = total_seconds
+        self._total_from = call.own_time(now)
+        self._attempt_from = self._total_from
+        self._attempt_seconds = math.inf
+        self.is_extended = False
+        """Progress has moved the attempt's limit."""
+
+    def of_attempt(self, now: float) -> "Allowance":
+        """The allowance of an attempt that begins now."""
+        made = Allowance(self._call, self._limits, self._total_seconds, now)
+        made._total_from = self._total_from
+        made._attempt_seconds = self._limits.attempt_seconds
+        return made
+
+    def total_left(self, now: float) -> float:
+        """Seconds of the call's own time that are left of the total."""
+        return self._total_from + self._total_seconds - self._call.own_time(now)
+
+    def look(self, now: float) -> "Expired | float":
+        """The limit that has run out, or the instant before which none can."""
+        call, limits = self._call, self._limits
+        left = min(self.total_left(now), self._attempt_left(now))
+        if call.pending_asks:
+            client_left = limits.client_input_seconds - call.open_ask_seconds(now)
+            if client_left <= 0:
+                return Expired("client_input", limits.client_input_seconds)
+            # standing clocks: nothing else can run out before the client has answered
+            return now + min(client_left, max(left, LOOK_AGAIN_SECONDS))
+        if left > 0:
+            return now + min(left, limits.client_input_seconds)
+        if self.total_left(now) <= 0:
+            return Expired("total", self._total_seconds)
+        return Expired("attempt", self._attempt_seconds)
+
+    def _attempt_left(self, now: float) -> float:
+        if self._limits.extend_on_progress and self._call.progress_at > self._attempt_from:
+            self._attempt_from = self._call.progress_at
+            self.is_extended = True
+        return self._attempt_from + self._attempt_seconds - self._call.own_time(now)
+
+
+def limits_of(call: Call, settings: DeadlineSettings) -> Limits:
+    """What holds for a call."""
+    message = call.message
+    if settings.tools and message.method == "tools/call":
+        return settings.tools.get(message.name, settings.limits)
+    return settings.limits
+
+
+def timed_out(call: Call, expired: Expired, attempt: Attempt | None, *, is_callers: bool, extended: bool) -> Failed:
+    """The outcome when a limit ran out. `is_callers`: the caller itself had set it."""
+    timer, seconds = expired
+    what = "no answer and no progress for" if extended and timer == "attempt" else "no answer within"
+    whose = ", as long as the caller waits," if is_callers and timer == "total" else ""
+    text = f"{what} {seconds:g} s{whose} (timer '{timer}'); weir was waiting for {_awaited(call, expired, attempt)}"
+    sent = Sent.YES if any(each.sent_at for each in call.attempts) else Sent.NO
+    if attempt is not None:
+        sent = Sent.YES if attempt.sent_at else Sent.NO
+    blame = Blame.UPSTREAM if attempt is not None else Blame.WEIR
+    if timer == "client_input" or (is_callers and timer == "total"):
+        blame = Blame.DOWNSTREAM
+    return Failed(FailureKind.TIMEOUT, text, blame, sent, timer, seconds)
+
+
+def _awaited(call: Call, expired: Expired, attempt: Attempt | None) -> str:
+    if expired.timer == "client_input":
+        return f"the client's answer to {call.asked_method or 'what the server asks'}"
+    if attempt is not None:
+        return "the MCP server"
+    return "its turn to try again" if call.attempts else "its turn"
+
+
+# the doing
+
+
+class Watch:
+    """One limited wait of one task, as `asyncio.timeout`: what it cancels it also catches."""
+
+    __slots__ = ("_cancelling", "_task", "allowance", "call", "due_at", "expired", "inside")
+
+    def __init__(self, call: Call, allowance: Allowance) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self.call = call
+        self.allowance = allowance
+        self.due_at = math.inf
+        self.expired: Expired | None = None
+        self.inside = 0
+        """Attempts that are being watched themselves: they end first, each with a truer word on what happened."""
+        self._task = task
+        self._cancelling = task.cancelling()
+
+    def expire(self, expired: Expired) -> None:
+        """Cancel the task."""
+        self.expired = expired
+        self.due_at = math.inf
+        self._task.cancel()
+
+    def caught(self) -> Expired | None:
+        """What ran out, when the cancellation that was caught is this watch's own and nobody else's."""
+        expired, self.expired = self.expired, None
+        if expired is None or self._task.uncancel() > self._cancelling:
+            return None
+        return expired
+
+
+class Timers:
+    """One timer for all waits of an upstream: most end long before it fires, and it costs them nothing."""
+
+    def __init__(self, clock: Callable[[], float], look: Callable[[Watch, float], None]) -> None:
+        self._clock = clock
+        self._look = look
+        self._watches: dict[Watch, None] = {}
+        self._fires_at = math.inf
+        self._handle: asyncio.TimerHandle | None = None
+
+    def add(self, watch: Watch, now: float) -> None:
+        """Look at `watch` when it is due."""
+        self._watches[watch] = None
+        if watch.due_at < self._fires_at:
+            self._arm(watch.due_at, now)
+
+    def remove(self, watch: Watch) -> None:
+        """It is over."""
+        self._watches.pop(watch, None)
+
+    def _arm(self, at: float, now: float) -> None:
+        if self._handle is not None:
+            self._handle.cancel()
+        self._fires_at = at
+        loop = asyncio.get_running_loop()
+        self._handle = loop.call_later(max(at - now, _TIMER_PRECISION_SECONDS), self._fire)
+
+    def _fire(self) -> None:
+        self._handle, self._fires_at = None, math.inf
+        now, nearest = self._clock(), math.inf
+        for watch in self._watches:
+            if watch.due_at <= now:
+                self._look(watch, now)
+            nearest = min(nearest, watch.due_at)
+        if nearest < math.inf:
+            self._arm(nearest, now)
+
+
+class Deadline:
+    """The deadlines of one upstream. `withdraw` tells the server that an attempt's answer is not wanted any more."""
+
+    def __init__(
+        self,
+        settings: DeadlineSettings,
+        emit: Emit,
+        clock: Callable[[], float],
+        withdraw: Callable[[Attempt], None],
+    ) -> None:
+        self._settings = settings
+        self._emit = emit
+        self._clock = clock
+        self._withdraw = withdraw
+        self._is_enforced = settings.mode is Mode.ENFORCE
+        self._timers = Timers(clock, self._look)
+        self._calls: dict[Call, Watch] = {}
+        self._by_token: dict[tuple[str, bytes], Call] = {}
+
+    async def total(self, call: Call, inner: CallHandler) -> Outcome:
+        """The call layer."""
+        if call.is_stream or self._settings.mode is Mode.OFF:
+            return await inner(call)
+        watch = self._begin(call)
+        try:
+            return await inner(call)
+        except asyncio.CancelledError:
+            expired = watch.caught()
+            if expired is None:
+                raise
+            return self._ended(call, expired)
+        finally:
+            self._end(call, watch)
+
+    async def attempt(self, attempt: Attempt, inner: AttemptHandler) -> Outcome:
+        """The attempt layer."""
+        outer = self._calls.get(attempt.call)
+        if outer is None:
+            return await inner(attempt)
+        now = self._clock()
+        watch = Watch(attempt.call, outer.allowance.of_attempt(now))
+        first = self._admit(watch, attempt, now)
+        if first is not None:
+            return first
+        outer.inside += 1
+        try:
+            return await inner(attempt)
+        except asyncio.CancelledError:
+            expired = watch.caught()
+            if expired is None:
+                raise
+            return self._given_up(attempt, expired, watch)
+        finally:
+            outer.inside -= 1
+            watch.caught()
+            self._timers.remove(watch)
+
+    def progressed(self, call: Call, message: Message) -> None:
+        """Progress came on the GET stream `call`: some servers send it there. Its token says whose it is."""
+        found = self._by_token.get((call.session, message.progress_token))
+        if found is not None:
+            found.progressed(self._clock())
+
+    def _begin(self, call: Call) -> Watch:
+        now, limits = self._clock(), limits_of(call, self._settings)
+        seconds = limits.total_seconds
+        if self._is_enforced:
+            seconds = min(seconds, caller_waits_seconds(call))
+            call.deadline_at = now + seconds
+            call.idle_seconds = limits.idle_seconds
+        watch = self._calls[call] = Watch(call, Allowance(call, limits, seconds, now))
+        watch.due_at = now + min(seconds, limits.client_input_seconds)
+        self._timers.add(watch, now)
+        if call.session and call.message.meta is not None and call.message.progress_token:
+            self._by_token[(call.session, call.message.progress_token)] = call
+        return watch
+
+    def _end(self, call: Call, watch: Watch) -> None:
+        watch.caught()
+        self._timers.remove(watch)
+        del self._calls[call]
+        if call.session and call.message.meta is not None:
+            key = (call.session, call.message.progress_token)
+            if self._by_token.get(key) is call:
+                del self._by_token[key]
+
+    def _admit(self, watch: Watch, attempt: Attempt, now: float) -> Failed | None:
+        """Begin to watch an attempt, unless nothing is left for it."""
+        found = watch.allowance.look(now)
+        if isinstance(found, Expired):
+            if self._is_enforced:
+                return self._failed(attempt.call, found, attempt, watch)
+            found = math.inf
+        elif self._is_enforced and attempt.call.message.kind is Kind.REQUEST:
+            attempt.body, attempt.headers = told_upstream(attempt, watch.allowance.total_left(now))
+        watch.due_at = found
+        self._timers.add(watch, now)
+        return None
+
+    def _look(self, watch: Watch, now: float) -> None:
+        """A watch is due."""
+        was_extended = watch.allowance.is_extended
+        found = watch.allowance.look(now)
+        if watch.allowance.is_extended and not was_extended:
+            self._emit(Decided("deadline", "extended", watch.call, not self._is_enforced, detail="attempt"))
+        if not isinstance(found, Expired):
+            watch.due_at = found
+        elif watch.inside:
+            watch.due_at = now + LOOK_AGAIN_SECONDS if self._is_enforced else math.inf
+        elif self._is_enforced:
+            watch.expire(found)
+        else:
+            watch.due_at = math.inf
+            self._emit(Decided("deadline", "would_time_out", watch.call, True, found.seconds, found.timer))
+
+    def _given_up(self, attempt: Attempt, expired: Expired, watch: Watch) -> Outcome:
+        call = attempt.call
+        if call.answer is not None:
+            # it was answered; only the stream would not end
+            return Replied(call.status, [], None, call.answer)
+        if must_withdraw(attempt):
+            self._withdraw(attempt)
+        return self._failed(call, expired, attempt, watch)
+
+    def _ended(self, call: Call, expired: Expired) -> Outcome:
+        """The total ran out between attempts: what the upstream last did is the truth about this call."""
+        last = call.attempts[-1].outcome if call.attempts else None
+        if isinstance(last, Failed) or (isinstance(last, Replied) and last.body is not None and not call.head_sent):
+            return last
+        return self._failed(call, expired, None, self._calls[call])
+
+    def _failed(self, call: Call, expired: Expired, attempt: Attempt | None, watch: Watch) -> Failed:
+        is_callers = expired.seconds < limits_of(call, self._settings).total_seconds
+        return timed_out(call, expired, attempt, is_callers=is_callers, extended=watch.allowance.is_extended)

@@ -1,0 +1,79 @@
+"""What deadlines say on the wire: how long the caller still waits, how long weir does, and that nobody does any more.
+
+Part of `deadline`. Pure.
+"""
+
+import math
+
+from msgspec import UNSET
+
+from weir.core.call import Attempt, Call, Headers, header
+from weir.protocol import edit
+from weir.protocol.envelope import DEADLINE_KEY
+from weir.protocol.headers import SEALS
+from weir.protocol.methods import is_modern
+
+DEADLINE_HEADER = b"weir-deadline-ms"
+"""How many milliseconds the sender still waits, as in `_meta`; for a server or proxy that reads no bodies."""
+
+LONGEST_DEADLINE_MS = 2**53
+"""A larger number than this is no time anybody waits, and not one that every JSON reader can read."""
+
+_KEY = DEADLINE_KEY.encode()
+_SPECIAL = SEALS | {DEADLINE_HEADER}
+
+
+def caller_waits_seconds(call: Call) -> float:
+    """How long the caller says that it waits: the shorter of `_meta` and header. What cannot be read says nothing."""
+    seconds = _seconds(header(call.headers, DEADLINE_HEADER))
+    meta = call.message.meta
+    if meta is not None and meta.deadline_ms is not UNSET:
+        seconds = min(seconds, _seconds(bytes(meta.deadline_ms)))
+    return seconds
+
+
+def _seconds(digits: bytes) -> float:
+    # isdigit before int: no sign, no underscore, no 4,300 digits
+    if digits.isdigit() and len(digits) <= 16:
+        milliseconds = int(digits)
+        if milliseconds <= LONGEST_DEADLINE_MS:
+            return milliseconds / 1000
+    return math.inf
+
+
+def told_upstream(attempt: Attempt, left_seconds: float) -> tuple[bytes, Headers]:
+    """The attempt's body and headers, saying how long weir still waits.
+
+    A body that is sealed by a signature, a digest or an encoding stays as it is; so does one that cannot be edited
+    without guessing.
+    """
+    digits = b"%d" % max(1, min(int(left_seconds * 1000), LONGEST_DEADLINE_MS))
+    special = [each[0] for each in attempt.headers if each[0] in _SPECIAL]
+    if not special:
+        return _with_deadline(attempt, digits), [*attempt.headers, (DEADLINE_HEADER, digits)]
+    is_sealed = any(name != DEADLINE_HEADER for name in special)
+    headers = [each for each in attempt.headers if each[0] != DEADLINE_HEADER]
+    return attempt.body if is_sealed else _with_deadline(attempt, digits), [*headers, (DEADLINE_HEADER, digits)]
+
+
+def _with_deadline(attempt: Attempt, digits: bytes) -> bytes:
+    body, message, trace = attempt.body, attempt.call.message, attempt.trace
+    if trace is not None and (message.meta is None or message.meta.deadline_ms is UNSET):
+        # nobody else can have written this traceparent: where it stands is `params._meta`
+        at = body.find(b'"traceparent":"%b"' % trace.traceparent.encode())
+        if at >= 0:
+            return b'%b"%b":%b,%b' % (body[:at], _KEY, digits, body[at:])
+    edited = edit.set_meta(body, message, {_KEY: digits})
+    return body if edited is None else edited
+
+
+def must_withdraw(attempt: Attempt) -> bool:
+    """Whether the server must be told that its answer is not wanted any more, beyond the end of the exchange.
+
+    Up to 2025-11-25 the end of an exchange says nothing (basic/utilities/cancellation): `notifications/cancelled`
+    does, and must not name `initialize`. From 2026-07-28 on the edge's way of ending an exchange is the message.
+    """
+    call = attempt.call
+    if not call.is_request or not attempt.sent_at or call.message.method == "initialize":
+        return False
+    return not is_modern(call.message.revision or call.revision)
