@@ -145,7 +145,9 @@ class StdioUpstream:
 
     def _known(self, call: Call) -> Session | Refused:
         if self._settings.is_dedicated:
-            session = self._shared
+            # without weir the server would run as soon as its client does
+            session: Session | None = self._shared or self._begin(self._mint())
+            self._shared = session
         elif not call.session:
             return Refused(RefusalKind.BAD_MESSAGE, "A session is needed: send `initialize`, then its Mcp-Session-Id.")
         else:

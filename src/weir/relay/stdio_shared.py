@@ -139,8 +139,9 @@ class SharedRouter(Router):
 def _answer_restored(exchange: Exchange, message: Message, body: bytes) -> bytes:
     """`body` with the caller's id. The decoder saw the renamed id: where its text stands once, that is the place."""
     own = exchange.call.message.id
-    if body.count(message.id) == 1:
-        return body.replace(message.id, own)
+    at = body.find(message.id)
+    if at >= 0 and at == body.rfind(message.id):
+        return b"".join((body[:at], own, body[at + len(message.id) :]))
     body = edit.set_id(body, own)
     if key_of(message.subscription_id) == exchange.renamed:
         body = edit.set_result_meta(body, _SUBSCRIPTION, own)
