@@ -12,7 +12,9 @@ HOP_BY_HOP = {
     b"content-length",  # of the framing: the bodies themselves are compared
 }
 _NAMED_BY = {
-    **{"tools/call": "name", "prompts/get": "name", "resources/read": "uri"},
+    "tools/call": "name",
+    "prompts/get": "name",
+    "resources/read": "uri",
     **dict.fromkeys(("tasks/get", "tasks/update", "tasks/cancel"), "taskId"),
 }
 _VERSION = "io.modelcontextprotocol/protocolVersion"
