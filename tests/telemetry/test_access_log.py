@@ -1,5 +1,8 @@
 """One line for each finished request."""
 
+import time
+from collections.abc import Callable, Iterator
+
 import pytest
 
 from support.watched import Watch, answer, call_of, giving, tool_call, watching
@@ -129,6 +132,32 @@ LINE = Line(
 )
 
 
+@pytest.fixture
+def be_in(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
+    """Moves the process into a time zone."""
+
+    def move(zone: str) -> None:
+        monkeypatch.setenv("TZ", zone)
+        time.tzset()
+
+    yield move
+    monkeypatch.undo()
+    time.tzset()
+
+
+@pytest.fixture
+def utc(be_in: Callable[[str], None]) -> None:
+    """Text is for people, in their own time; here that is UTC."""
+    be_in("UTC")
+
+
+def test_text_tells_the_time_of_its_reader(be_in: Callable[[str], None]) -> None:
+    """As the other lines of the log do."""
+    be_in("Asia/Tokyo")
+    assert text_line(LINE).startswith(b"07:15:00 ")
+
+
+@pytest.mark.usefixtures("utc")
 def test_text_is_one_readable_line_that_cannot_move_the_cursor() -> None:
     """What a caller invents is escaped."""
     assert (
@@ -144,6 +173,7 @@ def test_colours_are_for_terminals() -> None:
     assert b"\x1b" not in text_line(LINE)
 
 
+@pytest.mark.usefixtures("utc")
 @pytest.mark.parametrize(
     ("form", "is_terminal", "beginning"),
     [

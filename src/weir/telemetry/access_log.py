@@ -4,6 +4,7 @@ Never in it: headers, session ids, arguments, results, URIs, and error messages 
 """
 
 from collections.abc import Callable
+from datetime import datetime
 
 import msgspec
 from msgspec import Struct
@@ -69,8 +70,10 @@ def _text(line: Line, colour: str, dim: str, plain: str) -> bytes:
     what = redact.printable(f"{line.mcp_method} {line.tool}".rstrip())
     how = line.outcome if line.reason in ("", "ok") else f"{line.outcome} {line.reason}"
     spent = " ".join(f"{name} {value:g}" for name, value in line.phases.items())
+    # people read their own clock; the log's other lines do so too
+    clock = datetime.fromisoformat(line.ts).astimezone()
     parts = [
-        f"{dim}{line.ts[11:19]}{plain} {colour}{line.level.upper():7}{plain} {what} → {colour}{how}{plain}",
+        f"{dim}{clock:%H:%M:%S}{plain} {colour}{line.level.upper():7}{plain} {what} → {colour}{how}{plain}",
         f"{line.duration_ms:.1f} ms",
         f"{dim}({spent})" if spent else dim,
         line.upstream,
