@@ -27,7 +27,8 @@ JOINED_WRITE_BYTES = 64 * 1024
 
 _TIMER_PRECISION_SECONDS = 0.001
 """A loop counts its timers in milliseconds; the clock is finer."""
-_FRAMING = frozenset((b"content-length", b"transfer-encoding", b"content-type", b"keep-alive"))
+_TELLING = frozenset((b"content-length", b"content-type", b"content-encoding", b"transfer-encoding", b"keep-alive"))
+"""Headers of a reply that say how it is to be read."""
 _EVENT_STREAM = b"text/event-stream"
 
 
@@ -59,7 +60,10 @@ class Connection(asyncio.Protocol):
         self._dry = 0
         self._is_paused = False
         self._is_gone = False
-        # of the reply being parsed: a 1xx; complete; the last this connection may carry; without a length
+        # of the reply being parsed: its framing; answers a HEAD; a 1xx; complete; the last one here; without a length
+        self._length = -1
+        self._transfer_codings = b""
+        self._is_bodiless = False
         self._is_interim = False
         self._is_finished = False
         self._is_last = False
@@ -80,7 +84,8 @@ class Connection(asyncio.Protocol):
             transport.write(head + body)
         else:
             transport.writelines((head, body))
-        self._exchange = exchange = Exchange(self, buffer_bytes, is_bodiless=is_bodiless, sent_at=now)
+        self._is_bodiless = is_bodiless
+        self._exchange = exchange = Exchange(self, buffer_bytes, now)
         if self._timer is None:
             self._timer = self.loop.call_later(self._idle_seconds, self._watch)
         return exchange
@@ -215,31 +220,35 @@ class Connection(asyncio.Protocol):
     # the rest
 
     def _take_head(self, exchange: Exchange, status: int, headers: Headers) -> None:
-        length, codings, is_stream = -1, b"", False
+        self._length, self._transfer_codings = -1, b""
         for name, value in headers:
-            if name not in _FRAMING:
-                continue
-            if name == b"content-type":
-                is_stream = value[: len(_EVENT_STREAM)].lower() == _EVENT_STREAM
-            elif name == b"content-length":
-                length = int(value)
-            elif name == b"transfer-encoding":
-                codings += value.strip().lower()
-            else:
-                self._heed_keep_alive(value)
-        fault = self._fault(headers, codings)
+            if name in _TELLING:
+                self._heed(exchange, name, value)
+        fault = self._fault(headers)
         if fault:
             self._garbage(fault)
             return
-        if exchange.is_bodiless:
+        if self._is_bodiless:
             self._is_finished = self._is_last = True
-            is_stream, length = False, -1
-        self._is_until_eof = length < 0 and not codings and status not in (204, 304)
-        exchange.take_head(status, headers, length, is_stream=is_stream)
+            self._length, exchange.is_events = -1, False
+        self._is_until_eof = self._length < 0 and not self._transfer_codings and status not in (204, 304)
+        exchange.take_head(status, headers, self._length)
 
-    def _fault(self, headers: Headers, codings: bytes) -> str:
+    def _heed(self, exchange: Exchange, name: bytes, value: bytes) -> None:
+        if name == b"content-type":
+            exchange.is_events = value[: len(_EVENT_STREAM)].lower() == _EVENT_STREAM
+        elif name == b"content-length":
+            self._length = int(value)
+        elif name == b"transfer-encoding":
+            self._transfer_codings += value.strip().lower()
+        elif name == b"keep-alive":
+            self._heed_keep_alive(value)
+        elif value.strip().lower() != b"identity":
+            exchange.coding = value
+
+    def _fault(self, headers: Headers) -> str:
         """What is wrong with a head that the parser has accepted, "" if nothing."""
-        if codings not in (b"", b"chunked"):
+        if self._transfer_codings not in (b"", b"chunked"):
             return "the reply has a transfer coding that was not asked for"
         if len(headers) > MAX_HEADERS:
             return f"the reply has more than {MAX_HEADERS} header fields"
@@ -280,7 +289,7 @@ class Connection(asyncio.Protocol):
         exchange.end()
 
     def _cut_off(self, kind: FailureKind, how: str) -> None:
-        where = "in the middle of the reply" if self._exchange and self._exchange.has_head else "before the reply"
+        where = "in the middle of the reply" if self._exchange and self._exchange.status else "before the reply"
         self._fail(kind, f"{how} {where}")
 
     def _garbage(self, detail: str) -> None:
@@ -291,7 +300,7 @@ class Connection(asyncio.Protocol):
         exchange, self._exchange = self._exchange, None
         self._is_finished = False
         if exchange is not None:
-            sent = Sent.ANSWERED if exchange.has_head else Sent.YES
+            sent = Sent.ANSWERED if exchange.status else Sent.YES
             exchange.end(Unanswered(kind, detail, sent, timer=timer, after_seconds=after_seconds))
         self.drop()
 

@@ -40,9 +40,11 @@ class Line(Protocol):
 class Exchange:
     """One request that was sent, and its reply.
 
-    `arrived` is done when `status` and `headers` stand, and the whole body too unless `is_stream`; it
-    raises Unanswered when the connection failed first. It is the only thing to wait for in an exchange
-    with a small reply. `sent_at` and `first_byte_at` are instants, 0.0 for "not yet".
+    `arrived` is done when the head stands, and the whole body too unless `is_stream`; it raises Unanswered when
+    the connection failed first. It is the only thing to wait for in an exchange with a small reply.
+    The head: `status` (0 for "not yet"), `headers`, and what they say: `is_events`, the body is a stream of
+    server-sent events; `coding`, the body's content coding, b"" for none.
+    `sent_at` and `first_byte_at` are instants, 0.0 for "not yet".
     """
 
     __slots__ = (
@@ -53,27 +55,27 @@ class Exchange:
         "_size",
         "_waiter",
         "arrived",
+        "coding",
         "excuse",
         "first_byte_at",
-        "has_head",
         "headers",
-        "is_bodiless",
         "is_complete",
+        "is_events",
         "is_stream",
         "sent_at",
         "status",
     )
 
-    def __init__(self, line: Line, buffer_bytes: int, *, is_bodiless: bool, sent_at: float) -> None:
+    def __init__(self, line: Line, buffer_bytes: int, sent_at: float) -> None:
         self.arrived: asyncio.Future[None] = line.loop.create_future()
         self.status = 0
         self.headers: Headers = []
-        self.sent_at = sent_at
-        self.first_byte_at = 0.0
-        self.has_head = False
+        self.coding = b""
+        self.is_events = False
         self.is_stream = False
         self.is_complete = False
-        self.is_bodiless = is_bodiless
+        self.sent_at = sent_at
+        self.first_byte_at = 0.0
         self.excuse: Callable[[], bool] | None = None
         """Set by the reader: whether the server may be silent now, because it waits for somebody else."""
         self._line = line
@@ -120,10 +122,11 @@ class Exchange:
 
     # the connection's side
 
-    def take_head(self, status: int, headers: Headers, length: int, *, is_stream: bool) -> None:
+    def take_head(self, status: int, headers: Headers, length: int) -> None:
         """The head is complete. `length` is the body's, -1 when it is not announced."""
-        self.status, self.headers, self.has_head = status, headers, True
-        if is_stream or length > self._mark:
+        self.status = status
+        self.headers = headers
+        if self.is_events or length > self._mark:
             self._become_stream()
 
     def take(self, piece: bytes) -> bool:

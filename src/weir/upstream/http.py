@@ -12,7 +12,7 @@ from weir.protocol.tracecontext import TraceContext
 from weir.upstream.dialing import Dialer, Origin, Proxy, TlsSettings, client_context, origin_of, proxy_at, proxy_for
 from weir.upstream.exchange import Exchange, Unanswered
 from weir.upstream.http1 import Client, Pool, PoolSettings, Request
-from weir.upstream.judging import StreamJudge, decoded, is_coded, judge_complete
+from weir.upstream.judging import StreamJudge, decoded, judge_complete
 
 REPLY_BUFFER_BYTES = 4 * 1024 * 1024
 """A reply body up to this size is judged before it is relayed."""
@@ -36,7 +36,6 @@ _OURS = frozenset((b"host", b"content-length", b"accept-encoding", b"expect"))
 _TRACE = frozenset((b"traceparent", b"tracestate", b"baggage"))
 _PERSISTENCE = frozenset((b"close", b"keep-alive", b""))
 _WITH_BODY = frozenset((b"POST", b"PUT", b"PATCH"))
-_EVENT_STREAM = b"text/event-stream"
 
 
 @dataclass(slots=True, frozen=True)
@@ -94,7 +93,10 @@ class HttpUpstream:
             return _failed(error)
         attempt.sent_at = exchange.sent_at
         try:
-            return await self._receive(attempt, exchange)
+            await exchange.arrived
+            if exchange.is_stream:
+                return await self._relay(attempt, exchange)
+            return self._judge(attempt, exchange)
         except Unanswered as error:
             return _failed(error)
         finally:
@@ -120,26 +122,25 @@ class HttpUpstream:
         finally:
             attempt.connect_seconds = self._clock() - began
 
-    async def _receive(self, attempt: Attempt, exchange: Exchange) -> Outcome:
-        await exchange.arrived
-        attempt.first_byte_at = exchange.first_byte_at
-        headers = _end_to_end(exchange.headers, _HOP_BY_HOP)
-        if not exchange.is_stream:
-            return self._judge(attempt, exchange.status, headers, exchange.body())
-        await attempt.sink.open(exchange.status, headers)
-        is_events = header(headers, b"content-type")[: len(_EVENT_STREAM)].lower() == _EVENT_STREAM
-        if is_events and not is_coded(headers):
-            return await self._relay_events(attempt, exchange, headers)
-        self._emit(LimitReached(self.name, "encoded_reply" if is_events else "reply_buffer"))
-        return await self._relay_opaque(attempt, exchange, headers)
-
-    def _judge(self, attempt: Attempt, status: int, headers: Headers, body: bytes) -> Outcome:
-        text = decoded(headers, body, self._settings.reply_buffer_bytes)
+    def _judge(self, attempt: Attempt, exchange: Exchange) -> Outcome:
+        headers, body = _end_to_end(exchange.headers, _HOP_BY_HOP), exchange.body()
+        text: bytes | None = body
+        if exchange.coding:
+            text = decoded(headers, body, self._settings.reply_buffer_bytes)
         if text is None:
             self._emit(LimitReached(self.name, "encoded_reply"))
         elif attempt.call.message.method in LISTS:
             self._emit(Listed(self.name, attempt.call.message.method, text))
-        return judge_complete(attempt, status, headers, body, text)
+        return judge_complete(attempt, exchange.status, headers, body, text)
+
+    async def _relay(self, attempt: Attempt, exchange: Exchange) -> Outcome:
+        attempt.first_byte_at = exchange.first_byte_at
+        headers = _end_to_end(exchange.headers, _HOP_BY_HOP)
+        await attempt.sink.open(exchange.status, headers)
+        if exchange.is_events and not exchange.coding:
+            return await self._relay_events(attempt, exchange, headers)
+        self._emit(LimitReached(self.name, "encoded_reply" if exchange.is_events else "reply_buffer"))
+        return await self._relay_opaque(attempt, exchange, headers)
 
     async def _relay_events(self, attempt: Attempt, exchange: Exchange, headers: Headers) -> Outcome:
         call = attempt.call

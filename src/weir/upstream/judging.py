@@ -18,16 +18,11 @@ _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _ZLIB_OR_GZIP, _RAW_DEFLATE = 47, -15
 
 
-def is_coded(headers: Headers) -> bool:
-    """Whether a reply has a content coding, although none was asked for."""
-    return header(headers, b"content-encoding").strip().lower() not in (b"", b"identity")
-
-
 def decoded(headers: Headers, body: bytes, limit_bytes: int) -> bytes | None:
     """The body as it was before its content coding; None when that is unknown, broken or larger than the limit."""
-    if not is_coded(headers):
-        return body
     coding = header(headers, b"content-encoding").strip().lower()
+    if coding in (b"", b"identity"):
+        return body
     if coding in (b"gzip", b"x-gzip"):
         return _inflate(body, _ZLIB_OR_GZIP, limit_bytes)
     if coding == b"deflate":
@@ -48,13 +43,13 @@ def _inflate(body: bytes, window: int, limit_bytes: int) -> bytes | None:
 
 def judge_complete(attempt: Attempt, status: int, headers: Headers, body: bytes, text: bytes | None) -> Outcome:
     """The outcome of a reply that came as one body. `text` is the body decoded, None when that cannot be had."""
-    call, is_success = attempt.call, 200 <= status < 300
     if not body:
         return Replied(status, headers, body, NO_ANSWER)
+    is_success = 200 <= status < 300 and attempt.call.message.kind is Kind.REQUEST
     if text is None:
-        return Replied(status, headers, body, PLAIN if is_success and call.is_request else NO_ANSWER)
+        return Replied(status, headers, body, PLAIN if is_success else NO_ANSWER)
     message = peek(text)
-    if call.is_request and is_success:
+    if is_success:
         return _judge_answer(attempt, Replied(status, headers, body), text, message)
     answer = _answer_in(attempt, message)
     return Replied(status, headers, body, NO_ANSWER if answer is None else verdict_of(answer))
@@ -62,7 +57,10 @@ def judge_complete(attempt: Attempt, status: int, headers: Headers, body: bytes,
 
 def _judge_answer(attempt: Attempt, reply: Replied, text: bytes, message: Message) -> Outcome:
     """A successful reply to a request must hold its answer, as far as that can be read."""
-    answer = _answer_in(attempt, message)
+    if message.kind is Kind.RESPONSE and message.id == attempt.wire_id:
+        answer: Message | None = message
+    else:
+        answer = _answer_in(attempt, message)
     if answer is not None:
         reply.verdict = verdict_of(answer)
         if attempt.is_renamed and reply.body == text:
