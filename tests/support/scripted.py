@@ -113,7 +113,10 @@ class Scripted:
     def hang_up(self) -> None:
         """Close whatever is still open."""
         for visit in self._visits:
-            visit.writer.transport.abort()
+            transport = visit.writer.transport
+            # asyncio's own cannot be aborted after they were closed with something left to send
+            if transport.get_write_buffer_size() or not transport.is_closing():
+                transport.abort()
 
 
 @contextlib.asynccontextmanager
