@@ -456,6 +456,20 @@ async def test_a_question_that_waits_for_the_client_is_no_silence() -> None:
         assert "idle" == failed(await running).timer
 
 
+async def test_a_question_on_the_get_stream_is_no_silence_either_but_not_for_ever() -> None:
+    """Whose call it belongs to is not known: none of the session's is silent, up to the limit for a client."""
+    stream = RecordingSink()
+    async with bridge(waits(silence_seconds=0.1, client_input_seconds=0.3)) as upstream, asyncio.TaskGroup() as tasks:
+        client = Client(upstream)
+        await client.initialize()
+        listening = tasks.create_task(client.get(stream))
+        await stream.opened()
+        began = asyncio.get_running_loop().time()
+        assert "idle" == failed(await client.tool("say", lines=[ASK])).timer
+        assert asyncio.get_running_loop().time() - began >= 0.4
+        listening.cancel()
+
+
 async def test_a_silent_stream_is_kept_alive_by_comments() -> None:
     """For intermediaries; a comment is no event and commits nothing."""
     async with bridge(waits(keepalive_seconds=0.05)) as upstream, asyncio.TaskGroup() as tasks:

@@ -28,7 +28,6 @@ class Mailbox:
         "_letters",
         "_waiter",
         "active_at",
-        "asks",
         "call",
         "full_since",
         "is_over",
@@ -49,8 +48,6 @@ class Mailbox:
         self.written_at = now
         """When something was last written down the stream."""
         self.full_since = 0.0
-        self.asks = 0
-        """Questions of the server that went out here and wait for the client."""
         self.is_streaming = False
         """Its head is out, and events may follow."""
         self.is_over = False

@@ -9,6 +9,7 @@ newest POST still waiting, else it waits for one of them.
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from weir.core.call import Call
 from weir.core.events import Emit, LimitReached, LineSkipped
@@ -39,6 +40,13 @@ class RoutingSettings:
     """For nobody in particular, until a stream opens; then the oldest are dropped."""
 
 
+class _Ask(NamedTuple):
+    """A question of the server that the client has not answered."""
+
+    box: Mailbox
+    asked_at: float
+
+
 class Router:
     """The open replies of one server with one client. Nothing is renamed, every byte stays."""
 
@@ -67,7 +75,9 @@ class Router:
         self.has_answered = False
         self._waiting: dict[bytes, list[Exchange]] = {}
         self._tokens: dict[bytes, Exchange] = {}
-        self._asks: dict[bytes, Mailbox] = {}
+        self.resumed_at = 0.0
+        """When the server last had no more to wait for a client: to answer, or to read."""
+        self._asks: dict[bytes, _Ask] = {}
         self._abandoned: dict[bytes, int] = {}
         self._abandoned_tokens: dict[bytes, None] = {}
         self._full: set[Mailbox] = set()
@@ -120,11 +130,24 @@ class Router:
         exchange = self._find(raw) if raw else None
         return exchange if exchange is not None and exchange.call.message.method != "initialize" else None
 
+    @property
+    def is_held(self) -> bool:
+        """The server waits for a client, to answer or to read, and cannot be blamed for its silence."""
+        return bool(self._asks or self._full)
+
+    def forget_asks(self, before: float) -> None:
+        """Questions asked before an instant are not waited for any longer. An answer still passes."""
+        for key, ask in list(self._asks.items()):
+            if ask.asked_at <= before:
+                del self._asks[key]
+                self.resumed_at = self._clock()
+
     def taken(self, box: Mailbox) -> None:
         """A message was written: the server may go on when no reply is full any more."""
         if box in self._full and not box.is_full:
             self._full.discard(box)
             if not self._full:
+                self.resumed_at = self._clock()
                 self._pipe.resume()
 
     # the server's side
@@ -320,18 +343,17 @@ class Router:
 
     def _answered(self, raw: bytes) -> Mailbox | None:
         """A question of the server is answered or withdrawn: where it was asked."""
-        box = self._asks.pop(key_of(raw), None)
-        if box is not None:
-            box.asks -= 1
-            box.active_at = self._clock()
-        return box
+        ask = self._asks.pop(key_of(raw), None)
+        if ask is None:
+            return None
+        self.resumed_at = self._clock()
+        return ask.box
 
     def _note_ask(self, box: Mailbox, key: bytes) -> None:
         if len(self._asks) >= ASKS_LIMIT:
-            self._asks.pop(next(iter(self._asks))).asks -= 1
+            del self._asks[next(iter(self._asks))]
             self._emit(LimitReached(self._upstream, "open_asks"))
-        self._asks[key] = box
-        box.asks += 1
+        self._asks[key] = _Ask(box, self._clock())
 
     def _reroute(self, box: Mailbox) -> None:
         """What a reply did not write and does not own finds another one. A full reply that ended holds nobody up."""

@@ -21,6 +21,8 @@ class WaitSettings:
     """A request to which the server says nothing for so long has failed. Not a subscription: it may stay silent."""
     client_read_seconds: float | None = 30.0
     """A full reply of which the client reads nothing for so long is given up: it holds up all others of its server."""
+    client_input_seconds: float = 600.0
+    """While the server waits for the client's answer its silence does not count, but no longer than this."""
     keepalive_seconds: float | None = 15.0
     """Between comments on a silent stream; the SDK's servers do the same."""
 
@@ -41,16 +43,20 @@ def is_idle(session: Session, settings: WaitSettings, now: float) -> bool:
 
 def look_at(session: Session, settings: WaitSettings, now: float) -> None:
     """End what has waited too long, and keep silent streams alive."""
-    for exchange in list(session.router.open):
-        _look_at_exchange(exchange, settings, now)
+    router = session.router
+    router.forget_asks(now - settings.client_input_seconds)
+    # what waits for a client, to answer or to read, is no silence of the server
+    silent_since = now if router.is_held else router.resumed_at
+    for exchange in list(router.open):
+        _look_at_exchange(exchange, settings, now, silent_since)
     if session.router.listener is not None:
         _look_at_stream(session.router.listener, settings, now)
 
 
-def _look_at_exchange(exchange: Exchange, settings: WaitSettings, now: float) -> None:
+def _look_at_exchange(exchange: Exchange, settings: WaitSettings, now: float, silent_since: float) -> None:
     limit = settings.silence_seconds
-    is_silent = not exchange.asks and now - exchange.active_at >= limit
-    if is_silent and not exchange.is_full and exchange.call.message.method != "subscriptions/listen":
+    is_silent = now - max(exchange.active_at, silent_since) >= limit
+    if is_silent and exchange.call.message.method != "subscriptions/listen":
         exchange.abort(_silent(limit))
     elif exchange.is_streaming:
         _look_at_stream(exchange, settings, now)

@@ -1,0 +1,298 @@
+"""Who gets each message of a stdio server: the routers alone, with the pipe played."""
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from support.bridges import Events, RecordingSink, modern, notification, request
+from weir.core.call import Call, Peer, Transport
+from weir.core.events import LimitReached, LineSkipped
+from weir.core.outcome import Failed, FailureKind
+from weir.protocol.envelope import peek
+from weir.relay.stdio_mailbox import Bounds, Exchange, Letter, Mailbox
+from weir.relay.stdio_pipe import Receiver
+from weir.relay.stdio_routing import ABANDONED_LIMIT, ASKS_LIMIT, Router, RoutingSettings
+from weir.relay.stdio_shared import SharedRouter
+
+Ids = st.one_of(st.integers(-(2**53), 2**53), st.text(max_size=8))
+EXITED = Failed(FailureKind.EXITED, "exited with code 1")
+
+
+class PlayedPipe:
+    """A pipe that only remembers whether it is paused."""
+
+    def __init__(self) -> None:
+        self.is_paused = False
+
+    async def run(self, receiver: Receiver) -> None:
+        """Nothing runs."""
+
+    async def started(self) -> Failed | None:
+        """At once."""
+        return None
+
+    async def send(self, message: bytes) -> Failed | None:
+        """Goes nowhere."""
+        return None
+
+    def pause(self) -> None:
+        """Remember."""
+        self.is_paused = True
+
+    def resume(self) -> None:
+        """Remember."""
+        self.is_paused = False
+
+    def stop(self) -> None:
+        """Nothing runs."""
+
+
+class Stage:
+    """A router with its pipe, its events and a clock that stands still."""
+
+    def __init__(
+        self, kind: type[Router] = Router, bounds: Bounds | None = None, *, keeps_strays: bool = False
+    ) -> None:
+        self.pipe = PlayedPipe()
+        self.events = Events()
+        settings = RoutingSettings(bounds, bounds) if bounds is not None else RoutingSettings()
+        self.router = kind("script", self.pipe, settings, self.events, lambda: 1.0)
+
+    def post(self, body: bytes) -> tuple[Exchange, bytes | None]:
+        """A POST that waits, and what the server is sent."""
+        exchange = Exchange(call_of(body), self.router.bounds, 1.0)
+        return exchange, self.router.expect(exchange, body)
+
+    def say(self, body: bytes) -> None:
+        """The server says something."""
+        self.router.message(peek(body), body)
+
+
+def call_of(body: bytes) -> Call:
+    """A call with this body."""
+    return Call(
+        upstream="script",
+        peer=Peer(Transport.HTTP),
+        sink=RecordingSink(),
+        received_at=0.0,
+        body=body,
+        message=peek(body),
+    )
+
+
+def bodies(box: Mailbox) -> list[bytes]:
+    """What waits in a mailbox."""
+    return [letter.body for letter in box.leftovers()]
+
+
+def renamed(sent: bytes | None) -> str:
+    """The id the server knows, as JSON text."""
+    assert sent is not None
+    return json.dumps(json.loads(sent)["id"])
+
+
+@pytest.fixture(autouse=True)
+def loop() -> Any:
+    """RecordingSink has events, which want a loop on some versions."""
+    with asyncio.Runner() as runner:
+        yield runner.get_loop()
+
+
+@given(
+    st.lists(st.tuples(Ids, st.one_of(st.none(), Ids), st.booleans()), min_size=1, max_size=12),
+    st.randoms(use_true_random=False),
+)
+def test_shared_callers_never_meet(callers: list[tuple[Any, Any, bool]], order: Any) -> None:
+    """Whatever ids and tokens they use, everybody gets what is their own, in their own spelling, else unchanged."""
+    stage = Stage(SharedRouter)
+    waiting = []
+    for number, (raw_id, token, is_escaped) in enumerate(callers):
+        meta = None if token is None else {"progressToken": token}
+        body = modern("echo", raw_id, meta, n=number)
+        if not is_escaped:
+            body = json.dumps(json.loads(body), ensure_ascii=False).encode()
+        exchange, sent = stage.post(body)
+        waiting.append((exchange, sent, body))
+    order.shuffle(waiting)
+    for exchange, sent, body in waiting:
+        own = peek(body)
+        assert sent is not None
+        assert {**json.loads(sent), "id": 0, "params": 0} == {**json.loads(body), "id": 0, "params": 0}
+        name = renamed(sent).encode()
+        expected = []
+        if own.progress_token:
+            stage.say(b'{"method":"notifications/progress","params":{"x":1.0,"progressToken":%b}}' % name)
+            expected.append(
+                b'{"method":"notifications/progress","params":{"x":1.0,"progressToken":%b}}' % own.progress_token
+            )
+        stage.say(b'{"result":{"x":1.0,"e":"\\u00e9"} , "id":%b}' % name)
+        expected.append(b'{"result":{"x":1.0,"e":"\\u00e9"} , "id":%b}' % own.id)
+        assert expected == bodies(exchange)
+        assert not exchange.pending
+    assert {} == stage.router.open
+    assert [] == list(stage.events)
+
+
+@given(st.lists(Ids, min_size=1, max_size=12), st.randoms(use_true_random=False))
+def test_a_single_client_s_answers_find_their_requests(ids: list[Any], order: Any) -> None:
+    """Byte for byte; of two requests under one id each gets one answer."""
+    stage = Stage()
+    waiting = []
+    for raw_id in ids:
+        body = request("x", {}, raw_id)
+        exchange, sent = stage.post(body)
+        assert body == sent
+        waiting.append((exchange, json.dumps(raw_id).encode()))
+    answers = [b'{"id":%b,"result":{"x":1.0}}' % raw for _, raw in waiting]
+    order.shuffle(answers)
+    for answer in answers:
+        stage.say(answer)
+    for exchange, raw in waiting:
+        assert [b'{"id":%b,"result":{"x":1.0}}' % raw] == bodies(exchange)
+    assert {} == stage.router.open
+
+
+@given(st.lists(st.binary(max_size=60), max_size=20))
+def test_it_takes_whatever_a_server_says(lines: list[bytes]) -> None:
+    """Nothing raises, and nothing but the answer ends a request."""
+    for kind in (Router, SharedRouter):
+        stage = Stage(kind)
+        exchange, _ = stage.post(modern("never"))
+        for line in lines:
+            stage.say(line)
+        assert [exchange] == list(stage.router.open)
+
+
+def test_a_full_reply_pauses_the_server_until_it_has_room() -> None:
+    """By messages or by bytes; the answer itself always gets in."""
+    for bounds, size in ((Bounds(2, 10_000), 1), (Bounds(100, 1000), 600)):
+        stage = Stage(bounds=bounds)
+        exchange, _ = stage.post(request("x", {"_meta": {"progressToken": 1}}))
+        progress = notification("notifications/progress", {"progressToken": 1, "m": "x" * size})
+        states = []
+        for _ in range(2):
+            stage.say(progress)
+            states.append((stage.pipe.is_paused, stage.router.is_held))
+        exchange.leftovers()
+        stage.router.taken(exchange)
+        states.append((stage.pipe.is_paused, stage.router.is_held))
+        assert [(False, False), (True, True), (False, False)] == states
+
+
+def test_a_full_reply_that_ends_holds_nobody_up() -> None:
+    """The client left while its reply was full."""
+    stage = Stage(bounds=Bounds(1, 1000))
+    exchange, _ = stage.post(request("x", {"_meta": {"progressToken": 1}}))
+    stage.say(notification("notifications/progress", {"progressToken": 1}))
+    stage.say(b'{"id":1,"result":{}}')
+    paused = [stage.pipe.is_paused]
+    stage.router.forget(exchange)
+    assert [True, False] == [*paused, stage.pipe.is_paused]
+
+
+def test_a_batch_for_several_replies_is_taken_apart() -> None:
+    """Each gets its own answer; a notification among them is nobody's."""
+    stage = Stage()
+    one, _ = stage.post(request("x", {}, 1))
+    two, _ = stage.post(request("x", {}, 2))
+    log = b'{"method":"notifications/message","params":{}}'
+    stage.say(b'[{"id":1,"result":{}}, ' + log + b', {"id":2,"result":{}}]')
+    assert [b'{"id":1,"result":{}}'] == bodies(one)
+    assert [log, b'{"id":2,"result":{}}'] == bodies(two)
+
+
+def test_a_withdrawn_question_goes_where_it_was_asked() -> None:
+    """The server cancels its own request: its ids are not the client's."""
+    stage = Stage()
+    first, _ = stage.post(request("x", {}, 1))
+    stage.say(request("roots/list", {}, 2))
+    second, _ = stage.post(request("x", {}, 2))
+    cancel = notification("notifications/cancelled", {"requestId": 2})
+    stage.say(cancel)
+    assert [request("roots/list", {}, 2), cancel] == bodies(first)
+    assert [] == bodies(second)
+    assert not stage.router.is_held
+
+
+def test_what_is_remembered_of_clients_that_left_is_bounded() -> None:
+    """A server that never answers them cannot grow it."""
+    stage = Stage()
+    for number in range(ABANDONED_LIMIT + 10):
+        exchange, _ = stage.post(request("x", {"_meta": {"progressToken": number}}, number))
+        stage.router.forget(exchange)
+    stage.say(b'{"id":5,"result":{}}')
+    assert 1 == len(stage.events.of(LineSkipped))
+    stage.say(b'{"id":500,"result":{}}')
+    assert 1 == len(stage.events.of(LineSkipped))
+
+
+def test_open_questions_are_bounded() -> None:
+    """Reaching the limit is told."""
+    stage = Stage(bounds=Bounds(10_000, 10_000_000))
+    stage.post(request("x", {}))
+    for number in range(ASKS_LIMIT + 1):
+        stage.say(request("roots/list", {}, number))
+    assert ["open_asks"] == [event.limit for event in stage.events.of(LimitReached)]
+
+
+def test_orphans_are_bounded_in_bytes_too() -> None:
+    """One message over the limit is not kept at all."""
+    stage = Stage(bounds=Bounds(100, 1000))
+    stage.say(notification("notifications/message", {"data": "x" * 2000}))
+    assert ["orphans"] == [event.limit for event in stage.events.of(LimitReached)]
+    small = notification("notifications/message", {"data": "x"})
+    stage.say(small)
+    box = Mailbox(call_of(b""), Bounds(100, 1000), 1.0)
+    stage.router.listen(box)
+    assert [small] == bodies(box)
+
+
+def test_the_end_of_a_server_is_told_once_to_everybody() -> None:
+    """What it had said before comes first."""
+    stage = Stage()
+    exchange, _ = stage.post(request("x", {"_meta": {"progressToken": 1}}))
+    box = Mailbox(call_of(b""), Bounds(100, 1000), 1.0)
+    stage.router.listen(box)
+    stage.say(notification("notifications/progress", {"progressToken": 1}))
+    stage.router.ended(EXITED)
+    stage.router.ended(Failed(FailureKind.EXITED, "again"))
+    assert EXITED == stage.router.ended_by == exchange.over
+    assert (True, None) == (box.is_over, box.over)
+    assert 1 == len(bodies(exchange))
+
+
+def test_an_oversized_line_ends_only_what_waits_alone() -> None:
+    """Of several nobody knows whose answer it was."""
+    stage = Stage()
+    one, _ = stage.post(request("x", {}, 1))
+    two, _ = stage.post(request("x", {}, 2))
+    stage.router.overflowed()
+    assert (False, False) == (one.is_over, two.is_over)
+    stage.say(b'{"id":2,"result":{}}')
+    stage.router.overflowed()
+    assert one.over is not None
+    assert FailureKind.TOO_LARGE is one.over.kind
+
+
+def test_an_answer_with_two_ids_is_a_fault_of_the_shared_server() -> None:
+    """Which of them to rename would be a guess."""
+    stage = Stage(SharedRouter)
+    exchange, sent = stage.post(modern("echo", 1))
+    name = renamed(sent).encode()
+    stage.say(b'{"id":%b,"result":{},"id":%b}' % (name, name))
+    assert exchange.over is not None
+    assert FailureKind.PROTOCOL is exchange.over.kind
+
+
+def test_letters_know_whether_they_are_the_last() -> None:
+    """A batch ends with its last answer."""
+    stage = Stage()
+    exchange, _ = stage.post(b'[{"id":1,"method":"a"},{"id":2,"method":"b"}]')
+    stage.say(b'{"id":2,"result":{}}')
+    stage.say(b'{"id":1,"result":{}}')
+    letters: list[Letter] = exchange.leftovers()
+    assert [False, True] == [letter.is_last for letter in letters]
