@@ -20,7 +20,7 @@ from support.policed import (
     status,
     tool_call,
 )
-from weir.core.outcome import NO_ANSWER, Blame, Failed, FailureKind, Outcome, Replied
+from weir.core.outcome import NO_ANSWER, Blame, Failed, FailureKind, Outcome, Replied, Sent
 from weir.policies.breaker_window import SLICES, TRACES_KEPT, Reading, Sign, Window, is_unreached, sign_of
 
 NOTIFICATION = b'{"jsonrpc":"2.0","method":"notifications/initialized"}'
@@ -97,6 +97,18 @@ def test_a_stream_counts_until_it_has_begun() -> None:
     attempt = attempt_of(tool_call())
     attempt.first_byte_at = 1.0
     assert Sign.FAILURE is sign_of(attempt, LOST)
+
+
+def test_a_total_that_was_spent_elsewhere_says_nothing() -> None:
+    """Unless the time went into reaching the server."""
+    attempt = attempt_of(tool_call())
+    spent = Failed(FailureKind.TIMEOUT, "no answer", sent=Sent.NO, timer="total", after_seconds=5.0)
+    assert Sign.NOTHING is sign_of(attempt, spent)
+    attempt.connect_seconds = 2.0
+    assert Sign.FAILURE is sign_of(attempt, spent)
+    attempt.connect_seconds = 0.0
+    assert Sign.FAILURE is sign_of(attempt, Failed(FailureKind.TIMEOUT, "no answer", sent=Sent.YES, timer="total"))
+    assert Sign.FAILURE is sign_of(attempt, Failed(FailureKind.TIMEOUT, "no answer", sent=Sent.NO, timer="attempt"))
 
 
 def test_unreached_is_what_never_met_the_server() -> None:

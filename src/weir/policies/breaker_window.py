@@ -5,7 +5,7 @@ from collections import deque
 from typing import NamedTuple
 
 from weir.core.call import Attempt, Call
-from weir.core.outcome import Blame, Failed, FailureKind, Outcome, Refused, Replied
+from weir.core.outcome import Blame, Failed, FailureKind, Outcome, Refused, Replied, Sent
 
 TRACES_KEPT = 5
 """Of the calls that trip a circuit the last few are named: enough to look at, few enough for a log line."""
@@ -38,6 +38,9 @@ def sign_of(attempt: Attempt, outcome: Outcome) -> Sign:
         return Sign.NOTHING
     if attempt.call.is_stream and attempt.first_byte_at:
         # a stream that had begun ends when a server restarts or a middlebox tires: many at once are one event
+        return Sign.NOTHING
+    if outcome.timer == "total" and outcome.sent is Sent.NO and not attempt.connect_seconds:
+        # the time had gone elsewhere: nobody tried to reach the server
         return Sign.NOTHING
     return Sign.FAILURE
 
