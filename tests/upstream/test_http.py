@@ -160,6 +160,7 @@ async def test_an_attempt_says_where_its_time_went() -> None:
             await edge.run()
             attempt = edge.attempt
             assert is_first is (attempt.connect_seconds > 0)
+            assert attempt.started_at + attempt.connect_seconds <= attempt.sent_at
             assert attempt.started_at <= attempt.sent_at <= attempt.first_byte_at <= time.monotonic()
             assert Peer(Transport.HTTP, "127.0.0.1", server.port, "1.1") == attempt.peer
         assert ["u"] == [event.upstream for event in edge.events if isinstance(event, ConnectionOpened)]

@@ -118,9 +118,13 @@ class HttpUpstream:
     async def _connect_and_send(self, attempt: Attempt, request: Request) -> Exchange:
         began = self._clock()
         try:
-            return await self._client.connect_and_send(request)
-        finally:
+            exchange = await self._client.connect_and_send(request)
+        except BaseException:
             attempt.connect_seconds = self._clock() - began
+            raise
+        # up to the sending: what comes after is the server's time
+        attempt.connect_seconds = exchange.sent_at - began
+        return exchange
 
     def _judge(self, attempt: Attempt, exchange: Exchange) -> Outcome:
         headers, body = _end_to_end(exchange.headers, _HOP_BY_HOP), exchange.body()
