@@ -9,9 +9,13 @@ import pytest
 
 from weir.app.listen import bind
 from weir.config.quantities import Address
+from weir.downstream.asgi import asgi
+from weir.downstream.exchange import Exchange
 from weir.downstream.server import Server, ServerSettings, build_server
 
 pytestmark = pytest.mark.anyio
+
+LIMIT = 1_000_000
 
 
 class Port:
@@ -46,16 +50,10 @@ async def serving(app: Any, **limits: Any) -> AsyncIterator[Port]:
             server.should_exit = True
 
 
-async def echo(scope: Any, receive: Any, send: Any) -> None:
+async def echo(exchange: Exchange) -> None:
     """Answer with the request's body."""
-    body, more = b"", True
-    while more:
-        message = await receive()
-        body += message.get("body", b"")
-        more = message.get("more_body", False)
-    headers = [(b"content-length", b"%d" % len(body))]
-    await send({"type": "http.response.start", "status": 200, "headers": headers})
-    await send({"type": "http.response.body", "body": body, "more_body": False})
+    body = await exchange.body(LIMIT)
+    exchange.reply(200, [(b"content-length", b"%d" % len(body))], body)
 
 
 def post(body: bytes, *headers: bytes, close: bool = True) -> bytes:
@@ -114,17 +112,16 @@ async def test_a_body_that_stalls_ends_the_wait() -> None:
     """The application is told by TimeoutError."""
     seen: list[str] = []
 
-    async def app(scope: Any, receive: Any, send: Any) -> None:
+    async def app(exchange: Exchange) -> None:
         try:
-            while (await receive()).get("more_body"):
-                pass
+            await exchange.body(LIMIT)
         except TimeoutError:
             seen.append("timeout")
-        await echo(scope, _nothing, send)
+        exchange.reply(408, [(b"content-length", b"0"), (b"connection", b"close")], b"")
 
     async with serving(app, body_silence_seconds=0.05) as port:
-        await port.ask(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 10\r\nconnection: close\r\n\r\nabc")
-    assert ["timeout"] == seen
+        reply = await port.ask(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 10\r\n\r\nabc")
+    assert (["timeout"], True) == (seen, reply.startswith(b"HTTP/1.1 408 "))
 
 
 async def test_what_is_not_http_is_400() -> None:
@@ -150,8 +147,7 @@ async def test_a_vanished_client_cancels_what_is_done_for_it() -> None:
     """So that the upstream exchange is closed at once."""
     started, cancelled = asyncio.Event(), asyncio.Event()
 
-    async def app(scope: Any, receive: Any, send: Any) -> None:
-        await receive()
+    async def app(exchange: Exchange) -> None:
         started.set()
         try:
             await asyncio.get_running_loop().create_future()
@@ -168,16 +164,16 @@ async def test_a_vanished_client_cancels_what_is_done_for_it() -> None:
 
 
 async def test_a_slow_reader_holds_the_writer() -> None:
-    """Backpressure: `send` returns only when the client's connection takes more."""
+    """Backpressure: `write` returns only when the client's connection takes more."""
     written = 0
 
-    async def app(scope: Any, receive: Any, send: Any) -> None:
+    async def app(exchange: Exchange) -> None:
         nonlocal written
-        await receive()
-        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await exchange.open(200, [])
         while True:
-            await send({"type": "http.response.body", "body": b"x" * 65536, "more_body": True})
+            await exchange.write(b"x" * 65536)
             written += 65536
+            await asyncio.sleep(0)
 
     async with serving(app) as port:
         reader, writer = await asyncio.open_connection("127.0.0.1", port.port, limit=1024)
@@ -194,28 +190,66 @@ async def test_a_slow_reader_holds_the_writer() -> None:
         writer.transport.abort()
 
 
+async def test_what_is_written_in_one_turn_arrives_in_one_piece() -> None:
+    """Head, event and end together cost one system call; each alone goes out at once."""
+    go_on = asyncio.Event()
+
+    async def app(exchange: Exchange) -> None:
+        await exchange.open(200, [])
+        await go_on.wait()
+        await exchange.write(b"one")
+        await exchange.write(b"two")
+        await exchange.close()
+
+    async with serving(app) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port.port)
+        writer.write(post(b"", close=False))
+        async with asyncio.timeout(5):
+            await reader.readuntil(b"\r\n\r\n")
+            go_on.set()
+            assert b"3\r\none\r\n3\r\ntwo\r\n0\r\n\r\n" == await reader.read(1000)
+        writer.close()
+
+
 async def test_a_reply_that_stops_short_closes_the_connection() -> None:
     """Only that tells the client that bytes are missing."""
 
-    async def app(scope: Any, receive: Any, send: Any) -> None:
-        await receive()
-        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"10")]})
-        await send({"type": "http.response.body", "body": b"short", "more_body": False})
+    async def app(exchange: Exchange) -> None:
+        exchange.reply(200, [(b"content-length", b"10")], b"short")
 
     async with serving(app) as port:
         reply = await port.ask(post(b"", close=False))
     assert reply.endswith(b"\r\n\r\nshort")
 
 
+async def test_a_reply_that_was_never_finished_has_no_end() -> None:
+    """A proper end would claim that all is there."""
+
+    async def app(exchange: Exchange) -> None:
+        await exchange.open(200, [])
+        await exchange.write(b"some")
+        await asyncio.sleep(0)
+
+    async with serving(app) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port.port)
+        writer.write(post(b"", close=False))
+        received = b""
+        async with asyncio.timeout(5):
+            with contextlib.suppress(ConnectionResetError):
+                while piece := await reader.read(1000):
+                    received += piece
+        writer.close()
+    assert not received.endswith(b"0\r\n\r\n")
+
+
 async def test_a_head_request_and_a_204_have_no_body() -> None:
     """HTTP framing: the next reply would start in the middle otherwise."""
 
-    async def app(scope: Any, receive: Any, send: Any) -> None:
-        await receive()
-        status = 204 if scope["path"] == "/empty" else 200
-        headers = [] if status == 204 else [(b"content-length", b"5")]
-        await send({"type": "http.response.start", "status": status, "headers": headers})
-        await send({"type": "http.response.body", "body": b"" if status == 204 else b"hello", "more_body": False})
+    async def app(exchange: Exchange) -> None:
+        if exchange.path == b"/empty":
+            exchange.reply(204, [], b"")
+        else:
+            exchange.reply(200, [(b"content-length", b"5")], b"hello")
 
     async with serving(app) as port:
         reply = await port.ask(
@@ -231,19 +265,40 @@ async def test_a_head_request_and_a_204_have_no_body() -> None:
 async def test_an_http_1_0_client_gets_a_body_that_ends_with_the_connection() -> None:
     """Chunked coding is unknown to it."""
 
-    async def app(scope: Any, receive: Any, send: Any) -> None:
-        await receive()
-        await send({"type": "http.response.start", "status": 200, "headers": []})
-        await send({"type": "http.response.body", "body": b"a", "more_body": True})
-        await send({"type": "http.response.body", "body": b"b", "more_body": False})
+    async def app(exchange: Exchange) -> None:
+        await exchange.open(200, [])
+        await exchange.write(b"a")
+        await exchange.write(b"b")
+        await exchange.close()
 
     async with serving(app) as port:
         reply = await port.ask(b"GET / HTTP/1.0\r\n\r\n")
     assert b"HTTP/1.1 200 OK\r\nconnection: close\r\n\r\nab" == reply
 
 
-async def _nothing() -> Any:
-    return {"type": "http.request", "body": b"", "more_body": False}
+async def test_a_target_in_absolute_form_is_the_path_in_it() -> None:
+    """As clients of forward proxies send it (RFC 9112, section 3.2.2)."""
+
+    async def app(exchange: Exchange) -> None:
+        exchange.reply(200, [(b"connection", b"close")], exchange.path + b"|" + exchange.query)
+
+    async with serving(app) as port:
+        reply = await port.ask(b"GET http://localhost/mcp?a=b HTTP/1.1\r\nhost: localhost\r\n\r\n")
+    assert b"/mcp|a=b" in reply
+
+
+async def test_an_asgi_application_is_served_too() -> None:
+    """For what is not on the data path."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        body = (await receive())["body"]
+        await send({"type": "http.response.start", "status": 201, "headers": [(b"x-path", scope["raw_path"])]})
+        await send({"type": "http.response.body", "body": body[::-1]})
+
+    async with serving(asgi(app)) as port:
+        reply = await port.ask(post(b"abc"))
+    assert reply.startswith(b"HTTP/1.1 201 Created\r\nx-path: /mcp\r\n")
+    assert b"cba" in reply
 
 
 def _replies(data: bytes) -> list[bytes]:

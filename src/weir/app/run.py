@@ -18,6 +18,7 @@ from weir.app.rooms import SetupError
 from weir.config.model import Config
 from weir.config.quantities import Address
 from weir.core.events import LimitReached, Notice
+from weir.downstream.asgi import asgi
 from weir.downstream.server import Server, ServerSettings, build_server
 
 EXIT_OK, EXIT_FAILED = 0, 1
@@ -101,7 +102,7 @@ async def _diagnostics(weir: Weir, port: socket.socket | None) -> AsyncIterator[
         return
     address = weir.config.listen.diagnostics
     settings = ServerSettings(str(address), 0, drain_seconds=1.0)
-    server: Server = build_server(weir.diagnostics, settings, lambda limit: None)
+    server: Server = build_server(asgi(weir.diagnostics), settings, lambda limit: None)
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(server.serve(sockets=[port]))
         _tell_listening(weir, "diagnostics", port)

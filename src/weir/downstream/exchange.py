@@ -1,8 +1,8 @@
-"""One HTTP request and its reply on a connection: the ASGI `receive` and `send` of weir's server.
+"""One HTTP request and its reply on a connection.
 
-uvicorn's own cycle writes head and body in two system calls and knows a vanished client only when
-asked. This one joins head and first body, and ends the application's task when the client goes, so
-that nothing upstream works for nobody.
+uvicorn's own cycle speaks ASGI, writes head and body in two system calls, and knows of a vanished client only
+when asked. This one is called directly, joins what is written together into one system call, and its task is
+ended by the connection when the client goes, so that nothing upstream works for nobody.
 """
 
 import asyncio
@@ -20,62 +20,93 @@ STATUS_LINES = {
 _NO_BODY = frozenset({204, 304})
 _JOIN_LIMIT_BYTES = 16 * 1024
 """Up to here one copy costs less than the system's gathering of pieces."""
+_WAIT_LIMIT_BYTES = 64 * 1024
+"""What may wait for the end of the loop's turn to be written; the transport's own high-water mark."""
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
+class BodyTooLargeError(Exception):
+    """The request's body is over the limit."""
+
+
+class ClientGoneError(Exception):
+    """The client left before its request was complete."""
+
+
 class Exchange:
-    """One request until its reply is written. Made at the end of the request's head."""
+    """One request until its reply is written; the sink of a reply that streams (core/call.py).
+
+    `headers` have names in lower case; `path` and `query` are as they were sent.
+    """
 
     __slots__ = (
-        "_body",
         "_chunked",
         "_connection",
         "_expects_continue",
-        "_head",
-        "_is_head_request",
+        "_is_flush_due",
         "_is_request_complete",
         "_left",
+        "_out",
+        "_out_bytes",
+        "_received",
         "_waiter",
+        "bytes_sent",
+        "headers",
+        "http_version",
         "is_complete",
+        "is_event_stream",
         "is_gone",
+        "is_open",
         "keep_alive",
-        "scope",
-        "started",
+        "method",
+        "path",
+        "query",
+        "status",
     )
 
-    def __init__(
-        self, connection: "ClientConnection", scope: dict[str, Any], *, keep_alive: bool, expects_continue: bool
-    ) -> None:
+    def __init__(self, connection: "ClientConnection", method: str, path: bytes, query: bytes) -> None:
         self._connection = connection
-        self.scope = scope
-        scope["extensions"] = {"weir.reply": self.reply}
-        self.keep_alive = keep_alive
-        self.started = False
+        self.method = method
+        self.path = path
+        self.query = query
+        self.headers: Headers = connection.headers
+        self.http_version: str = connection.parser.get_http_version()
+        self.keep_alive: bool = connection.parser.should_keep_alive()
+        self.status = 0
+        self.bytes_sent = 0
+        self.is_open = False
+        self.is_event_stream = False
         self.is_complete = False
         self.is_gone = False
-        self._expects_continue = expects_continue
-        self._is_head_request = scope["method"] == "HEAD"
-        self._body: list[bytes] = []
+        self._expects_continue = connection.expect_100_continue
+        self._received: list[bytes] = []
         self._is_request_complete = False
         self._waiter: asyncio.Future[None] | None = None
-        self._head = b""
+        self._out: list[bytes] = []
+        self._out_bytes = 0
+        self._is_flush_due = False
         self._chunked = False
         self._left = -1
+
+    @property
+    def client(self) -> tuple[str, int]:
+        """Address and port of the client's end of the connection."""
+        return self._connection.client or ("", 0)
 
     async def run(self, app: Any) -> None:
         """Let the application answer; the connection learns how it went."""
         try:
-            await app(self.scope, self.receive, self.send)
+            await app(self)
         finally:
             self._connection.exchange_over(self)
 
     # from the connection
 
     def feed(self, data: bytes) -> int:
-        """Take bytes of the request's body; returns how many are waiting to be received."""
-        self._body.append(data)
+        """Take bytes of the request's body; returns how many came with this."""
+        self._received.append(data)
         self._wake()
-        return sum(map(len, self._body))
+        return len(data) if len(self._received) == 1 else sum(map(len, self._received))
 
     def feed_end(self) -> None:
         """The request's body is complete."""
@@ -91,88 +122,130 @@ class Exchange:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
-    # the ASGI interface
+    # the request
 
-    async def receive(self) -> Any:
-        """The next piece of the request's body, or the client's disconnect.
+    async def body(self, limit_bytes: int) -> bytes:
+        """The whole body.
 
         Raises:
-            TimeoutError: nothing came for `body_silence_seconds`.
+            BodyTooLargeError: it is over the limit, by its own word or by counting.
+            TimeoutError: nothing of it came for `body_silence_seconds`.
+            ClientGoneError: the client left.
         """
-        while not (self._body or self._is_request_complete or self.is_gone):
-            if self._expects_continue:
-                self._expects_continue = False
-                self._connection.transport.write(_CONTINUE)
-            self._connection.flow.resume_reading()
-            self._waiter = self._connection.loop.create_future()
-            async with asyncio.timeout(self._connection.settings.body_silence_seconds):
-                await self._waiter
-        if self.is_gone or self.is_complete:
-            return {"type": "http.disconnect"}
-        body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
-        self._body.clear()
-        return {"type": "http.request", "body": body, "more_body": not self._is_request_complete}
-
-    async def send(self, message: Any) -> None:
-        """Write the reply's head (held back until the first body message) or a piece of its body."""
+        if not self._is_request_complete:
+            for name, value in self.headers:
+                if name == b"content-length" and value.isdigit() and int(value) > limit_bytes:
+                    raise BodyTooLargeError
+        while not self._is_request_complete and not self.is_gone:
+            if sum(map(len, self._received)) > limit_bytes:
+                raise BodyTooLargeError
+            await self._more()
         if self.is_gone:
-            return
-        if message["type"] == "http.response.start":
-            self._begin(message["status"], message["headers"])
-            return
-        data, more = message.get("body", b""), message.get("more_body", False)
-        self._write(data, more)
-        if not more:
-            self._finish()
-        elif self._connection.flow.write_paused:
-            await self._connection.flow.drain()
+            raise ClientGoneError
+        received = self._received
+        whole = received[0] if len(received) == 1 else b"".join(received)
+        self._received = []
+        if len(whole) > limit_bytes:
+            raise BodyTooLargeError
+        return whole
+
+    async def _more(self) -> None:
+        if self._expects_continue:
+            self._expects_continue = False
+            self._connection.transport.write(_CONTINUE)
+        self._connection.flow.resume_reading()
+        self._waiter = self._connection.loop.create_future()
+        async with asyncio.timeout(self._connection.settings.body_silence_seconds):
+            await self._waiter
+
+    # the reply
 
     def reply(self, status: int, headers: Headers, body: bytes) -> None:
-        """Write a whole reply at once: weir's extension of the ASGI interface, `weir.reply` in the scope."""
+        """Write a whole reply at once."""
         if self.is_gone:
             return
         self._begin(status, headers)
-        self._write(body, False)
+        self._put(body)
         self._finish()
 
+    async def open(self, status: int, headers: Headers) -> None:
+        """Write the head, at the latest when the loop's turn ends: a stream may stay silent for long."""
+        if self.is_gone:
+            return
+        self.is_open = True
+        self._begin(status, headers)
+        self._flush_soon()
+
+    async def write(self, chunk: bytes) -> None:
+        """Write bytes of the body; returns when the client's connection takes more."""
+        if self.is_gone:
+            return
+        self._put(chunk)
+        self._flush_soon()
+        if self._connection.flow.write_paused:
+            await self._connection.flow.drain()
+
+    async def close(self) -> None:
+        """End a streamed body properly."""
+        if not self.is_gone:
+            self._finish()
+
     def _begin(self, status: int, headers: Headers) -> None:
-        parts = [STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status]
+        self.status = status
+        out = self._out
+        out.append(STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status)
         for name, value in headers:
-            parts.append(b"%b: %b\r\n" % (name, value))
+            out.append(b"%b: %b\r\n" % (name, value))
             if name == b"content-length":
                 self._left = int(value)
+            elif name == b"content-type":
+                self.is_event_stream = value.startswith(b"text/event-stream")
             elif name == b"connection" and b"close" in value.lower():
                 self.keep_alive = False
-        if self._is_head_request or status in _NO_BODY:
+        if self.method == "HEAD" or status in _NO_BODY:
             self._left = 0
         elif self._left < 0:
-            self._chunked = self.scope["http_version"] == "1.1"
+            self._chunked = self.http_version == "1.1"
             self.keep_alive = self.keep_alive and self._chunked
             if self._chunked:
-                parts.append(b"transfer-encoding: chunked\r\n")
-        if not self.keep_alive:
-            parts.append(b"connection: close\r\n")
-        parts.append(b"\r\n")
-        self._head = b"".join(parts)
-        self.started = True
+                out.append(b"transfer-encoding: chunked\r\n")
+        out.append(b"\r\n" if self.keep_alive else b"connection: close\r\n\r\n")
 
-    def _write(self, data: bytes, more: bool) -> None:
-        parts = [self._head] if self._head else []
-        self._head = b""
+    def _put(self, data: bytes) -> None:
+        if not data or self.method == "HEAD":
+            return
+        self.bytes_sent += len(data)
+        self._out_bytes += len(data)
         if self._chunked:
-            if data:
-                parts += (b"%x\r\n" % len(data), data, b"\r\n")
-            if not more:
-                parts.append(b"0\r\n\r\n")
-        elif data and not self._is_head_request:
-            parts.append(data)
+            self._out += (b"%x\r\n" % len(data), data, b"\r\n")
+        else:
+            self._out.append(data)
             self._left -= len(data)
-        if len(data) > _JOIN_LIMIT_BYTES:
-            self._connection.transport.writelines(parts)
-        elif parts:
-            self._connection.transport.write(b"".join(parts))
+
+    def _flush_soon(self) -> None:
+        """What follows in the same turn of the loop goes out in the same system call."""
+        if self._out_bytes > _WAIT_LIMIT_BYTES:
+            self.flush()
+        elif not self._is_flush_due:
+            self._is_flush_due = True
+            self._connection.loop.call_soon(self.flush)
+
+    def flush(self) -> None:
+        """Write what waits."""
+        self._is_flush_due = False
+        out, self._out = self._out, []
+        if not out:
+            return
+        size, self._out_bytes = self._out_bytes, 0
+        if size > _JOIN_LIMIT_BYTES:
+            self._connection.transport.writelines(out)
+        else:
+            self._connection.transport.write(b"".join(out))
 
     def _finish(self) -> None:
+        if self._chunked:
+            self._out.append(b"0\r\n\r\n")
+        self.flush()
         self.is_complete = True
         if self._left > 0:
             # fewer bytes than promised: only closing tells the client so

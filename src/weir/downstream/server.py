@@ -7,7 +7,7 @@ server"). It also takes the process's signals; here the owner of both ports keep
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from ssl import SSLContext
 from typing import Any
@@ -18,8 +18,6 @@ from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from weir.downstream.exchange import STATUS_LINES, Exchange
-
-_ASGI = {"version": "3.0", "spec_version": "2.3"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,12 +105,12 @@ class ClientConnection(HttpToolsProtocol):
             self._reject(431, "header_count")
         if self.transport.is_closing():
             return
-        exchange = Exchange(
-            self,
-            self._scope(),
-            keep_alive=self.parser.should_keep_alive(),
-            expects_continue=self.expect_100_continue,
-        )
+        path, _, query = self.url.partition(b"?")
+        if not path.startswith(b"/"):
+            # absolute form, which proxies send (RFC 9112, section 3.2.2)
+            parsed = httptools.parse_url(self.url)
+            path, query = parsed.path or b"/", parsed.query or b""
+        exchange = Exchange(self, self.parser.get_method().decode("ascii"), path, query)
         previous, self.cycle = self.cycle, exchange
         if previous is None or previous.is_complete:
             self._start(exchange)
@@ -124,27 +122,6 @@ class ClientConnection(HttpToolsProtocol):
     def _is_head_too_large(self) -> bool:
         size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
         return size > self.settings.header_limit_bytes
-
-    def _scope(self) -> dict[str, Any]:
-        path, _, query = self.url.partition(b"?")
-        if not path.startswith(b"/"):
-            # absolute form, which proxies send (RFC 9112, section 3.2.2)
-            parsed = httptools.parse_url(self.url)
-            path, query = parsed.path or b"/", parsed.query or b""
-        return {
-            "type": "http",
-            "asgi": _ASGI,
-            "http_version": self.parser.get_http_version(),
-            "method": self.parser.get_method().decode("ascii"),
-            "scheme": self.scheme,
-            "server": self.server,
-            "client": self.client,
-            "root_path": "",
-            "path": path.decode("latin-1"),
-            "raw_path": path,
-            "query_string": query,
-            "headers": self.headers,
-        }
 
     def _start(self, exchange: Exchange) -> None:
         # the task's owner is uvicorn's Server: it keeps it in `tasks`, drains and cancels it
@@ -178,13 +155,16 @@ class ClientConnection(HttpToolsProtocol):
 
     def exchange_over(self, exchange: Exchange) -> None:
         """The exchange's task ends; the connection can go on only after a complete reply."""
-        task, self._task = self._task, None
+        task = asyncio.current_task()
         if task is not None:
             self.tasks.discard(task)
-        # it points back at the exchange
-        exchange.scope = {}
+        if task is self._task:
+            # else it is the next pipelined request's already
+            self._task = None
         if not exchange.is_complete and not self.transport.is_closing():
-            self.transport.abort()
+            # closing without the body's proper end is what tells the client that it is not whole
+            exchange.flush()
+            self.transport.close()
 
     def timeout_keep_alive_handler(self) -> None:
         """Close a connection that nobody uses. One timer looks now and then, instead of one for each request."""
@@ -237,8 +217,10 @@ class Server(uvicorn.Server):
         yield
 
 
-def build_server(app: Any, settings: ServerSettings, on_limit: Callable[[str], None]) -> Server:
-    """A server for `app`; `on_limit` is told the name of each limit that a client runs into."""
+def build_server(
+    app: Callable[[Exchange], Awaitable[None]], settings: ServerSettings, on_limit: Callable[[str], None]
+) -> Server:
+    """A server that hands each exchange to `app`; `on_limit` is told the name of each limit that a client runs into."""
     connection = type("Connection", (ClientConnection,), {"settings": settings, "on_limit": staticmethod(on_limit)})
     tls = settings.tls
     config = uvicorn.Config(
