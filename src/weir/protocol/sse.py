@@ -16,8 +16,8 @@ _CR, _LF = 0x0D, 0x0A
 # a blank line is two line ends in a row, and CR LF is one line end: so it always holds one of these
 _BLANK_LINES = (b"\n\n", b"\r\r", b"\n\r")
 _LINE_END = re.compile(rb"\r\n|\n|\r")
-_COMMON_HEAD = b"event: message\r\ndata: "
-_COMMON_TAIL = b"\r\n\r\n"
+# what SDK servers send: an event with one data line; by its beginning, the end that belongs to it
+_COMMON = ((b"event: message\r\ndata: ", b"\r\n\r\n"), (b"event: message\ndata: ", b"\n\n"))
 
 
 class Event:
@@ -53,7 +53,8 @@ class Splitter:
 
     def __init__(self, limit_bytes: int = MAX_EVENT_BYTES) -> None:
         self._limit = limit_bytes
-        self._pending = bytearray()
+        # as it was received until something has to be put behind it: most of what comes goes at once
+        self._pending: bytes | bytearray = b""
         self._scanned = 0
         self._at_start = True
         self._skip_lf = False
@@ -66,32 +67,26 @@ class Splitter:
 
     def feed(self, data: bytes) -> list[Event]:
         """The pieces that `data` completes, in order."""
-        if not self._pending and self._is_common(data):
-            self._at_start = False
-            return [Event(data, data[len(_COMMON_HEAD) : -len(_COMMON_TAIL)], b"message")]
+        if not self._pending and not self._skip_lf and self._opaque_last < 0:
+            common = _common_event(data)
+            if common is not None:
+                self._at_start = False
+                return [common]
         found: list[Event] = []
         data = self._after_carriage_return(data, found)
         if self._opaque_last >= 0 and data:
             data = self._pass_opaque(data, found)
-        self._pending += data
+        if not self._pending:
+            self._pending = data
+        elif isinstance(self._pending, bytearray):
+            self._pending += data
+        else:
+            self._pending = bytearray(self._pending) + data
         self._cut(found)
         self._flush_comments(found)
         if len(self._pending) > self._limit:
             self._begin_opaque(found)
         return found
-
-    def _is_common(self, data: bytes) -> bool:
-        """One whole `event: message` with one data line, CR LF throughout: what SDK servers send."""
-        if not data.startswith(_COMMON_HEAD) or not data.endswith(_COMMON_TAIL):
-            return False
-        head, tail = len(_COMMON_HEAD), len(_COMMON_TAIL)
-        return (
-            len(data) >= head + tail
-            and data.find(b"\r", head) == len(data) - tail
-            and data.find(b"\n", head) == len(data) - tail + 1
-            and not self._skip_lf
-            and self._opaque_last < 0
-        )
 
     def _after_carriage_return(self, data: bytes, found: list[Event]) -> bytes:
         """An event was handed out at its CR; an LF that follows belongs to that line end."""
@@ -112,8 +107,17 @@ class Splitter:
             found.append(self._event(bytes(pending[begin:end])))
             begin = end
         if begin:
-            del pending[:begin]
+            self._drop(begin)
             self._scanned = max(0, self._scanned - begin)
+
+    def _drop(self, count: int) -> None:
+        """Forget the first bytes held."""
+        if count == len(self._pending):
+            self._pending = b""
+        elif isinstance(self._pending, bytearray):
+            del self._pending[:count]
+        else:
+            self._pending = self._pending[count:]
 
     def _block_end(self, begin: int) -> int:
         """Where the block that begins there ends, its blank line included; -1 when it has not ended."""
@@ -156,13 +160,13 @@ class Splitter:
         if begin:
             self._skip_lf = begin == len(pending) and pending[-1] == _CR
             found.append(_filler(bytes(pending[:begin])))
-            del pending[:begin]
+            self._drop(begin)
             self._scanned, self._at_start = 0, False
 
     def _begin_opaque(self, found: list[Event]) -> None:
         self._opaque_last = self._pending[-1]
         found.append(_opaque(bytes(self._pending)))
-        self._pending.clear()
+        self._pending = b""
         self._scanned, self._at_start = 0, False
 
     def _pass_opaque(self, data: bytes, found: list[Event]) -> bytes:
@@ -204,6 +208,15 @@ def replace_data(event: Event, data: bytes) -> bytes:
     for at in places:
         lines[at] = b""
     return bom + b"".join(lines)
+
+
+def _common_event(data: bytes) -> Event | None:
+    """One whole event as SDK servers send it; None for anything else."""
+    for head, tail in _COMMON:
+        if data.startswith(head) and data.endswith(tail, len(head)):
+            text = data[len(head) : -len(tail)]
+            return None if b"\n" in text or b"\r" in text else Event(data, text, b"message")
+    return None
 
 
 def _blank_line(text: bytes | bytearray, begin: int) -> int:
