@@ -158,7 +158,7 @@ async def unscripted(exchange: Exchange) -> None:
 
 @dataclass
 class ScriptedServer:
-    """A server on a free port of 127.0.0.1 that runs `script` for each request and records all of them in `got`."""
+    """A server on 127.0.0.1 that runs `script` for each request and records all in `got`; on a free port, or on `port`."""
 
     script: Script = unscripted
     got: list[Request] = field(default_factory=list)
@@ -171,7 +171,7 @@ class ScriptedServer:
 
     async def __aenter__(self) -> Self:
         await self._group.__aenter__()
-        self._server = await asyncio.start_server(self._connected, "127.0.0.1", 0, limit=_BUFFER_BYTES)
+        self._server = await asyncio.start_server(self._connected, "127.0.0.1", self.port, limit=_BUFFER_BYTES)
         self.port = self._server.sockets[0].getsockname()[1]
         return self
 

@@ -4,7 +4,8 @@
 Written with the unlikely on purpose: odd spacing, unknown fields, ids of both types, methods nobody knows.
 """
 
-from transparency.conversation import SUBSCRIPTION, Listens, Transcript, answer, client, during, push
+from transparency.conversation import SUBSCRIPTION, Listens, Step, Transcript, answer, client, during, push
+from transparency.ends import identity
 
 HANDSHAKE_REVISIONS = ("2025-03-26", "2025-06-18", "2025-11-25")
 MODERN = "2026-07-28"
@@ -269,6 +270,48 @@ def subscriptions() -> Transcript:
     ]
 
 
+_ODD_VALUES = (
+    b"[1.0,1e3,-0,1E+2,0.10,1152921504606846976,123456789012345678901234567890,1e400]",
+    b'"\xf0\x9f\x99\x82\\ud83d\\ude42\\u0000\\u2028\xe2\x80\xa8\\/\x7f"',
+    b'{"b":1,"a":2,"":3,"\\u0069d":4,"id":5,"method":"x","params":{"_meta":{"progressToken":6}}}',
+    b'"\\"},\\"id\\":9,\\"result\\":{\\"x\\":\\""',
+    b'{"a":[' * 10 + b"0" + b"]}" * 10,
+    b"  [ ]\t",
+    b'"' + b"\xe2\x98\x83" * 100_000 + b'"',
+)
+"""JSON values that survive only where nobody decodes and encodes them."""
+_ODD_IDS = (b"1152921504606846976", b'"7"', b"7", b"-7", b'"\xc3\xa9 \\"x\\""', b'""', b'"1000000001"')
+"""Ids that are easily confused with others, or lost in a number type. The last looks like one of weir's own."""
+
+
+def odd_values(revision: str) -> Transcript:
+    """Each in a request and in its result, under each odd id in turn."""
+    return [*opening(revision), *_odd(b'{"jsonrpc":"2.0","id":%b,"method":"tools/call","params":{"name":"t","a":%b}}')]
+
+
+def modern_odd_values() -> Transcript:
+    """The same in 2026-07-28, where ids may have to be renamed."""
+    return _odd(modern(b"%b", b"tools/call", b'"name":"t","a":%b,'))
+
+
+def _odd(form: bytes) -> Transcript:
+    steps: list[Step] = []
+    for number, odd in enumerate(_ODD_VALUES):
+        raw_id = _ODD_IDS[number]
+        steps += [
+            client(form % (raw_id, odd)),
+            answer(identity(b'{"id":%b}' % raw_id), b'{"result":{"v":%b},"id":%b,"jsonrpc":"2.0"}' % (odd, raw_id)),
+        ]
+    return steps
+
+
+def odd_ids_at_once() -> Transcript:
+    """All of them in flight together, answered backwards."""
+    asked = [client(modern(raw_id, b"tools/call", b'"name":"t","n":%d,' % at)) for at, raw_id in enumerate(_ODD_IDS)]
+    given = [answer(identity(b'{"id":%b}' % raw_id), complete(raw_id)) for raw_id in _ODD_IDS]
+    return [*asked, *reversed(given)]
+
+
 TRANSCRIPTS: dict[str, Transcript] = {
     **{
         f"{scene.__name__}-{revision}": scene(revision)
@@ -280,6 +323,7 @@ TRANSCRIPTS: dict[str, Transcript] = {
             spoken_unasked,
             two_calls_at_once,
             cancelled_by_the_client,
+            odd_values,
         )
     },
     **{
@@ -291,6 +335,8 @@ TRANSCRIPTS: dict[str, Transcript] = {
             modern_told_during_a_call,
             several_rounds,
             subscriptions,
+            modern_odd_values,
+            odd_ids_at_once,
         )
     },
 }
