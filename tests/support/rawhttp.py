@@ -158,7 +158,7 @@ async def unscripted(exchange: Exchange) -> None:
 
 @dataclass
 class ScriptedServer:
-    """A server on 127.0.0.1 that runs `script` for each request and records all in `got`; on a free port, or on `port`."""
+    """A server on 127.0.0.1 that runs `script` for each request and records all in `got`; any free port when it is 0."""
 
     script: Script = unscripted
     got: list[Request] = field(default_factory=list)
