@@ -1,0 +1,279 @@
+"""Coalesce: identical safe reads in flight share one call, retries included.
+
+The shared call runs in a task of its own, so that whoever leaves leaves alone; the last one to leave cancels it. The
+first caller leads: it is relayed the reply as it arrives. A follower gets the answer alone, under its own id, in the
+form in which it came (a JSON body, or an event stream of one event); progress and log messages of a stream are the
+leader's. What cannot be shared (a stream that ended without an answer, a body that cannot be given another id, a new
+cookie) leaves each follower a call of its own.
+
+A follower never learns less than it would by itself: nobody joins a call that began before a request which may have
+changed something was answered, or before the server announced a change.
+
+Actions told in `Decided`: joined, would_join, alone (what was joined could not be shared).
+"""
+
+import asyncio
+import hashlib
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from weir.core.call import Call
+from weir.core.events import Decided, Emit, LimitReached, ServerNotified
+from weir.core.layer import CallHandler
+from weir.core.outcome import NO_ANSWER, Mode, Outcome, RefusalKind, Refused, Replied
+from weir.policies.coalesce_flight import Flight
+from weir.protocol.envelope import Kind, is_ambiguous
+from weir.protocol.methods import Repeat, facts
+from weir.protocol.question import question
+
+CALLS_LIMIT = 1000
+"""Shared calls that can be joined: each costs a task, and up to a reply in memory. Beyond it calls go by themselves."""
+
+_ALWAYS = frozenset((b"authorization", b"accept"))
+_NEUTRAL = frozenset(
+    (
+        *(b"traceparent", b"tracestate", b"baggage", b"x-request-id", b"x-correlation-id", b"weir-deadline-ms"),
+        *(b"content-length", b"connection", b"keep-alive", b"accept-encoding"),
+    )
+)
+"""Headers that say neither who asks nor what is answered; a length differs with the id alone."""
+
+_CHANGES = ("list_changed", "notifications/resources/updated")
+
+
+@dataclass(frozen=True, slots=True)
+class CoalesceSettings:
+    """`headers`: whose values must be equal, beside Authorization and Accept; names in lower case.
+
+    None: those of every header but the few that never tell callers apart. To name them shares more, and is right
+    only where none but these (and Authorization) decide what a caller may read.
+    """
+
+    mode: Mode = Mode.OFF
+    headers: tuple[str, ...] | None = None
+
+
+# the pure part
+
+
+def is_shareable(call: Call) -> bool:
+    """Whether its answer may answer an equal call: a request that only reads, and is no part of a dialogue."""
+    message = call.message
+    if message.kind is not Kind.REQUEST:
+        return False
+    known = facts(message.method)
+    if known.repeat is not Repeat.READ or known.is_exempt or known.is_long_lived:
+        return False
+    return not message.is_continuation and not is_ambiguous(call.body)
+
+
+def may_change(call: Call) -> bool:
+    """Whether what other calls would read may be different after this one."""
+    kind = call.message.kind
+    if kind is Kind.REQUEST:
+        return not call.is_stream and facts(call.message.method).repeat is not Repeat.READ
+    return kind is Kind.BATCH or kind is Kind.OPAQUE
+
+
+def key_of(call: Call, headers: frozenset[bytes] | None) -> bytes | None:
+    """What two calls that share must have in common, as a hash; None: nobody can tell. `headers` as in the settings."""
+    asked = question(call.body)
+    if asked is None:
+        return None
+    texts = (call.upstream, call.revision, call.session, call.message.method)
+    parts = [*(text.encode(errors="surrogatepass") for text in texts), call.verb, call.target, asked]
+    for name, value in call.headers:
+        if name not in _NEUTRAL if headers is None else name in headers:
+            parts += (name, value)
+    lengths = b",".join([b"%d" % len(part) for part in parts])
+    return hashlib.blake2b(b"".join((lengths, b";", *parts)), digest_size=16).digest()
+
+
+S = TypeVar("S")
+
+
+class Joinable(Generic[S]):
+    """The shared calls that a later call may join, by key; bounded."""
+
+    def __init__(self, limit: int = CALLS_LIMIT) -> None:
+        self._limit = limit
+        self._shared: dict[bytes, S] = {}
+        self._changing: set[Call] = set()
+
+    @property
+    def is_full(self) -> bool:
+        """No other call can be offered."""
+        return len(self._shared) >= self._limit
+
+    def find(self, key: bytes) -> S | None:
+        """The call to join, if there is one and nothing may have changed since it began."""
+        found = self._shared.get(key)
+        if found is not None and any(call.committed for call in self._changing):
+            # a change may have been answered, inside a stream that has not ended yet
+            self.outdate()
+            return None
+        return found
+
+    def offer(self, key: bytes, shared: S) -> None:
+        """Let equal calls join."""
+        self._shared[key] = shared
+
+    def close(self, key: bytes, shared: S) -> None:
+        """Nobody joins it any more."""
+        if self._shared.get(key) is shared:
+            del self._shared[key]
+
+    def outdate(self) -> None:
+        """What is in flight may answer with what is no longer so."""
+        self._shared.clear()
+
+    def change_began(self, call: Call) -> None:
+        """A request that may change something goes upstream."""
+        self._changing.add(call)
+
+    def change_ended(self, call: Call) -> None:
+        """It has its outcome, whatever that is."""
+        self._changing.discard(call)
+        self.outdate()
+
+
+# the doing
+
+
+class Coalesce:
+    """The layer of one upstream. `finished` is told when a shared call has ended, as the edge tells of its calls.
+
+    Nothing is shared unless `run` runs, which owns the shared calls.
+    """
+
+    def __init__(
+        self,
+        upstream: str,
+        settings: CoalesceSettings,
+        emit: Emit,
+        clock: Callable[[], float],
+        finished: Callable[[Call], None] = lambda call: None,
+    ) -> None:
+        self._upstream = upstream
+        self._is_shadow = settings.mode is Mode.SHADOW
+        named = settings.headers
+        self._headers = None if named is None else _ALWAYS | {name.encode() for name in named}
+        self._emit = emit
+        self._clock = clock
+        self._finished = finished
+        self._joinable: Joinable[Flight | Call] = Joinable()
+        self._flights: set[Flight] = set()
+        self._group: asyncio.TaskGroup | None = None
+
+    async def run(self) -> None:
+        """Own the shared calls; runs as long as the policy is used."""
+        try:
+            async with asyncio.TaskGroup() as self._group:
+                await asyncio.get_running_loop().create_future()
+        finally:
+            self._group = None
+
+    def notified(self, event: ServerNotified) -> None:
+        """A server announced something: after a change nobody joins what began before it."""
+        if event.call.upstream == self._upstream and event.message.method.endswith(_CHANGES):
+            self._joinable.outdate()
+
+    def __call__(self, call: Call, inner: CallHandler) -> Awaitable[Outcome]:
+        """Share the call, or let it pass."""
+        if is_shareable(call):
+            return self._share(call, inner)
+        if may_change(call):
+            return self._change(call, inner)
+        if call.message.method == "notifications/cancelled" and self._is_awaited_by_others(call):
+            return _accept()
+        return inner(call)
+
+    async def _change(self, call: Call, inner: CallHandler) -> Outcome:
+        self._joinable.change_began(call)
+        try:
+            return await inner(call)
+        finally:
+            self._joinable.change_ended(call)
+
+    async def _share(self, call: Call, inner: CallHandler) -> Outcome:
+        key = key_of(call, self._headers)
+        if key is None:
+            return await inner(call)
+        found = self._joinable.find(key)
+        if found is None and self._joinable.is_full:
+            self._emit(LimitReached(self._upstream, "coalesced_calls"))
+            return await inner(call)
+        if self._is_shadow:
+            return await self._pretend(key, call, inner, found)
+        if isinstance(found, Flight):
+            return await self._follow(found, call, inner)
+        return await self._lead(key, call, inner)
+
+    async def _pretend(self, key: bytes, call: Call, inner: CallHandler, found: object) -> Outcome:
+        if found is not None:
+            self._emit(Decided("coalesce", "would_join", call, True))
+            return await inner(call)
+        self._joinable.offer(key, call)
+        try:
+            return await inner(call)
+        finally:
+            self._joinable.close(key, call)
+
+    async def _lead(self, key: bytes, call: Call, inner: CallHandler) -> Outcome:
+        if self._group is None:
+            return await inner(call)
+        flight = Flight(call, lambda: self._joinable.close(key, flight))
+        flight.task = self._group.create_task(self._fly(flight, inner))
+        flight.task.add_done_callback(lambda _: self._landed(flight))
+        self._flights.add(flight)
+        self._joinable.offer(key, flight)
+        try:
+            return await flight.lead(call)
+        finally:
+            flight.leave(call, self._clock())
+
+    async def _fly(self, flight: Flight, inner: CallHandler) -> None:
+        try:
+            flight.outcome = await inner(flight.call)
+        except Exception as error:  # noqa: BLE001 - a bug is the callers', whose edges make it clear answers
+            flight.error = error
+
+    def _landed(self, flight: Flight) -> None:
+        """Also when it was cancelled before it began."""
+        self._flights.discard(flight)
+        self._finished(flight.call)
+        flight.end()
+
+    async def _follow(self, flight: Flight, call: Call, inner: CallHandler) -> Outcome:
+        began = self._clock()
+        flight.join(call, began)
+        self._emit(Decided("coalesce", "joined", call))
+        if call.slot is not None:
+            # what waits for another call's answer needs no place of its own
+            call.slot.release()
+        try:
+            await flight.settled.wait()
+            call.queued_seconds += self._clock() - began
+            outcome = await flight.copy(call)
+        finally:
+            flight.leave(call, self._clock())
+        return outcome if outcome is not None else await self._go_alone(call, inner)
+
+    async def _go_alone(self, call: Call, inner: CallHandler) -> Outcome:
+        self._emit(Decided("coalesce", "alone", call))
+        if call.slot is not None and not await call.slot.acquire():
+            text = (
+                f"MCP server '{self._upstream}' is busy, and the call that this one had joined gave no answer to share."
+            )
+            return Refused(RefusalKind.OVERLOADED, text, "upstream")
+        return await inner(call)
+
+    def _is_awaited_by_others(self, call: Call) -> bool:
+        """Whether a client cancels a request whose shared call others still wait for."""
+        raw = call.message.request_id
+        return any(len(flight.call.callers) > 1 and flight.has(call.session, raw) for flight in self._flights)
+
+
+async def _accept() -> Outcome:
+    return Replied(202, [], b"", NO_ANSWER)

@@ -1,0 +1,279 @@
+"""One shared call, from its first caller to its end or its last caller; and the copies of its reply."""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from typing import NamedTuple
+
+from weir.core.call import NOWHERE, Call, Headers, Slot, header
+from weir.core.outcome import PLAIN, Blame, Failed, FailureKind, Outcome, Replied, Verdict
+from weir.protocol import edit, sse
+from weir.protocol.envelope import Kind, Message, peek
+
+AHEAD_LIMIT_BYTES = 1024 * 1024
+"""What a stream may be ahead of its leader: a client that reads slowly keeps no follower waiting before that."""
+
+_NO_ID = (b"", b"null")
+
+
+def copy_for(reply: Replied, raw_id: bytes) -> Replied | None:
+    """A whole reply for a caller with another id; None when it cannot be shared."""
+    headers = _shareable(reply.headers)
+    if headers is None or reply.body is None:
+        return None
+    if not reply.verdict.answered:
+        return Replied(reply.status, headers, reply.body, reply.verdict)
+    body = _with_id(reply.body, peek(reply.body), raw_id)
+    return Replied(reply.status, headers, body, reply.verdict) if body is not None else None
+
+
+def _shareable(headers: Headers) -> Headers | None:
+    """A reply's headers for another caller: the length differs with the id, a new cookie is for one caller only."""
+    if header(headers, b"set-cookie"):
+        return None
+    return [each for each in headers if each[0] != b"content-length"]
+
+
+def _with_id(body: bytes, message: Message, raw_id: bytes) -> bytes | None:
+    if message.kind is not Kind.RESPONSE:
+        return None
+    if message.id in _NO_ID:
+        return body
+    try:
+        return edit.set_id(body, raw_id)
+    except ValueError:
+        return None
+
+
+def _answers(message: Message, raw_id: bytes) -> bool:
+    """As the upstream edges read it: the id in either JSON type, or no id on an error."""
+    if message.kind is not Kind.RESPONSE:
+        return False
+    if message.id in _NO_ID:
+        return message.error is not None
+    return message.id.strip(b'"') == raw_id.strip(b'"')
+
+
+def _verdict(message: Message) -> Verdict:
+    if message.error is not None:
+        return Verdict(message.error.code, message.error.message)
+    is_tool_error = message.result is not None and message.result.is_error
+    return Verdict(is_tool_error=True) if is_tool_error else PLAIN
+
+
+def _nothing() -> None: ...
+
+
+class _Piece(NamedTuple):
+    """Some of a stream, on its way to the leader: bytes, or the head. `answer`: what had been seen by then."""
+
+    data: bytes
+    head: tuple[int, Headers] | None = None
+    answer: Verdict | None = None
+
+
+class _Ahead:
+    """What of a stream its leader has not taken yet; whoever fills it waits when that is too much."""
+
+    def __init__(self) -> None:
+        self._pieces: deque[_Piece] = deque()
+        self._size = 0
+        self._is_over = False
+        self._filled, self._taken = asyncio.Event(), asyncio.Event()
+
+    async def put(self, piece: _Piece) -> None:
+        """Add a piece; after the end it is dropped."""
+        while self._size > AHEAD_LIMIT_BYTES and not self._is_over:
+            self._taken.clear()
+            await self._taken.wait()
+        if not self._is_over:
+            self._pieces.append(piece)
+            self._size += len(piece.data)
+            self._filled.set()
+
+    async def take(self) -> _Piece | None:
+        """The next piece; None when there will be none."""
+        while not self._pieces:
+            if self._is_over:
+                return None
+            self._filled.clear()
+            await self._filled.wait()
+        piece = self._pieces.popleft()
+        self._size -= len(piece.data)
+        self._taken.set()
+        return piece
+
+    def end(self) -> None:
+        """Nothing more will come, or nobody takes it any more."""
+        self._is_over = True
+        self._filled.set()
+        self._taken.set()
+
+
+class _LentSlot:
+    """The leader's place in the queue, as long as the leader is there."""
+
+    def __init__(self, slot: Slot) -> None:
+        self._slot: Slot | None = slot
+
+    def release(self) -> None:
+        if self._slot is not None:
+            self._slot.release()
+
+    async def acquire(self) -> bool:
+        slot = self._slot
+        if slot is None:
+            return True
+        has_place = await slot.acquire()
+        if self._slot is None and has_place:
+            # the leader left meanwhile, and nobody else would give it back
+            slot.release()
+        return has_place or self._slot is None
+
+    def take_back(self) -> None:
+        self._slot = None
+
+
+class SharedCall(Call):
+    """What goes upstream for all callers: the leader's call in everything but who waits for it."""
+
+    __slots__ = ("callers",)
+
+    def __init__(self, leader: Call) -> None:
+        for name in Call.__slots__:
+            setattr(self, name, getattr(leader, name))
+        self.callers = [leader]
+        # the same list: the leader's span tells of the attempts
+        self.attempts = leader.attempts
+        self.slot = _LentSlot(leader.slot) if leader.slot is not None else None
+
+    def ask_began(self, now: float, method: str = "") -> None:
+        """The clocks of all callers stand still."""
+        super().ask_began(now, method)
+        for caller in self.callers:
+            caller.ask_began(now, method)
+
+    def ask_ended(self, now: float) -> None:
+        """And go on."""
+        super().ask_ended(now)
+        for caller in self.callers:
+            caller.ask_ended(now)
+
+
+class Flight:
+    """One shared call, from its first caller to its end or its last caller. It is its call's sink too.
+
+    `close` is called as soon as nobody may join any more.
+    """
+
+    def __init__(self, leader: Call, close: Callable[[], None]) -> None:
+        self.call = SharedCall(leader)
+        self.call.sink = self
+        self.task: asyncio.Task[None] | None = None
+        self.settled = asyncio.Event()
+        """There is an answer, or an end: all that a follower waits for."""
+        self.outcome: Outcome | None = None
+        self.error: Exception | None = None
+        self._close = close
+        self._leader = leader
+        self._ahead = _Ahead()
+        self._head: tuple[int, Headers] | None = None
+        self._answer: tuple[Message, bytes] | None = None
+        self._splitter: sse.Splitter | None = None
+
+    async def open(self, status: int, headers: Headers) -> None:
+        self._head = (status, headers)
+        if header(headers, b"content-type").startswith(b"text/event-stream"):
+            self._splitter = sse.Splitter()
+        await self._ahead.put(_Piece(b"", self._head))
+
+    async def write(self, chunk: bytes) -> None:
+        if self._splitter is not None and self._answer is None:
+            self._look(self._splitter, chunk)
+        await self._ahead.put(_Piece(chunk, answer=self.call.answer))
+
+    def _look(self, splitter: sse.Splitter, chunk: bytes) -> None:
+        for event in splitter.feed(chunk):
+            if not event.is_message or event.data is None:
+                continue
+            message = peek(event.data)
+            if _answers(message, self.call.message.id):
+                self._answer = message, event.data
+                self.call.answered(message.id, _verdict(message))
+                self.settled.set()
+                self._close()
+
+    def join(self, call: Call, now: float) -> None:
+        """Another caller waits for it."""
+        shared = self.call
+        shared.callers.append(call)
+        shared.deadline_at = max(shared.deadline_at, call.deadline_at)
+        for _ in range(shared.pending_asks):
+            call.ask_began(now, shared.asked_method)
+        if shared.trace is not None:
+            call.link = shared.trace
+
+    def leave(self, call: Call, now: float) -> None:
+        """A caller has what it waited for, or waits no more."""
+        shared = self.call
+        shared.callers.remove(call)
+        for _ in range(shared.pending_asks):
+            call.ask_ended(now)
+        if self.task is None:
+            return
+        if call is self._leader:
+            shared.attempts = list(call.attempts)
+            self._ahead.end()
+            if isinstance(shared.slot, _LentSlot):
+                shared.slot.take_back()
+        if not shared.callers:
+            self._close()
+            self.task.cancel()
+
+    def has(self, session: str, raw_id: bytes) -> bool:
+        """Whether the request of that session and id waits for it."""
+        return any(caller.session == session and caller.message.id == raw_id for caller in self.call.callers)
+
+    async def lead(self, call: Call) -> Outcome:
+        """Relay the reply to the first caller as it arrives; returns the outcome."""
+        while (piece := await self._ahead.take()) is not None:
+            if piece.answer is not None:
+                call.answered(call.message.id, piece.answer)
+            if piece.head is not None:
+                call.head_sent = True
+                await call.sink.open(*piece.head)
+            else:
+                call.committed = self.call.committed
+                await call.sink.write(piece.data)
+        return self.result()
+
+    def end(self) -> None:
+        """The shared call is over. What refers in a circle is let go: the collector would find it late."""
+        self._close()
+        self._ahead.end()
+        self.settled.set()
+        self.task, self._close, self.call.sink = None, _nothing, NOWHERE
+
+    def result(self) -> Outcome:
+        """How it ended. Raises what the stack raised, which is a bug."""
+        if self.error is not None:
+            raise self.error
+        if self.outcome is None:
+            return Failed(FailureKind.CANCELLED, "weir is stopping", Blame.WEIR)
+        return self.outcome
+
+    async def copy(self, call: Call) -> Outcome | None:
+        """The outcome for a follower; None when the reply cannot be shared."""
+        if self._answer is None or self._head is None:
+            outcome = self.result()
+            return copy_for(outcome, call.message.id) if isinstance(outcome, Replied) else outcome
+        (status, received), (message, data) = self._head, self._answer
+        headers, body = _shareable(received), _with_id(data, message, call.message.id)
+        if headers is None or body is None:
+            return None
+        verdict = _verdict(message)
+        call.answered(call.message.id, verdict)
+        await call.sink.open(status, headers)
+        call.head_sent = call.committed = True
+        await call.sink.write(sse.encode(body))
+        return Replied(status, headers, None, verdict)
