@@ -12,8 +12,12 @@ $(STAMP): pyproject.toml constraints.txt
 	@echo "setting up $(VENV) (once, about a minute) ..."
 	@$(PYTHON) -c 'import sys; sys.exit("weir needs Python 3.11 or newer, this is " + sys.version.split()[0]) if sys.version_info < (3, 11) else None'
 	@$(PYTHON) -m venv $(VENV)
-	@$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
-	@touch $@
+	@test -t 1 && tty=1 || tty=0; \
+	{ $(BIN)/pip install --progress-bar off --disable-pip-version-check -c constraints.txt -e '.[dev]' \
+	    && touch $@; } 2>&1 | tee $(VENV)/install.log | awk -v tty=$$tty \
+	    '/^Collecting/ {n++; if (tty) printf "\r  %3d packages, now %-40s", n, $$2} \
+	     /^Installing collected/ {printf "%s  %3d packages found, installing them ...%40s\n", tty ? "\r" : "", n, ""}'
+	@test -e $@ || { tail -20 $(VENV)/install.log; exit 1; }
 
 demo: $(STAMP)   ## a demo server, weir before it, traffic, and what weir saw
 	@$(BIN)/weir demo
