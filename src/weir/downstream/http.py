@@ -173,6 +173,8 @@ class HttpDownstream:
         headers = made.headers
         if b"content-length" not in dict(headers) and made.status not in (204, 304):
             headers = [*headers, (b"content-length", b"%d" % len(body))]
+        # before the write: it wakes the client, which may run on this core
+        call.ended_at = self._clock()
         exchange.reply(made.status, headers, body)
 
     async def _end_stream(self, call: Call, outcome: Outcome, exchange: Exchange) -> None:

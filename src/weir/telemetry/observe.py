@@ -34,7 +34,7 @@ class ObserveCall:
 
     def finish(self, call: Call, outcome: Outcome) -> None:
         """The reply is with the client's transport, or will never be. Once for each call that was begun."""
-        call.ended_at = self._clock()
+        call.ended_at = call.ended_at or self._clock()
         if call.members:
             batch.join(call, outcome)
         self._emit(CallFinished(call, outcome))
