@@ -24,6 +24,8 @@ KEEP_ALIVE_MARGIN_SECONDS = 1.0
 """Taken off an announced timeout: the server's clock started earlier than ours."""
 JOINED_WRITE_BYTES = 64 * 1024
 """A body up to this size is copied behind the head, which is cheaper than handing over two buffers."""
+TRUSTED_SECONDS = 0.005
+"""How long after a reply a connection that has been reused before is taken to stand, without asking the kernel."""
 
 _TIMER_PRECISION_SECONDS = 0.001
 """A loop counts its timers in milliseconds; the clock is finer."""
@@ -60,6 +62,7 @@ class Connection(asyncio.Protocol):
         self._dry = 0
         self._is_paused = False
         self._is_gone = False
+        self._is_reused = False
         # of the reply being parsed: its framing; answers a HEAD; a 1xx; complete; the last one here; without a length
         self._length = -1
         self._transfer_codings = b""
@@ -97,10 +100,17 @@ class Connection(asyncio.Protocol):
 
     def is_usable(self, now: float) -> bool:
         """Whether it may carry another request: young enough, nothing received, not ended."""
-        if self._is_gone or now - self.idle_since >= self.keep_seconds:
+        idle_seconds = now - self.idle_since
+        if self._is_gone or idle_seconds >= self.keep_seconds:
             return False
-        # the end may have come since the loop last looked
-        return self._poll is None or not self._poll.poll(0)
+        # The loop has told of every end that came before its last turn, so only a turn's length is in doubt. So soon
+        # after a reply a server ends a connection only if it does so after each, and then there is no second reuse.
+        if self._is_reused and idle_seconds < TRUSTED_SECONDS:
+            return True
+        if self._poll is not None and self._poll.poll(0):
+            return False
+        self._is_reused = True
+        return True
 
     def resume(self, exchange: Exchange) -> None:
         """The reader of `exchange` has caught up."""
@@ -195,11 +205,12 @@ class Connection(asyncio.Protocol):
         if exchange is None or self._is_finished:
             return
         status = self._parser.get_status_code()
-        self._is_interim = status < 200
-        if status == 101:
-            self._garbage("the server switched protocols without being asked to (101)")
-        elif not self._is_interim:
+        if status >= 200:
             self._take_head(exchange, status, headers)
+        elif status == 101:
+            self._garbage("the server switched protocols without being asked to (101)")
+        else:
+            self._is_interim = True
 
     def on_body(self, piece: bytes) -> None:
         """Bytes of the body."""
@@ -224,14 +235,16 @@ class Connection(asyncio.Protocol):
         for name, value in headers:
             if name in _TELLING:
                 self._heed(exchange, name, value)
-        fault = self._fault(headers)
-        if fault:
-            self._garbage(fault)
-            return
+        if self._dry > MAX_HEAD_BYTES or len(headers) > MAX_HEADERS or self._transfer_codings not in (b"", b"chunked"):
+            fault = self._fault(headers)
+            if fault:
+                self._garbage(fault)
+                return
         if self._is_bodiless:
             self._is_finished = self._is_last = True
             self._length, exchange.is_events = -1, False
-        self._is_until_eof = self._length < 0 and not self._transfer_codings and status not in (204, 304)
+        elif self._length < 0:
+            self._is_until_eof = not self._transfer_codings and status not in (204, 304)
         exchange.take_head(status, headers, self._length)
 
     def _heed(self, exchange: Exchange, name: bytes, value: bytes) -> None:

@@ -81,6 +81,7 @@ class Pool:
     ) -> None:
         self._dialer = dialer
         self._settings = settings
+        self._buffer_bytes = settings.reply_buffer_bytes
         self._clock = clock
         self._watcher = watcher
         self._idle: list[Connection] = []
@@ -102,7 +103,7 @@ class Pool:
         while idle:
             connection = idle.pop()
             if connection.is_usable(now):
-                return self._ask(connection, head, request)
+                return connection.ask(head, request.body, self._buffer_bytes, is_bodiless=request.verb == b"HEAD")
             connection.drop()
         return None
 
@@ -116,7 +117,7 @@ class Pool:
         except TimeoutError:
             detail = f"no connection within {seconds:g} s"
             raise Unanswered(FailureKind.TIMEOUT, detail, Sent.NO, timer="connect", after_seconds=seconds) from None
-        return self._ask(connection, head, request)
+        return connection.ask(head, request.body, self._buffer_bytes, is_bodiless=request.verb == b"HEAD")
 
     async def aclose(self) -> None:
         """See Client."""
@@ -154,10 +155,6 @@ class Pool:
         self._offer_place()
 
     # the rest
-
-    def _ask(self, connection: Connection, head: bytes, request: Request) -> Exchange:
-        buffer_bytes = self._settings.reply_buffer_bytes
-        return connection.ask(head, request.body, buffer_bytes, is_bodiless=request.verb == b"HEAD")
 
     async def _acquire(self) -> Connection:
         if self._is_closed:
