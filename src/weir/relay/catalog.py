@@ -1,0 +1,72 @@
+"""Which tools a server has, and what it says of them: read from the list replies that pass.
+
+weir never lists by itself. What it has not seen is unknown, and unknown is unsafe: annotations are hints that
+count only where the operator trusts the server (MCP 2026-07-28, server/tools, annotations).
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from weir.core.events import Emit, LimitReached, Listed
+
+TOOLS_LIMIT = 2000
+"""Tools remembered of one upstream; the largest servers known have some hundreds."""
+
+
+class _Annotations(Struct, gc=False):
+    read_only: bool = msgspec.field(default=False, name="readOnlyHint")
+    idempotent: bool = msgspec.field(default=False, name="idempotentHint")
+
+
+class _Tool(Struct, gc=False):
+    name: str
+    annotations: _Annotations = msgspec.field(default_factory=_Annotations)
+
+
+class _Tools(Struct, gc=False):
+    tools: list[_Tool] = []
+
+
+class _Reply(Struct, gc=False):
+    result: _Tools = msgspec.field(default_factory=_Tools)
+
+
+_decode = msgspec.json.Decoder(_Reply).decode
+
+
+class Catalog:
+    """A fold over list replies: the tools of every upstream, and whether calling one twice does no harm."""
+
+    def __init__(self, emit: Emit) -> None:
+        self._emit = emit
+        self._repeatable: dict[str, dict[str, bool]] = {}
+
+    def handlers(self) -> dict[type, Callable[[Any], None]]:
+        """What it folds."""
+        return {Listed: self._listed}
+
+    def is_known(self, upstream: str, tool: str) -> bool:
+        """The server has named this tool."""
+        return tool in self._repeatable.get(upstream, ())
+
+    def is_repeatable(self, upstream: str, tool: str) -> bool:
+        """The server says that the tool only reads, or that calling it again changes nothing more."""
+        return self._repeatable.get(upstream, {}).get(tool, False)
+
+    def _listed(self, event: Listed) -> None:
+        if event.method != "tools/list":
+            return
+        try:
+            tools = _decode(event.body).result.tools
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            # of a list that cannot be read nothing is believed
+            return
+        known = self._repeatable.setdefault(event.upstream, {})
+        for tool in tools:
+            if tool.name not in known and len(known) >= TOOLS_LIMIT:
+                self._emit(LimitReached(event.upstream, "catalog"))
+                return
+            known[tool.name] = tool.annotations.read_only or tool.annotations.idempotent
