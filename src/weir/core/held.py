@@ -11,6 +11,9 @@ from weir.core.call import Call, Headers, Sink
 from weir.core.outcome import Replied
 from weir.protocol import sse
 
+HEAD_HOLD_SECONDS = 1.0
+"""How long a head may wait for the first event: beyond that clients and middleboxes take silence for a stall."""
+
 # comments are keep-alives, one in some seconds; more than this before the first event is not held but passed
 HELD_BYTES_LIMIT = 4096
 
@@ -49,8 +52,11 @@ class HeldReply:
         if self._head is None:
             return
         (status, headers), self._head = self._head, None
-        self._call.head_sent = True
         comments, self._comments = self._comments, b""
+        if self._call.head_sent:
+            # another attempt's went out while this one was held
+            return
+        self._call.head_sent = True
         await self._sink.open(status, headers)
         if comments:
             await self._sink.write(comments)

@@ -30,13 +30,20 @@ def of(call: Call) -> Phases:
     receive = call.body_at - call.received_at
     connect = first_byte = stream = 0.0
     policy_until = call.ended_at
+    # a hedge runs beside another attempt: time is told once
+    told_until = 0.0
     for attempt in call.attempts:
         policy_until = min(policy_until, attempt.started_at)
-        connect += attempt.connect_seconds
-        if attempt.sent_at:
-            answered = attempt.first_byte_at or attempt.ended_at
-            first_byte += answered - attempt.sent_at
-            stream += attempt.ended_at - answered
+        begun, answered = attempt.sent_at, attempt.first_byte_at or attempt.ended_at
+        if attempt.started_at >= told_until:
+            connect += attempt.connect_seconds
+        else:
+            begun = begun and max(begun, told_until)
+            answered = max(answered, told_until)
+        if begun:
+            first_byte += max(0.0, answered - begun)
+            stream += max(0.0, attempt.ended_at - answered)
+        told_until = max(told_until, attempt.ended_at)
     client = min(call.client_seconds, stream)
     policy = max(0.0, policy_until - call.body_at - call.queued_seconds) if call.attempts else 0.0
     known = receive + call.queued_seconds + policy + connect + first_byte + stream

@@ -64,7 +64,8 @@ class ObserveAttempt:
         try:
             outcome = await inner(attempt)
         except asyncio.CancelledError:
-            self._end(attempt, _left(attempt.call))
+            # whoever stops one attempt for another says so on it
+            self._end(attempt, attempt.outcome or _left(attempt.call))
             raise
         except BaseException as error:
             self._end(attempt, Failed(FailureKind.INTERNAL, type(error).__name__, Blame.WEIR))
