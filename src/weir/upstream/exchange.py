@@ -93,6 +93,11 @@ class Exchange:
             pieces[:] = (b"".join(pieces),)
         return pieces[0]
 
+    @property
+    def is_read(self) -> bool:
+        """The reply has ended, and all of it was read."""
+        return self.is_complete and not self._pieces
+
     async def read(self) -> bytes:
         """The bytes of a stream that have arrived since the last read; b"" at its end.
 

@@ -94,9 +94,12 @@ class HttpUpstream:
         attempt.sent_at = exchange.sent_at
         try:
             await exchange.arrived
-            if exchange.is_stream:
-                return await self._relay(attempt, exchange)
-            return self._judge(attempt, exchange)
+            if not exchange.is_stream:
+                return self._judge(attempt, exchange)
+            attempt.first_byte_at = exchange.first_byte_at
+            if exchange.is_events and not exchange.coding:
+                return await self._relay_events(attempt, exchange)
+            return await self._relay_opaque(attempt, exchange)
         except Unanswered as error:
             return _failed(error)
         finally:
@@ -137,44 +140,39 @@ class HttpUpstream:
             self._emit(Listed(self.name, attempt.call.message.method, text))
         return judge_complete(attempt, exchange.status, headers, body, text)
 
-    async def _relay(self, attempt: Attempt, exchange: Exchange) -> Outcome:
-        attempt.first_byte_at = exchange.first_byte_at
+    async def _relay_events(self, attempt: Attempt, exchange: Exchange) -> Outcome:
+        call, sink, judge = attempt.call, attempt.sink, StreamJudge(attempt)
         headers = _end_to_end(exchange.headers, _HOP_BY_HOP)
-        await attempt.sink.open(exchange.status, headers)
-        if exchange.is_events and not exchange.coding:
-            return await self._relay_events(attempt, exchange, headers)
-        self._emit(LimitReached(self.name, "encoded_reply" if exchange.is_events else "reply_buffer"))
-        return await self._relay_opaque(attempt, exchange, headers)
-
-    async def _relay_events(self, attempt: Attempt, exchange: Exchange, headers: Headers) -> Outcome:
-        call = attempt.call
+        await sink.open(exchange.status, headers)
         # it may be silent for as long as the client thinks about its question
         exchange.excuse = lambda: call.pending_asks > 0
-        judge = StreamJudge(attempt)
         broken: Failed | None = None
         try:
-            while data := await exchange.read():
-                raw = judge.feed(data)
+            while not exchange.is_read:
+                raw = judge.feed(await exchange.read())
                 if raw:
                     call.committed |= judge.has_events
-                    await attempt.sink.write(raw)
+                    await sink.write(raw)
         except Unanswered as error:
             broken = _failed(error)
         rest = judge.rest()
         if rest:
             call.committed = True
-            await attempt.sink.write(rest)
+            await sink.write(rest)
         if judge.listing:
             self._emit(Listed(self.name, call.message.method, judge.listing))
         if judge.has_oversized:
             self._emit(LimitReached(self.name, "sse_event"))
         return judge.outcome(exchange.status, headers, broken)
 
-    async def _relay_opaque(self, attempt: Attempt, exchange: Exchange, headers: Headers) -> Outcome:
-        call = attempt.call
+    async def _relay_opaque(self, attempt: Attempt, exchange: Exchange) -> Outcome:
+        call, sink = attempt.call, attempt.sink
+        headers = _end_to_end(exchange.headers, _HOP_BY_HOP)
+        await sink.open(exchange.status, headers)
+        self._emit(LimitReached(self.name, "encoded_reply" if exchange.is_events else "reply_buffer"))
         while data := await exchange.read():
             call.committed = True
-            await attempt.sink.write(data)
+            await sink.write(data)
         is_answer = call.is_request and 200 <= exchange.status < 300
         return Replied(exchange.status, headers, None, PLAIN if is_answer else NO_ANSWER)
 

@@ -100,8 +100,9 @@ def answers(attempt: Attempt, message: Message) -> bool:
     """
     if message.kind is not Kind.RESPONSE:
         return False
-    if not attempt.call.is_request:
-        return attempt.call.message.kind in (Kind.BATCH, Kind.OPAQUE)
+    asked = attempt.call.message.kind
+    if asked is not Kind.REQUEST:
+        return asked is Kind.BATCH or asked is Kind.OPAQUE
     if message.id == attempt.wire_id:
         return True
     if message.id in (b"", b"null"):
@@ -161,8 +162,10 @@ class StreamJudge:
 
     def feed(self, data: bytes) -> bytes:
         """What of the stream is to be relayed now."""
-        pieces = [self._look(event) for event in self._splitter.feed(data)]
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        events = self._splitter.feed(data)
+        if len(events) == 1:
+            return self._look(events[0])
+        return b"".join([self._look(event) for event in events])
 
     def rest(self) -> bytes:
         """What was held of an event that never ended."""
