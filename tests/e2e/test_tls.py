@@ -82,6 +82,7 @@ async def post_tls(port: int, context: ssl.SSLContext) -> Reply:
             return Reply(answer.head.line, answer.head.headers, await answer.rest())
     finally:
         writer.transport.abort()
+        await asyncio.sleep(0)  # the loop closes the socket; a weir that is stopped meanwhile would wait for it
 
 
 async def test_clients_reach_weir_over_tls(papers: Papers, tmp_path: Path) -> None:

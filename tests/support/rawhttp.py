@@ -158,7 +158,7 @@ async def unscripted(exchange: Exchange) -> None:
 
 @dataclass
 class ScriptedServer:
-    """A server on 127.0.0.1 that runs `script` for each request and records all in `got`; any free port when it is 0."""
+    """A server on 127.0.0.1 that runs `script` for each request and records all in `got`; port 0: any that is free."""
 
     script: Script = unscripted
     got: list[Request] = field(default_factory=list)
@@ -236,10 +236,10 @@ class Answer:
 
     async def rest(self) -> bytes:
         """All that is left of the body."""
-        taken, self._buffer = self._buffer, b""
+        pieces, self._buffer = [self._buffer], b""
         while piece := await self.chunk():
-            taken += piece
-        return taken
+            pieces.append(piece)
+        return b"".join(pieces)
 
     def drop(self) -> None:
         """Close the connection at once, as a client that vanishes does."""
