@@ -81,7 +81,7 @@ def _of_listening(config: Config) -> Iterator[Finding]:
             text = "others can reach it, in plain text; set listen.tls, or put a TLS proxy before it"
             yield Finding(False, "listen.http", text)
         if not listen.allowed_hosts and listen.public_url is None:
-            text = "empty, so requests by any name but the listening address are refused (403); name the hosts"
+            text = "empty, so requests by any name but the listening address are refused (421); name the hosts"
             yield Finding(False, "listen.allowed_hosts", text)
     if "*" in listen.allowed_origins:
         yield Finding(False, "listen.allowed_origins", "'*' lets every web page call the servers behind weir")
