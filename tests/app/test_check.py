@@ -102,7 +102,7 @@ def test_plain_text_before_and_behind_weir_is_warned_of() -> None:
     )
     assert [
         "warning: listen.http: others can reach it, in plain text; set listen.tls, or put a TLS proxy before it",
-        "warning: listen.allowed_hosts: empty, so requests by any name but the listening address are refused (403); "
+        "warning: listen.allowed_hosts: empty, so requests by any name but the listening address are refused (421); "
         "name the hosts",
         "warning: listen.allowed_origins: '*' lets every web page call the servers behind weir",
         "warning: listen.diagnostics: others can read it; it has no authentication",
