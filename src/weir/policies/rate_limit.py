@@ -1,0 +1,354 @@
+"""Rate limits: at most so many calls in any window of so many seconds, counted apart for each client, tool, ....
+
+All limits of an upstream are one layer: all must pass, and a refusal takes nothing from any of them. That is so too
+when somebody further in refuses: what was taken is given back, exactly. A limit `per` several things counts each
+combination of them apart, at this upstream; one that names `global` counts over all upstreams. One that names `tool`
+is about calls of tools only. A batch counts as many as it has requests, and passes or is refused whole.
+
+Memory is bounded for the whole process by `Ledger`: keys whose window is empty make room for new ones; where none is,
+further keys share one window a limit.
+
+Actions told in `Decided`: refused, would_refuse; `detail` is the limit. `LimitReached` rate_limit_keys: a call was
+counted in a shared window.
+"""
+
+import hashlib
+import math
+import sys
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+from weir.core.call import Call
+from weir.core.events import Decided, Emit, LimitReached
+from weir.core.layer import CallHandler
+from weir.core.outcome import Mode, Outcome, RefusalKind, Refused
+from weir.policies.rate_limit_window import SpilledWindow, Window, window_for
+from weir.protocol.envelope import Kind, Message
+from weir.protocol.methods import traffic_class
+
+KEYS_LIMIT = 100_000
+"""Keys in all limits together: more clients and tools than one process serves in a window, unless one makes them up."""
+
+BYTES_LIMIT = 64_000_000
+"""What all keys together may take, as `entry_bytes` and `Window.counts_bytes` reckon it."""
+
+ENTRY_BYTES = 400
+"""What a key takes beside its text and its counts: the window, its array's head, its place in the table."""
+
+EVICTIONS_AT_ONCE = 64
+"""Keys that one call may let go of, so that no call pays for all."""
+
+NAME_LENGTH = 64
+"""A longer name of a tool is known by its hash: a client may write a megabyte there."""
+
+
+@dataclass(frozen=True, slots=True)
+class RateLimitSettings:
+    """One limit. `per` names what is counted apart: client, tool, upstream, method_class, global."""
+
+    per: tuple[str, ...]
+    limit: int
+    window_seconds: float
+    mode: Mode = Mode.ENFORCE
+
+
+# the pure part
+
+
+def entry_bytes(key: str, window: Window) -> int:
+    """What a key takes in memory."""
+    return ENTRY_BYTES + sys.getsizeof(key) + window.counts_bytes
+
+
+class Ledger:
+    """What all rate limits of a process keep, and the bounds on it."""
+
+    def __init__(self, keys_limit: int = KEYS_LIMIT, bytes_limit: int = BYTES_LIMIT) -> None:
+        self._keys_limit = keys_limit
+        self._bytes_limit = bytes_limit
+        self.keys = 0
+        self.bytes = 0
+        self._tables: list[Table] = []
+        self._global: dict[RateLimitSettings, Table] = {}
+        self._full_until = -math.inf
+
+    def table(self, settings: RateLimitSettings, overflowed: Callable[[], None]) -> "Table":
+        """A table for one limit of one upstream, or the one that a limit over all upstreams shares."""
+        is_global = "global" in settings.per
+        same = replace(settings, per=tuple(sorted(settings.per)))
+        if is_global and same in self._global:
+            return self._global[same]
+        table = Table(settings, self, overflowed)
+        self._tables.append(table)
+        if is_global:
+            self._global[same] = table
+        return table
+
+    def reserve(self, size: int, keys: int, now: float) -> bool:
+        """Room for so many bytes and keys; False: there is none, although empty windows were let go of."""
+        while self.bytes + size > self._bytes_limit or self.keys + keys > self._keys_limit:
+            if now < self._full_until or not self._evict(now):
+                return False
+        self.release(-size, -keys)
+        return True
+
+    def release(self, size: int, keys: int) -> None:
+        """They are not needed any more."""
+        self.bytes -= size
+        self.keys -= keys
+
+    def _evict(self, now: float) -> bool:
+        freed = sum(table.evict(now) for table in self._tables)
+        if not freed:
+            self._full_until = min((table.empty_at for table in self._tables), default=math.inf)
+        return freed > 0
+
+
+class Table:
+    """The windows of one limit by key, in the order of their last calls. `overflowed` hears of every shared use."""
+
+    def __init__(self, settings: RateLimitSettings, ledger: Ledger, overflowed: Callable[[], None]) -> None:
+        self._limit = settings.limit
+        self._seconds = settings.window_seconds
+        self._ledger = ledger
+        self._overflowed = overflowed
+        self._windows: OrderedDict[str, Window] = OrderedDict()
+        self._shared: Window = window_for(self._limit, self._seconds)
+        self._shared.grow(0.0, self._limit)
+        ledger.release(-self._shared.counts_bytes, 0)
+
+    def __len__(self) -> int:
+        return len(self._windows)
+
+    @property
+    def empty_at(self) -> float:
+        """From when on a window may be let go of."""
+        return next(iter(self._windows.values())).empty_at if self._windows else math.inf
+
+    def place(self, key: str, now: float, count: int = 1) -> Window:
+        """Where so many calls of a key count: in its own window, if there is room for it."""
+        window = self._windows.get(key)
+        if window is None:
+            return self._new(key, now, count)
+        size = window.growth_bytes(now, count)
+        if not size:
+            return window
+        if self._ledger.reserve(size, 0, now):
+            window.grow(now, count)
+            return window
+        self._overflowed()
+        return SpilledWindow(window, self._shared, self._limit)
+
+    def _new(self, key: str, now: float, count: int) -> Window:
+        window = window_for(self._limit, self._seconds)
+        window.grow(now, min(count, self._limit))
+        if not self._ledger.reserve(entry_bytes(key, window), 1, now):
+            self._overflowed()
+            return self._shared
+        self._windows[key] = window
+        return window
+
+    def drop_unused(self, key: str) -> None:
+        """Let go of a window that holds nothing: its first calls were refused."""
+        window = self._windows.get(key)
+        if window is not None and window.empty_at == -math.inf:
+            del self._windows[key]
+            self._ledger.release(entry_bytes(key, window), 1)
+
+    def touch(self, key: str) -> None:
+        """It is the last to be let go of."""
+        if key in self._windows:
+            self._windows.move_to_end(key)
+
+    def evict(self, now: float) -> int:
+        """Let go of windows that are empty, of those used longest ago; returns of how many."""
+        freed = 0
+        while self._windows and freed < EVICTIONS_AT_ONCE and self.empty_at <= now:
+            key, window = self._windows.popitem(last=False)
+            self._ledger.release(entry_bytes(key, window), 1)
+            freed += 1
+        return freed
+
+    def remaining(self, key: str, now: float) -> int:
+        """How many more calls of a key would pass now."""
+        window = self._windows.get(key)
+        return max(0, math.floor(self._limit - window.used(now))) if window is not None else self._limit
+
+    def reset(self, key: str, now: float) -> float:
+        """Seconds until the whole limit is there again for a key, if nothing more is taken."""
+        window = self._windows.get(key)
+        return max(0.0, window.empty_at - now) if window is not None else 0.0
+
+
+_WORDS = {"upstream": "server", "method_class": "kind of method"}
+
+
+def words(settings: RateLimitSettings) -> str:
+    """The limit as a sentence has it: 60 calls per 10 s per client and tool."""
+    limit = settings.limit
+    rate = f"{limit} call{'s' * (limit != 1)} per {settings.window_seconds:g} s"
+    named = [_WORDS.get(each, each) for each in settings.per if each != "global"]
+    over = " over all servers" if "global" in settings.per else ""
+    return f"{rate} per {' and '.join(named)}{over}" if named else rate + over
+
+
+class Rule:
+    """One limit of one upstream: what it counts, and where."""
+
+    __slots__ = ("by_class", "by_client", "by_tool", "is_shadow", "scope", "table", "text")
+
+    def __init__(self, settings: RateLimitSettings, table: Table) -> None:
+        self.table = table
+        self.is_shadow = settings.mode is Mode.SHADOW
+        self.by_client = "client" in settings.per
+        self.by_tool = "tool" in settings.per
+        self.by_class = "method_class" in settings.per
+        self.text = words(settings)
+        self.scope = "+".join(settings.per)
+
+    def key(self, message: Message, client: str) -> str | None:
+        """What a request counts as; None: it is not what this limit is about.
+
+        A tool's name stands last: it may hold any sign, and the others hold no line break.
+        """
+        method = message.method
+        if self.by_tool and method != "tools/call" and message.kind is Kind.REQUEST:
+            return None
+        key = client if self.by_client else ""
+        if self.by_class:
+            key = f"{key}\n{traffic_class(method).value}"
+        return f"{key}\n{known_as(message.name)}" if self.by_tool else key
+
+
+def known_as(name: str) -> str:
+    """A name, or the hash of a long one."""
+    if len(name) <= NAME_LENGTH:
+        return name
+    return "#" + hashlib.blake2b(name.encode(), digest_size=16).hexdigest()
+
+
+# the doing
+
+
+class Standing(NamedTuple):
+    """How a caller stands with one limit: calls that would pass now, and seconds until all of it is there again."""
+
+    limit: str
+    remaining: int
+    reset_seconds: float
+
+
+Taken = tuple[Table, str, Window, int]
+"""Calls that were counted: in which table, under which key, in which window, how many."""
+
+# what cannot be read may be a request
+_COUNTED = (Kind.REQUEST, Kind.OPAQUE)
+
+
+class RateLimiter:
+    """The layer of one upstream. `client_of` names a call's client, without line breaks and secrets."""
+
+    def __init__(
+        self,
+        upstream: str,
+        limits: Sequence[RateLimitSettings],
+        ledger: Ledger,
+        client_of: Callable[[Call], str],
+        emit: Emit,
+        clock: Callable[[], float],
+    ) -> None:
+        self._upstream = upstream
+        self._client_of = client_of
+        self._emit = emit
+        self._clock = clock
+        tables = {ledger.table(one, self._overflowed): one for one in limits if one.mode is not Mode.OFF}
+        self._rules = [Rule(one, table) for table, one in tables.items()]
+        self._by_client = any(rule.by_client for rule in self._rules)
+
+    async def __call__(self, call: Call, inner: CallHandler) -> Outcome:
+        """Count the call, or refuse it."""
+        if call.is_exempt:
+            return await inner(call)
+        now = self._clock()
+        taken = self._take(call, now)
+        if isinstance(taken, Refused):
+            return taken
+        try:
+            outcome = await inner(call)
+        except BaseException:
+            if not call.attempts:
+                # it went while it waited for its turn
+                _give_back(taken, now)
+            raise
+        if isinstance(outcome, Refused):
+            _give_back(taken, now)
+        return outcome
+
+    def standings(self, call: Call) -> list[Standing]:
+        """How the caller stands, with each limit that this call is about."""
+        now = self._clock()
+        return [
+            Standing(rule.text, rule.table.remaining(key, now), rule.table.reset(key, now))
+            for rule, key, _ in self._wanted(call)
+        ]
+
+    def _wanted(self, call: Call) -> list[tuple[Rule, str, int]]:
+        """What the call counts as with each limit, and how often: a batch once for each request in it."""
+        client = self._client_of(call) if self._by_client else ""
+        message = call.message
+        if message.kind is not Kind.BATCH:
+            return [(rule, key, 1) for rule in self._rules if (key := rule.key(message, client)) is not None]
+        members = [member for member in message.members if member.kind in _COUNTED]
+        return [
+            (rule, key, count)
+            for rule in self._rules
+            for key, count in Counter(rule.key(member, client) for member in members).items()
+            if key is not None
+        ]
+
+    def _take(self, call: Call, now: float) -> list[Taken] | Refused:
+        """Ask all limits, then take from all: nobody else runs in between."""
+        wanted = self._wanted(call)
+        taken: list[Taken] = []
+        missed: list[tuple[float, Rule]] = []
+        for rule, key, count in wanted:
+            window = rule.table.place(key, now, count)
+            seconds = window.wait(now, count)
+            if seconds:
+                missed.append((seconds, rule))
+            else:
+                taken.append((rule.table, key, window, count))
+        refused = self._refuse(call, missed) if missed else None
+        if refused is None:
+            for table, key, window, count in taken:
+                window.take(now, count)
+                table.touch(key)
+        if missed:
+            for rule, key, _ in wanted:
+                rule.table.drop_unused(key)
+        return taken if refused is None else refused
+
+    def _refuse(self, call: Call, missed: list[tuple[float, Rule]]) -> Refused | None:
+        """The refusal of the limit that takes longest; None: those that were missed only watch."""
+        for _, rule in missed:
+            action = "would_refuse" if rule.is_shadow else "refused"
+            self._emit(Decided("rate_limit", action, call, rule.is_shadow, detail=rule.text))
+        enforced = [each for each in missed if not each[1].is_shadow]
+        if not enforced:
+            return None
+        seconds, rule = max(enforced, key=lambda each: each[0])
+        text = f"Rate limit of MCP server '{self._upstream}' reached: {rule.text}."
+        if seconds < math.inf:
+            return Refused(RefusalKind.RATE_LIMITED, text, rule.scope, seconds)
+        return Refused(RefusalKind.RATE_LIMITED, f"{text} This batch has more calls than that.", rule.scope)
+
+    def _overflowed(self) -> None:
+        self._emit(LimitReached(self._upstream, "rate_limit_keys"))
+
+
+def _give_back(taken: list[Taken], taken_at: float) -> None:
+    for table, key, window, count in taken:
+        window.give_back(taken_at, count)
+        table.drop_unused(key)
