@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from support.bridges import Client, Events, RecordingSink, bridge, notification, request, result_text, tool
+from support.bridges import Client, Clock, Events, RecordingSink, bridge, notification, request, result_text, tool
 from support.stdio_children import LOOPS, script
 from weir.core.call import Call, header
 from weir.core.events import LimitReached, LineSkipped, SessionClosed, SessionOpened
@@ -15,7 +15,7 @@ from weir.core.outcome import Blame, Failed, FailureKind, Outcome, RefusalKind, 
 from weir.protocol.envelope import Message
 from weir.relay.stdio_mailbox import Bounds
 from weir.relay.stdio_routing import RoutingSettings
-from weir.relay.stdio_server import StdioSettings
+from weir.relay.stdio_server import StdioSettings, StdioUpstream
 from weir.relay.stdio_sweep import WaitSettings
 from weir.upstream.child import ChildSettings
 
@@ -51,9 +51,13 @@ def failed(outcome: Outcome) -> Failed:
     return outcome
 
 
-def waits(**limits: Any) -> StdioSettings:
-    """Settings with other limits of time."""
-    return StdioSettings("script", waits=WaitSettings(**limits))
+# looked at often, by the clock that stands still until a test moves it; a keepalive is due at every look
+WATCHFUL = StdioSettings("script", waits=WaitSettings(keepalive_seconds=0.04))
+
+
+async def looked(upstream: StdioUpstream) -> None:
+    """Give the sweeper the time to look twice."""
+    await asyncio.sleep(2.5 * WATCHFUL.waits.pause_seconds)
 
 
 class Asked:
@@ -422,63 +426,90 @@ async def test_an_exit_fails_every_request_at_once_and_ends_the_session() -> Non
 
 
 async def test_silence_is_a_failure_with_its_timer() -> None:
-    """A server that never answers: 300 s in earnest."""
-    async with bridge(waits(silence_seconds=0.1)) as upstream:
+    """A server that never answers: 300 s after it was last heard."""
+    clock, sink = Clock(), RecordingSink()
+    async with bridge(WATCHFUL, clock=clock) as upstream, asyncio.TaskGroup() as tasks:
         client = Client(upstream)
         await client.initialize()
-        failure = failed(await client.tool("never"))
-        assert (FailureKind.TIMEOUT, "idle", 0.1) == (failure.kind, failure.timer, failure.after_seconds)
+        call = client.call(tool("say", 99, {"progressToken": 1}, lines=[PROGRESS]), sink=sink)
+        waiting = tasks.create_task(client.send(call))
+        clock.now += 299
+        await sink.messages(1)
+        clock.now += 299
+        await looked(upstream)
+        assert not waiting.done()
+        clock.now += 2
+        failure = failed(await waiting)
+        assert (FailureKind.TIMEOUT, "idle", 300) == (failure.kind, failure.timer, failure.after_seconds)
         assert "{}" == result_text(await client.tool("echo"))
 
 
 async def test_a_server_that_does_not_read_is_silent_too() -> None:
     """The request is still on its way when the time is up."""
-    async with bridge(waits(silence_seconds=0.1)) as upstream:
+    clock = Clock()
+    async with bridge(WATCHFUL, clock=clock) as upstream, asyncio.TaskGroup() as tasks:
         client = Client(upstream)
         await client.initialize()
         await client.tool("deaf")
-        failure = failed(await client.tool("echo", value="x" * 2_000_000))
-        assert "idle" == failure.timer or Sent.NO is failure.sent
-        assert "idle" == failed(await client.tool("echo")).timer
+        stuck = [tasks.create_task(client.tool("echo", value="x" * 2_000_000)) for _ in range(2)]
+        await looked(upstream)
+        assert [False, False] == [task.done() for task in stuck]
+        clock.now += 301
+        assert ["idle", "idle"] == [failed(await task).timer for task in stuck]
 
 
 async def test_a_question_that_waits_for_the_client_is_no_silence() -> None:
     """A person may think for longer than a server may be silent."""
-    sink = RecordingSink()
-    async with bridge(waits(silence_seconds=0.1)) as upstream, asyncio.TaskGroup() as tasks:
+    clock, sink = Clock(), RecordingSink()
+    async with bridge(WATCHFUL, clock=clock) as upstream, asyncio.TaskGroup() as tasks:
         client = Client(upstream)
         await client.initialize()
         running = tasks.create_task(client.post(tool("say", 5, lines=[ASK]), sink))
         await sink.messages(1)
-        await asyncio.sleep(0.3)
+        clock.now += 599
+        await looked(upstream)
         assert not running.done()
         await client.post(b'{"jsonrpc":"2.0","id":"q1","result":{}}')
+        await sink.messages(2)
+        clock.now += 299
+        await looked(upstream)
+        assert not running.done()
+        clock.now += 2
         assert "idle" == failed(await running).timer
 
 
 async def test_a_question_on_the_get_stream_is_no_silence_either_but_not_for_ever() -> None:
     """Whose call it belongs to is not known: none of the session's is silent, up to the limit for a client."""
-    stream = RecordingSink()
-    async with bridge(waits(silence_seconds=0.1, client_input_seconds=0.3)) as upstream, asyncio.TaskGroup() as tasks:
+    clock, stream = Clock(), RecordingSink()
+    async with bridge(WATCHFUL, clock=clock) as upstream, asyncio.TaskGroup() as tasks:
         client = Client(upstream)
         await client.initialize()
         listening = tasks.create_task(client.get(stream))
         await stream.opened()
-        began = asyncio.get_running_loop().time()
-        assert "idle" == failed(await client.tool("say", lines=[ASK])).timer
-        assert asyncio.get_running_loop().time() - began >= 0.4
+        running = tasks.create_task(client.tool("say", lines=[ASK]))
+        await stream.messages(1)
+        clock.now += 599
+        await looked(upstream)
+        clock.now += 2
+        await looked(upstream)
+        assert not running.done()
+        clock.now += 301
+        assert "idle" == failed(await running).timer
         listening.cancel()
 
 
 async def test_a_silent_stream_is_kept_alive_by_comments() -> None:
     """For intermediaries; a comment is no event and commits nothing."""
-    async with bridge(waits(keepalive_seconds=0.05)) as upstream, asyncio.TaskGroup() as tasks:
+    clock, stream = Clock(), RecordingSink()
+    async with bridge(WATCHFUL, clock=clock) as upstream, asyncio.TaskGroup() as tasks:
         client = Client(upstream)
         await client.initialize()
-        stream = RecordingSink()
         call = client.call(verb=b"GET", sink=stream)
         listening = tasks.create_task(client.send(call))
-        await stream.until(lambda sink: len(sink.chunks) >= 2)
+        await stream.opened()
+        for count in (1, 2):
+            clock.now += 1
+            await stream.until(lambda sink: len(sink.chunks) >= count)  # noqa: B023 - awaited at once
         assert all(chunk.startswith(b":") for chunk in stream.chunks)
         assert not call.committed
         listening.cancel()
@@ -487,19 +518,20 @@ async def test_a_silent_stream_is_kept_alive_by_comments() -> None:
 async def test_an_idle_session_ends_and_its_process_with_it() -> None:
     """An open GET stream is use; nothing open and nothing sent is not."""
     events = Events()
-    async with bridge(waits(session_idle_seconds=0.1), emit=events) as upstream, asyncio.TaskGroup() as tasks:
+    clock, stream = Clock(), RecordingSink()
+    async with bridge(WATCHFUL, emit=events, clock=clock) as upstream, asyncio.TaskGroup() as tasks:
         client, listener = Client(upstream), Client(upstream)
         await listener.initialize()
-        stream = RecordingSink()
         listening = tasks.create_task(listener.get(stream))
         await stream.opened()
         await client.initialize()
-        await events.until(SessionClosed)
+        clock.now += 1801
+        [closed] = await events.until(SessionClosed)
+        assert ("idle", 1801) == (closed.reason, closed.seconds)
         assert 1 == upstream.sessions
         assert RefusalKind.UNKNOWN_SESSION is refused(await client.tool("echo"))
         assert "{}" == result_text(await listener.tool("echo"))
         listening.cancel()
-    assert "idle" == events.of(SessionClosed)[0].reason
 
 
 async def test_a_slow_reader_slows_its_server() -> None:
@@ -522,14 +554,20 @@ async def test_a_slow_reader_slows_its_server() -> None:
 
 async def test_a_client_that_never_reads_is_given_up() -> None:
     """Its reply ends; the session goes on."""
-    settings = replace(waits(client_read_seconds=0.1), routing=RoutingSettings(reply=Bounds(4, 1_000_000)))
-    async with bridge(settings) as upstream:
+    clock, sink = Clock(), RecordingSink()
+    settings = replace(WATCHFUL, routing=RoutingSettings(reply=Bounds(4, 1_000_000)))
+    async with bridge(settings, clock=clock) as upstream, asyncio.TaskGroup() as tasks:
         client = Client(upstream)
         await client.initialize()
-        sink = RecordingSink()
         sink.reads.clear()
-        call = client.call(tool("flood", 1, {"progressToken": 1}, count=500, size=10_000), sink=sink)
-        failure = failed(await client.send(call))
+        call = client.call(tool("flood", 99, {"progressToken": 1}, count=500, size=10_000), sink=sink)
+        running = tasks.create_task(client.send(call))
+        await sink.opened()
+        async with asyncio.timeout(10):
+            while not running.done():
+                clock.now += 31
+                await looked(upstream)
+        failure = failed(await running)
         assert ("client_read", Blame.DOWNSTREAM) == (failure.timer, failure.blame)
         assert "{}" == result_text(await client.tool("echo"))
 

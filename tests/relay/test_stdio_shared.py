@@ -6,7 +6,18 @@ from typing import Any
 
 import pytest
 
-from support.bridges import MODERN, Client, Events, RecordingSink, bridge, modern, notification, request, result_text
+from support.bridges import (
+    MODERN,
+    Client,
+    Clock,
+    Events,
+    RecordingSink,
+    bridge,
+    modern,
+    notification,
+    request,
+    result_text,
+)
 from support.stdio_children import LOOPS, script
 from weir.core.call import header
 from weir.core.events import ChildExited, ChildStarted, LimitReached, LineSkipped
@@ -17,6 +28,8 @@ from weir.relay.stdio_sweep import WaitSettings
 
 pytestmark = pytest.mark.anyio
 
+# looked at often, by the clock that stands still until a test moves it
+WATCHFUL = StdioSettings("script", waits=WaitSettings(keepalive_seconds=0.04))
 SUBSCRIPTION = "io.modelcontextprotocol/subscriptionId"
 LOG_LEVEL = {"io.modelcontextprotocol/logLevel": "info"}
 LOG = '{"jsonrpc":"2.0","method":"notifications/message","params":{"level":"info","data":"hello"}}'
@@ -285,11 +298,13 @@ async def test_a_server_that_always_exits_is_not_started_for_every_call() -> Non
 
 async def test_silence_cancels_at_the_server() -> None:
     """Its work is of no use any more."""
-    stderr = bytearray()
-    settings = StdioSettings("script", waits=WaitSettings(silence_seconds=0.1))
-    async with bridge(settings, on_stderr=stderr.extend) as upstream:
+    clock, stderr = Clock(), bytearray()
+    async with bridge(WATCHFUL, clock=clock, on_stderr=stderr.extend) as upstream, asyncio.TaskGroup() as tasks:
         client = Client(upstream)
-        outcome = await client.post(modern("never"))
+        waiting = tasks.create_task(client.post(modern("never")))
+        await client.post(modern("echo"))
+        clock.now += 301
+        outcome = await waiting
         assert isinstance(outcome, Failed)
         assert ("idle", FailureKind.TIMEOUT) == (outcome.timer, outcome.kind)
         await client.post(modern("echo"))
@@ -298,22 +313,24 @@ async def test_silence_cancels_at_the_server() -> None:
 
 async def test_a_subscription_may_stay_silent() -> None:
     """Nothing has changed: that is no failure."""
-    settings = StdioSettings("script", waits=WaitSettings(silence_seconds=0.1, keepalive_seconds=0.05))
-    sink = RecordingSink()
-    async with bridge(settings, script("silent-listen")) as upstream, asyncio.TaskGroup() as tasks:
+    clock, sink = Clock(), RecordingSink()
+    async with bridge(WATCHFUL, script("silent-listen"), clock=clock) as upstream, asyncio.TaskGroup() as tasks:
         listening = tasks.create_task(Client(upstream).post(listen(1), sink))
-        await sink.until(lambda sink: len(sink.chunks) >= 4)
+        await sink.opened()
+        clock.now += 10_000
+        await sink.until(lambda sink: len(sink.chunks) >= 1)
         assert [] == sink.data()
+        assert not listening.done()
         listening.cancel()
 
 
 async def test_an_idle_shared_server_is_stopped_and_started_again() -> None:
     """Nobody pays for a server that nobody uses."""
-    events = Events()
-    settings = StdioSettings("script", waits=WaitSettings(session_idle_seconds=0.1))
-    async with bridge(settings, emit=events) as upstream:
+    events, clock = Events(), Clock()
+    async with bridge(WATCHFUL, emit=events, clock=clock) as upstream:
         client = Client(upstream)
         await client.post(modern("echo"))
+        clock.now += 1801
         await events.until(ChildExited)
         assert "{}" == result_text(await client.post(modern("echo")))
     assert 2 == len(events.of(ChildStarted))

@@ -46,6 +46,17 @@ class Events(list[Any]):
         return self.of(kind)
 
 
+class Clock:
+    """Time that passes when a test says so."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        """The instant."""
+        return self.now
+
+
 class RecordingSink:
     """A client that reads when it likes: `reads.clear()` stops it."""
 
@@ -186,6 +197,7 @@ async def bridge(
     child: ChildSettings = QUICK,
     emit: Callable[[Any], None] = lambda event: None,
     on_stderr: Callable[[bytes], None] | None = None,
+    clock: Callable[[], float] = time.monotonic,
 ) -> AsyncIterator[StdioUpstream]:
     """A stdio upstream while the block lasts."""
     ids = itertools.count(1)
@@ -193,9 +205,7 @@ async def bridge(
     def spawn() -> Pipe:
         return Child("script", child, emit, on_stderr)
 
-    upstream = StdioUpstream(
-        settings or StdioSettings("script"), spawn, emit, time.monotonic, lambda: f"session-{next(ids)}"
-    )
+    upstream = StdioUpstream(settings or StdioSettings("script"), spawn, emit, clock, lambda: f"session-{next(ids)}")
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(upstream.run())
         await asyncio.sleep(0)

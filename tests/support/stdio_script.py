@@ -80,6 +80,7 @@ def stop_reading(request: Request) -> None:
 
 TOOLS: dict[str, Callable[[Request], None]] = {
     "say": as_given,
+    "files": lambda request: request.answer(sorted(int(each) for each in os.listdir("/dev/fd"))),
     "id": lambda request: request.answer(request.id),
     "pid": lambda request: request.answer(os.getpid()),
     "big": lambda request: request.answer("x" * request.arguments["size"]),

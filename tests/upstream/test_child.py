@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import signal
+import socket
 from typing import Any
 
 import psutil
@@ -110,6 +111,26 @@ async def test_it_gets_little_of_the_environment() -> None:
     assert {name for name in INHERITED if name in os.environ} | {"EXTRA"} == seen
 
 
+async def test_it_gets_nothing_of_the_open_files() -> None:
+    """Three pipes, once each: not weir's listening socket, not another child's pipe."""
+    with socket.socket() as kept:
+        kept.set_inheritable(True)
+        async with child(script()) as one:
+            await one.child.send(tool("files"))
+            [heard] = await one.heard.count(1)
+    # the fourth is the directory that is being listed
+    assert [0, 1, 2, 3] == json.loads(text(heard))
+
+
+async def test_where_nothing_can_watch_a_process_a_thread_waits_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Systems other than Linux have no pidfd."""
+    monkeypatch.delattr(os, "pidfd_open")
+    async with child(script()) as one:
+        await one.child.send(tool("exit", code=4))
+        await one.heard.until(lambda heard: bool(heard.why))
+    assert 4 == only(one.events, ChildExited).code
+
+
 async def test_stderr_is_always_drained_and_its_end_is_kept() -> None:
     """A server that complains much does not block, and its last words are known."""
     heard_on_stderr = bytearray()
@@ -146,6 +167,16 @@ async def test_a_signal_that_ended_it_is_named() -> None:
         os.kill(one.child.pid, signal.SIGKILL)
         await one.heard.until(lambda heard: bool(heard.why))
     assert "was ended by SIGKILL" == one.heard.why[0].detail
+
+
+async def test_a_server_that_closes_its_stdout_and_runs_on_has_ended() -> None:
+    """It can say nothing more: whoever waits is told at once, and the ladder ends it."""
+    command = ("/bin/sh", "-c", "exec >&-; trap '' TERM; sleep 100 & wait; sleep 100")
+    async with child(script(command=command, eof_seconds=2, term_seconds=2)) as one:
+        began = asyncio.get_running_loop().time()
+        await one.heard.until(lambda heard: bool(heard.why))
+        assert asyncio.get_running_loop().time() - began < 1.9
+    assert "closed its stdout and ran on" == one.heard.why[0].detail
 
 
 async def test_stdin_end_is_enough_for_a_polite_server() -> None:

@@ -14,13 +14,14 @@ import shutil
 import signal
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol, cast
+from typing import Protocol
 
 from weir.core.events import ChildExited, ChildStarted, Emit, LineSkipped
 from weir.core.outcome import Failed, FailureKind, Sent
 from weir.protocol.envelope import Kind, Message, peek
 from weir.protocol.framing import Lines, encode
 from weir.protocol.salvage import salvage
+from weir.upstream.process import Process
 
 INHERITED = ("HOME", "LOGNAME", "PATH", "SHELL", "TERM", "USER")
 """What a child gets of weir's environment; the rest holds secrets that are not its own."""
@@ -72,11 +73,8 @@ class Child:
         self._on_stderr = on_stderr
         self._lines = Lines(settings.line_limit_bytes)
         self._receiver: Receiver | None = None
-        self._transport: asyncio.SubprocessTransport | None = None
-        self._stdin: asyncio.WriteTransport | None = None
+        self._process: Process | None = None
         self._started: asyncio.Future[Failed | None] = asyncio.get_running_loop().create_future()
-        self.pid = 0
-        """The leader's process id, which is its group's id too; 0 before the start."""
         self._tail = b""
         self._is_stopping = False
         self._ended: Failed | None = None
@@ -85,6 +83,11 @@ class Child:
         self._drained = asyncio.Event()
         self._writable = asyncio.Event()
         self._turn = asyncio.Lock()
+
+    @property
+    def pid(self) -> int:
+        """The leader's process id, which is its group's id too; 0 before the start."""
+        return self._process.pid if self._process is not None else 0
 
     # for the owner
 
@@ -98,16 +101,16 @@ class Child:
         try:
             failed = await self._spawn()
             self._started.set_result(failed)
-            if failed is None:
+            if self._process is not None:
                 await self._ending.wait()
-                await self._wind_down()
+                await self._wind_down(self._process)
         finally:
             self._ended = self._ended or failed
             self._writable.set()
             if not self._started.done():
                 self._started.set_result(failed)
-            if self._transport is not None:
-                await self._finish(self._transport)
+            if self._process is not None:
+                await self._finish(self._process)
 
     async def started(self) -> Failed | None:
         """Wait until the process runs; returns why it does not."""
@@ -124,13 +127,13 @@ class Child:
 
     def pause(self) -> None:
         """Read no more of what the child says, until `resume`: it will block when the pipe is full."""
-        if self._transport is not None and not self._is_stopping:
-            _reading(self._transport).pause_reading()
+        if self._process is not None and not self._is_stopping:
+            self._process.stdout.pause_reading()
 
     def resume(self) -> None:
         """Read again."""
-        if self._transport is not None and not self._drained.is_set():
-            _reading(self._transport).resume_reading()
+        if self._process is not None and not self._drained.is_set():
+            self._process.stdout.resume_reading()
 
     def stop(self) -> None:
         """Ask the supervisor to end it; nothing it says from now on is handed on."""
@@ -148,85 +151,53 @@ class Child:
         command, cwd = self._settings.command, self._settings.cwd
         env = {**_inherited(os.environ), **self._settings.env}
         try:
-            transport, _ = await asyncio.get_running_loop().subprocess_exec(
-                lambda: _Pipes(self), *command, env=env, cwd=cwd, start_new_session=True
-            )
+            self._process = await Process.start(command, env, cwd, self)
         except (OSError, ValueError) as error:
             return Failed(FailureKind.CONNECT, _why_not_started(command[0], cwd, env, error), sent=Sent.NO)
-        self._transport = transport
-        self.pid = transport.get_pid() or 0
-        # uvloop's transports do not derive from asyncio's
-        self._stdin = cast(asyncio.WriteTransport, transport.get_pipe_transport(0))
         self._writable.set()
         self._emit(ChildStarted(self._upstream, self.pid))
         return None
 
-    async def _wind_down(self) -> None:
+    async def _wind_down(self, process: Process) -> None:
         """The ladder, then the rest of the group. Stdout is read all the while, so that a blocked writer can end."""
-        assert self._stdin is not None
-        self._stdin.close()
+        process.stdin.close()
+        if self._drained.is_set() and not await _within(_FLUSH_SECONDS, self._exited):
+            # it can say nothing more, so nobody needs to wait for the ladder
+            self._tell_end()
         for seconds, number in (
             (self._settings.eof_seconds, signal.SIGTERM),
             (self._settings.term_seconds, signal.SIGKILL),
         ):
             if await _within(seconds, self._exited):
                 break
-            self._signal(number)
+            process.signal_group(number)
         await _within(_FLUSH_SECONDS, self._exited)
         await _within(_FLUSH_SECONDS, self._drained)
         self._tell_end()
-        await self._clear_group()
+        await self._clear_group(process)
 
-    async def _finish(self, transport: asyncio.SubprocessTransport) -> None:
-        """The last step of every end, a cancelled supervisor's included: nothing of the group runs on."""
-        self._signal(signal.SIGKILL)
-        try:
-            # uvloop cannot close while it has a process whose end it has not seen
-            await _within(_FLUSH_SECONDS, self._exited)
-        finally:
-            self._conclude(transport)
-
-    async def _clear_group(self) -> None:
+    async def _clear_group(self, process: Process) -> None:
         """End what the leader left behind (npx and uv are wrappers; servers fork)."""
         for number, seconds in ((signal.SIGTERM, self._settings.term_seconds), (signal.SIGKILL, _FLUSH_SECONDS)):
-            if not self._group_lives():
+            if not process.has_group:
                 return
-            self._signal(number)
+            process.signal_group(number)
             polls = round(seconds / _GROUP_POLL_SECONDS)
-            while polls > 0 and self._group_lives():
+            while polls > 0 and process.has_group:
                 await asyncio.sleep(_GROUP_POLL_SECONDS)
                 polls -= 1
 
-    def _group_lives(self) -> bool:
+    async def _finish(self, process: Process) -> None:
+        """The last step of every end, a cancelled supervisor's included: nothing of the group runs on."""
+        process.signal_group(signal.SIGKILL)
         try:
-            # where weir is process 1 of a container, orphans become its children
-            os.waitpid(-self.pid, os.WNOHANG)
-        except ChildProcessError:
-            pass
-        try:
-            os.killpg(self.pid, 0)
-        except ProcessLookupError:
-            return False
-        except PermissionError:
-            return False
-        return True
-
-    def _signal(self, number: signal.Signals) -> None:
-        if not self.pid:
-            return  # group 0 is weir's own
-        try:
-            os.killpg(self.pid, number)
-        except (ProcessLookupError, PermissionError):
-            # gone, or it took another user's identity: nothing that weir can end
-            return
-
-    def _conclude(self, transport: asyncio.SubprocessTransport) -> None:
-        self._tell_end()
-        code = transport.get_returncode()
-        transport.close()
-        code = -signal.SIGKILL if code is None else code
-        tail = self._tail.decode("utf-8", "replace")
-        self._emit(ChildExited(self._upstream, self.pid, code, self._is_stopping, tail))
+            await _within(_FLUSH_SECONDS, self._exited)
+        finally:
+            self._tell_end()
+            process.close()
+            code = -signal.SIGKILL if process.code is None else process.code
+            tail = self._tail.decode("utf-8", "replace")
+            self._emit(ChildExited(self._upstream, self.pid, code, self._is_stopping, tail))
 
     def _tell_end(self) -> None:
         receiver, self._receiver = self._receiver, None
@@ -236,10 +207,9 @@ class Child:
             receiver.ended(self._ended)
 
     def _why_ended(self) -> str:
-        assert self._transport is not None
-        code = self._transport.get_returncode()
+        code = self._process.code if self._process is not None else None
         if code is None:
-            text = "closed its pipes and had to be killed"
+            text = "closed its stdout and ran on"
         elif code < 0:
             text = f"was ended by {_signal_name(-code)}"
         else:
@@ -250,13 +220,12 @@ class Child:
     def _write(self, line: bytes) -> Failed | None:
         if self._ended is not None:
             return Failed(self._ended.kind, self._ended.detail, sent=Sent.NO)
-        assert self._stdin is not None
-        if self._stdin.is_closing():
+        if self._process is None or self._process.stdin.is_closing():
             return Failed(FailureKind.EXITED, "no longer reads its input", sent=Sent.NO)
-        self._stdin.write(line)
+        self._process.stdin.write(line)
         return None
 
-    # for the pipes
+    # for the process
 
     def take(self, data: bytes) -> None:
         """Bytes of stdout."""
@@ -304,35 +273,6 @@ class Child:
             self._writable.set()
         else:
             self._writable.clear()
-
-
-class _Pipes(asyncio.SubprocessProtocol):
-    """The event loop's side of a child. Callbacks instead of streams: one task switch less a message."""
-
-    def __init__(self, child: Child) -> None:
-        self._child = child
-
-    def pipe_data_received(self, fd: int, data: bytes) -> None:
-        if fd == 1:
-            self._child.take(data)
-        else:
-            self._child.take_stderr(data)
-
-    def pipe_connection_lost(self, fd: int, exc: Exception | None) -> None:
-        self._child.pipe_lost(fd)
-
-    def process_exited(self) -> None:
-        self._child.process_exited()
-
-    def pause_writing(self) -> None:
-        self._child.writable(False)
-
-    def resume_writing(self) -> None:
-        self._child.writable(True)
-
-
-def _reading(transport: asyncio.SubprocessTransport) -> asyncio.ReadTransport:
-    return cast(asyncio.ReadTransport, transport.get_pipe_transport(1))
 
 
 async def _within(seconds: float, event: asyncio.Event) -> bool:
