@@ -240,7 +240,8 @@ class Call:
 
     def own_time(self, now: float) -> float:
         """`now` on a clock that stands still while the client is asked."""
-        return now - self.asked_seconds(now)
+        # asked_seconds, without the call: this is asked several times in each call
+        return (self._asking_since if self.pending_asks else now) - self.client_seconds
 
     def progressed(self, now: float) -> None:
         """The server told of progress."""

@@ -14,16 +14,16 @@ Actions told in `Decided`: extended, would_time_out; `detail` names the timer.
 
 import asyncio
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from weir.core.call import Attempt, Call
+from weir.core.call import Attempt, Call, Headers
 from weir.core.events import Decided, Emit
 from weir.core.layer import AttemptHandler, CallHandler
 from weir.core.outcome import Blame, Failed, FailureKind, Mode, Outcome, Replied, Sent
-from weir.policies.deadline_wire import caller_waits_seconds, must_withdraw, told_upstream
-from weir.protocol.envelope import Kind, Message
+from weir.policies.deadline_wire import caller_waits_seconds, must_withdraw, special_headers, tell_upstream
+from weir.protocol.envelope import Message
 
 LOOK_AGAIN_SECONDS = 0.05
 """While the client is asked and little is left: how late a limit may be noticed after the clocks go on."""
@@ -62,43 +62,35 @@ class Expired(NamedTuple):
 
 
 class Allowance:
-    """What one call or attempt may take, on the call's own time. `attempt_seconds` is infinite for a call."""
+    """What a call, and the attempt that is under way in it, may take. Kept on the call's own time."""
 
-    __slots__ = (
-        "_attempt_from",
-        "_attempt_seconds",
-        "_call",
-        "_limits",
-        "_total_from",
-        "_total_seconds",
-        "is_extended",
-    )
+    __slots__ = ("_attempt_from", "_attempt_seconds", "_total_from", "call", "is_extended", "limits", "total_seconds")
 
     def __init__(self, call: Call, limits: Limits, total_seconds: float, now: float) -> None:
-        self._call = call
-        self._limits = limits
-        self._total_seconds = total_seconds
-        self._total_from = call.own_time(now)
-        self._attempt_from = self._total_from
-        self._attempt_seconds = math.inf
+        self.call = call
+        self.limits = limits
+        self.total_seconds = total_seconds
         self.is_extended = False
         """Progress has moved the attempt's limit."""
+        self._total_from = self._attempt_from = call.own_time(now)
+        self._attempt_seconds = math.inf
 
-    def of_attempt(self, now: float) -> "Allowance":
-        """The allowance of an attempt that begins now."""
-        made = Allowance(self._call, self._limits, self._total_seconds, now)
-        made._total_from = self._total_from
-        made._attempt_seconds = self._limits.attempt_seconds
-        return made
+    def begin_attempt(self, now: float) -> float:
+        """An attempt begins, and its clock. Returns what is left of the total, in seconds."""
+        self.is_extended = False
+        own = self._attempt_from = self.call.own_time(now)
+        self._attempt_seconds = self.limits.attempt_seconds
+        return self._total_from + self.total_seconds - own
 
-    def total_left(self, now: float) -> float:
-        """Seconds of the call's own time that are left of the total."""
-        return self._total_from + self._total_seconds - self._call.own_time(now)
+    def end_attempt(self) -> None:
+        """It is over."""
+        self._attempt_seconds = math.inf
 
     def look(self, now: float) -> "Expired | float":
         """The limit that has run out, or the instant before which none can."""
-        call, limits = self._call, self._limits
-        left = min(self.total_left(now), self._attempt_left(now))
+        call, limits, own = self.call, self.limits, self.call.own_time(now)
+        total_left = self._total_from + self.total_seconds - own
+        left = min(total_left, self._attempt_left(own))
         if call.pending_asks:
             client_left = limits.client_input_seconds - call.open_ask_seconds(now)
             if client_left <= 0:
@@ -107,15 +99,17 @@ class Allowance:
             return now + min(client_left, max(left, LOOK_AGAIN_SECONDS))
         if left > 0:
             return now + min(left, limits.client_input_seconds)
-        if self.total_left(now) <= 0:
-            return Expired("total", self._total_seconds)
+        if total_left <= 0:
+            return Expired("total", self.total_seconds)
         return Expired("attempt", self._attempt_seconds)
 
-    def _attempt_left(self, now: float) -> float:
-        if self._limits.extend_on_progress and self._call.progress_at > self._attempt_from:
-            self._attempt_from = self._call.progress_at
+    def _attempt_left(self, own: float) -> float:
+        if self._attempt_seconds == math.inf:
+            return math.inf
+        if self.limits.extend_on_progress and self.call.progress_at > self._attempt_from:
+            self._attempt_from = self.call.progress_at
             self.is_extended = True
-        return self._attempt_from + self._attempt_seconds - self._call.own_time(now)
+        return self._attempt_from + self._attempt_seconds - own
 
 
 def limits_of(call: Call, settings: DeadlineSettings) -> Limits:
@@ -126,23 +120,23 @@ def limits_of(call: Call, settings: DeadlineSettings) -> Limits:
     return settings.limits
 
 
-def timed_out(call: Call, expired: Expired, attempt: Attempt | None, *, is_callers: bool, extended: bool) -> Failed:
-    """The outcome when a limit ran out. `is_callers`: the caller itself had set it."""
-    timer, seconds = expired
-    what = "no answer and no progress for" if extended and timer == "attempt" else "no answer within"
-    whose = ", as long as the caller waits," if is_callers and timer == "total" else ""
-    text = f"{what} {seconds:g} s{whose} (timer '{timer}'); weir was waiting for {_awaited(call, expired, attempt)}"
-    sent = Sent.YES if any(each.sent_at for each in call.attempts) else Sent.NO
-    if attempt is not None:
-        sent = Sent.YES if attempt.sent_at else Sent.NO
+def timed_out(allowance: Allowance, expired: Expired, attempt: Attempt | None) -> Failed:
+    """The outcome when a limit ran out; `attempt` None: while the call was under way with no attempt."""
+    call, (timer, seconds) = allowance.call, expired
+    is_callers = timer == "total" and seconds < allowance.limits.total_seconds
+    is_extended = timer == "attempt" and allowance.is_extended
+    what = "no answer and no progress for" if is_extended else "no answer within"
+    whose = ", as long as the caller waits" if is_callers else ""
+    text = f"{what} {seconds:g} s{whose} (timer '{timer}'); weir was waiting for {_awaited(call, timer, attempt)}"
+    is_sent = attempt.sent_at > 0 if attempt is not None else any(each.sent_at for each in call.attempts)
     blame = Blame.UPSTREAM if attempt is not None else Blame.WEIR
-    if timer == "client_input" or (is_callers and timer == "total"):
+    if is_callers or timer == "client_input":
         blame = Blame.DOWNSTREAM
-    return Failed(FailureKind.TIMEOUT, text, blame, sent, timer, seconds)
+    return Failed(FailureKind.TIMEOUT, text, blame, Sent.YES if is_sent else Sent.NO, timer, seconds)
 
 
-def _awaited(call: Call, expired: Expired, attempt: Attempt | None) -> str:
-    if expired.timer == "client_input":
+def _awaited(call: Call, timer: str, attempt: Attempt | None) -> str:
+    if timer == "client_input":
         return f"the client's answer to {call.asked_method or 'what the server asks'}"
     if attempt is not None:
         return "the MCP server"
@@ -152,33 +146,43 @@ def _awaited(call: Call, expired: Expired, attempt: Attempt | None) -> str:
 # the doing
 
 
-class Watch:
-    """One limited wait of one task, as `asyncio.timeout`: what it cancels it also catches."""
+class Watch(Allowance):
+    """The allowance of one task, as `asyncio.timeout`: what it cancels it also catches.
 
-    __slots__ = ("_cancelling", "_task", "allowance", "call", "due_at", "expired", "inside")
+    That is the task of a call, and of its attempts in turn; an attempt that runs in a task of its own has its own.
+    """
 
-    def __init__(self, call: Call, allowance: Allowance) -> None:
+    __slots__ = ("_cancelling", "attempts_elsewhere", "due_at", "expired", "special", "task")
+
+    def __init__(self, call: Call, limits: Limits, total_seconds: float, now: float) -> None:
+        Allowance.__init__(self, call, limits, total_seconds, now)
         task = asyncio.current_task()
         assert task is not None
-        self.call = call
-        self.allowance = allowance
+        self.task = task
+        self._cancelling = task.cancelling()
         self.due_at = math.inf
         self.expired: Expired | None = None
-        self.inside = 0
-        """Attempts that are being watched themselves: they end first, each with a truer word on what happened."""
-        self._task = task
-        self._cancelling = task.cancelling()
+        self.attempts_elsewhere = 0
+        """In tasks of their own: they end first, each with a truer word on what happened."""
+        self.special: Headers = []
+
+    def beside(self, now: float) -> "Watch":
+        """A watch of the same limits for the task that runs now."""
+        made = Watch(self.call, self.limits, self.total_seconds, now)
+        made._total_from = self._total_from
+        made.special = self.special
+        return made
 
     def expire(self, expired: Expired) -> None:
         """Cancel the task."""
         self.expired = expired
         self.due_at = math.inf
-        self._task.cancel()
+        self.task.cancel()
 
     def caught(self) -> Expired | None:
         """What ran out, when the cancellation that was caught is this watch's own and nobody else's."""
         expired, self.expired = self.expired, None
-        if expired is None or self._task.uncancel() > self._cancelling:
+        if expired is None or self.task.uncancel() > self._cancelling:
             return None
         return expired
 
@@ -251,21 +255,44 @@ class Deadline:
             expired = watch.caught()
             if expired is None:
                 raise
-            return self._ended(call, expired)
+            return self._ended(watch, expired)
         finally:
             self._end(call, watch)
 
-    async def attempt(self, attempt: Attempt, inner: AttemptHandler) -> Outcome:
+    def attempt(self, attempt: Attempt, inner: AttemptHandler) -> Awaitable[Outcome]:
         """The attempt layer."""
         outer = self._calls.get(attempt.call)
         if outer is None:
-            return await inner(attempt)
+            return inner(attempt)
+        if asyncio.current_task() is not outer.task:
+            return self._attempt_elsewhere(attempt, inner, outer)
+        return self._attempt(attempt, inner, outer)
+
+    def progressed(self, call: Call, message: Message) -> None:
+        """Progress came on the GET stream `call`: some servers send it there. Its token says whose it is."""
+        found = self._by_token.get((call.session, message.progress_token))
+        if found is not None:
+            found.progressed(self._clock())
+
+    async def _attempt_elsewhere(self, attempt: Attempt, inner: AttemptHandler, outer: Watch) -> Outcome:
+        watch = outer.beside(self._clock())
+        outer.attempts_elsewhere += 1
+        try:
+            return await self._attempt(attempt, inner, watch)
+        finally:
+            outer.attempts_elsewhere -= 1
+            self._timers.remove(watch)
+
+    async def _attempt(self, attempt: Attempt, inner: AttemptHandler, watch: Watch) -> Outcome:
         now = self._clock()
-        watch = Watch(attempt.call, outer.allowance.of_attempt(now))
-        first = self._admit(watch, attempt, now)
-        if first is not None:
-            return first
-        outer.inside += 1
+        left = watch.begin_attempt(now)
+        if left > 0:
+            watch.due_at = now + min(left, watch.limits.attempt_seconds, watch.limits.client_input_seconds)
+            self._timers.add(watch, now)
+            if self._is_enforced and attempt.call.is_request:
+                tell_upstream(attempt, watch.special, left)
+        elif self._is_enforced:
+            return timed_out(watch, Expired("total", watch.total_seconds), attempt)
         try:
             return await inner(attempt)
         except asyncio.CancelledError:
@@ -274,32 +301,29 @@ class Deadline:
                 raise
             return self._given_up(attempt, expired, watch)
         finally:
-            outer.inside -= 1
-            watch.caught()
-            self._timers.remove(watch)
-
-    def progressed(self, call: Call, message: Message) -> None:
-        """Progress came on the GET stream `call`: some servers send it there. Its token says whose it is."""
-        found = self._by_token.get((call.session, message.progress_token))
-        if found is not None:
-            found.progressed(self._clock())
+            if watch.expired is not None:
+                watch.caught()
+            watch.end_attempt()
 
     def _begin(self, call: Call) -> Watch:
         now, limits = self._clock(), limits_of(call, self._settings)
-        seconds = limits.total_seconds
+        seconds, message = limits.total_seconds, call.message
+        special = special_headers(call.headers)
         if self._is_enforced:
-            seconds = min(seconds, caller_waits_seconds(call))
+            seconds = min(seconds, caller_waits_seconds(message, special))
             call.deadline_at = now + seconds
             call.idle_seconds = limits.idle_seconds
-        watch = self._calls[call] = Watch(call, Allowance(call, limits, seconds, now))
+        watch = self._calls[call] = Watch(call, limits, seconds, now)
+        watch.special = special
         watch.due_at = now + min(seconds, limits.client_input_seconds)
         self._timers.add(watch, now)
-        if call.session and call.message.meta is not None and call.message.progress_token:
-            self._by_token[(call.session, call.message.progress_token)] = call
+        if call.session and message.meta is not None and message.progress_token:
+            self._by_token[(call.session, message.progress_token)] = call
         return watch
 
     def _end(self, call: Call, watch: Watch) -> None:
-        watch.caught()
+        if watch.expired is not None:
+            watch.caught()
         self._timers.remove(watch)
         del self._calls[call]
         if call.session and call.message.meta is not None:
@@ -307,29 +331,16 @@ class Deadline:
             if self._by_token.get(key) is call:
                 del self._by_token[key]
 
-    def _admit(self, watch: Watch, attempt: Attempt, now: float) -> Failed | None:
-        """Begin to watch an attempt, unless nothing is left for it."""
-        found = watch.allowance.look(now)
-        if isinstance(found, Expired):
-            if self._is_enforced:
-                return self._failed(attempt.call, found, attempt, watch)
-            found = math.inf
-        elif self._is_enforced and attempt.call.message.kind is Kind.REQUEST:
-            attempt.body, attempt.headers = told_upstream(attempt, watch.allowance.total_left(now))
-        watch.due_at = found
-        self._timers.add(watch, now)
-        return None
-
     def _look(self, watch: Watch, now: float) -> None:
         """A watch is due."""
-        was_extended = watch.allowance.is_extended
-        found = watch.allowance.look(now)
-        if watch.allowance.is_extended and not was_extended:
+        was_extended = watch.is_extended
+        found = watch.look(now)
+        if watch.is_extended and not was_extended:
             self._emit(Decided("deadline", "extended", watch.call, not self._is_enforced, detail="attempt"))
         if not isinstance(found, Expired):
             watch.due_at = found
-        elif watch.inside:
-            watch.due_at = now + LOOK_AGAIN_SECONDS if self._is_enforced else math.inf
+        elif watch.attempts_elsewhere:
+            watch.due_at = now + LOOK_AGAIN_SECONDS
         elif self._is_enforced:
             watch.expire(found)
         else:
@@ -343,15 +354,12 @@ class Deadline:
             return Replied(call.status, [], None, call.answer)
         if must_withdraw(attempt):
             self._withdraw(attempt)
-        return self._failed(call, expired, attempt, watch)
+        return timed_out(watch, expired, attempt)
 
-    def _ended(self, call: Call, expired: Expired) -> Outcome:
+    def _ended(self, watch: Watch, expired: Expired) -> Outcome:
         """The total ran out between attempts: what the upstream last did is the truth about this call."""
+        call = watch.call
         last = call.attempts[-1].outcome if call.attempts else None
         if isinstance(last, Failed) or (isinstance(last, Replied) and last.body is not None and not call.head_sent):
             return last
-        return self._failed(call, expired, None, self._calls[call])
-
-    def _failed(self, call: Call, expired: Expired, attempt: Attempt | None, watch: Watch) -> Failed:
-        is_callers = expired.seconds < limits_of(call, self._settings).total_seconds
-        return timed_out(call, expired, attempt, is_callers=is_callers, extended=watch.allowance.is_extended)
+        return timed_out(watch, expired, None)

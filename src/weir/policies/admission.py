@@ -1,0 +1,251 @@
+"""Admission: how many calls an upstream, or one of its tools, has at once, and how many wait for a place.
+
+A call that finds no place waits in a bounded queue: control traffic before interactive calls before lists, each in the
+order they came, and whoever already ran and only paused (a retry's back-off) before all. It is refused when the queue
+is full, when it has waited for `queue_timeout_seconds`, or when its place in the queue is taken by somebody more
+urgent. In adaptive mode the number of places is found from latency (admission_limit), and in an overload that lasts the
+queue is kept short: waiting longer would not get more calls through.
+
+A call that needs a place of its tool's waits for that first, so that a slow tool keeps nobody else from a place.
+Exempt calls and long-lived streams take no place.
+
+Actions told in `Decided`: queued, refused, would_queue, would_refuse; `detail` is the scope, upstream or tool. Levels
+told in `LevelChanged`: limit, queue, serial (1: the server works on one call at a time); a tool's have `tool:` and its
+name before them.
+"""
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from weir.core.call import Call
+from weir.core.events import Decided, Emit, LevelChanged
+from weir.core.layer import CallHandler
+from weir.core.outcome import Blame, Failed, Mode, Outcome, RefusalKind, Refused, Replied
+from weir.policies.admission_limit import Phase
+from weir.policies.admission_queue import Bulkhead, Places, Rank, Waiter
+from weir.policies.admission_serial import SerialWatch
+from weir.protocol.methods import Traffic, traffic_class
+
+
+@dataclass(frozen=True, slots=True)
+class AdmissionSettings:
+    """`tools`: what calls of the tool with that name need in addition. `watches_serial`: for a server on a pipe."""
+
+    mode: Mode = Mode.ENFORCE
+    places: Places = field(default_factory=Places)
+    tools: Mapping[str, Places] = field(default_factory=dict)
+    watches_serial: bool = False
+
+
+# the pure part
+
+_WAITED = frozenset({"attempt", "total", "idle"})
+_RANKS = {Traffic.CONTROL: Rank.CONTROL, Traffic.INTERACTIVE: Rank.INTERACTIVE, Traffic.LIST: Rank.LIST}
+
+
+def rank_of(call: Call) -> Rank:
+    """A call's rank. A batch, and what cannot be read, is somebody's who waits."""
+    return _RANKS[traffic_class(call.message.method)] if call.is_request else Rank.INTERACTIVE
+
+
+def answer_seconds(call: Call, outcome: Outcome | None, seconds: float) -> float | None:
+    """How long the server took for a call that ended after `seconds`; None: that says nothing of the server.
+
+    An answer does, and so does having waited for one in vain. A call of several attempts does not.
+    """
+    if len(call.attempts) != 1:
+        return None
+    own = seconds - call.client_seconds
+    if isinstance(outcome, Replied):
+        return own if outcome.verdict.answered else None
+    if isinstance(outcome, Failed) and outcome.timer in _WAITED and outcome.blame is Blame.UPSTREAM:
+        return own
+    return None
+
+
+# the doing
+
+
+class Place:
+    """The places that a call holds: core's `Slot`. Whatever happens, each is given back once."""
+
+    __slots__ = ("_admission", "_began_at", "_call", "_held", "_phases", "_turn", "_wanted")
+
+    def __init__(self, admission: "Admission", call: Call, wanted: Sequence[Bulkhead]) -> None:
+        self._admission = admission
+        self._call = call
+        self._wanted = wanted
+        self._held = 0
+        self._phases: list[Phase | None] = []
+        self._began_at = 0.0
+        self._turn = 0
+
+    async def take(self, rank: Rank, now: float) -> Refused | None:
+        """Take a place in each bulkhead, waiting where none is free."""
+        admission, began = self._admission, now
+        for bulkhead in self._wanted:
+            if not bulkhead.enter():
+                try:
+                    refused = await admission.wait(self._call, bulkhead, rank, began + bulkhead.timeout_seconds)
+                except BaseException:
+                    self._give_back(None)
+                    raise
+                if refused is not None:
+                    self._give_back(None)
+                    return refused
+                now = admission.now()
+            self._held += 1
+            self._phases.append(bulkhead.began())
+        self._began_at, self._turn = now, admission.began(now)
+        return None
+
+    def release(self) -> None:
+        """See Slot."""
+        self._give_back(None)
+
+    async def acquire(self) -> bool:
+        """See Slot."""
+        return self._held > 0 or await self.take(Rank.RETURNING, self._admission.now()) is None
+
+    def end(self, outcome: Outcome | None) -> None:
+        """The call is over; None: it was cancelled."""
+        if self._held:
+            self._give_back(outcome)
+
+    def _give_back(self, outcome: Outcome | None) -> None:
+        admission, now = self._admission, self._admission.now()
+        seconds = answer_seconds(self._call, outcome, now - self._began_at)
+        if self._held == len(self._wanted):
+            admission.ended(self._turn, seconds is not None, now)
+        for bulkhead, phase in zip(self._wanted, self._phases, strict=False):
+            if bulkhead.ended(phase, seconds):
+                admission.tell_level(bulkhead, "limit", bulkhead.capacity)
+            bulkhead.leave(now)
+        self._held = 0
+        self._phases.clear()
+
+
+class Admission:
+    """The layer of one upstream."""
+
+    def __init__(self, upstream: str, settings: AdmissionSettings, emit: Emit, clock: Callable[[], float]) -> None:
+        self._upstream = upstream
+        self._mode = settings.mode
+        self._emit = emit
+        self.now = clock
+        self._own = (Bulkhead(settings.places, ""),)
+        self._of_tool = {name: (Bulkhead(places, name), *self._own) for name, places in settings.tools.items()}
+        self._serial = SerialWatch() if settings.watches_serial else None
+        for bulkhead in (*self._own, *(pair[0] for pair in self._of_tool.values())):
+            self.tell_level(bulkhead, "limit", bulkhead.capacity)
+
+    async def __call__(self, call: Call, inner: CallHandler) -> Outcome:
+        """Let the call in, now or later, or refuse it."""
+        if call.is_exempt or self._mode is Mode.OFF:
+            return await inner(call)
+        if self._mode is Mode.SHADOW:
+            return await self._shadow(call, inner)
+        place = Place(self, call, self._wanted(call))
+        refused = await place.take(rank_of(call), self.now())
+        if refused is not None:
+            return refused
+        call.slot = place
+        outcome: Outcome | None = None
+        try:
+            outcome = await inner(call)
+        finally:
+            call.slot = None
+            place.end(outcome)
+        return outcome
+
+    async def wait(self, call: Call, bulkhead: Bulkhead, rank: Rank, until: float) -> Refused | None:
+        """Wait for a place of one bulkhead until then. A place that is given is never lost."""
+        began = self.now()
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        def wake() -> None:
+            if not future.done():
+                future.set_result(None)
+
+        waiter = Waiter(rank, wake)
+        if until <= began or not bulkhead.join(waiter, began):
+            return self._refuse(call, bulkhead, f"is busy: {bulkhead.in_use} calls run, {bulkhead.waiting} wait")
+        self.tell_level(bulkhead, "queue", bulkhead.waiting)
+        try:
+            async with asyncio.timeout(until - began):
+                await future
+        except TimeoutError:
+            pass
+        except BaseException:
+            bulkhead.withdraw(waiter, self.now())
+            raise
+        finally:
+            self._waited(call, bulkhead, self.now() - began)
+        if waiter.is_admitted:
+            return None
+        bulkhead.withdraw(waiter, self.now())
+        why = (
+            "let more urgent calls go first"
+            if waiter.is_displaced
+            else f"had no place within {bulkhead.timeout_seconds:g} s"
+        )
+        return self._refuse(call, bulkhead, f"is busy: this call {why}")
+
+    def began(self, now: float) -> int:
+        """A call begins. Returns what to tell its end with."""
+        return self._serial.began(now) if self._serial is not None else 0
+
+    def ended(self, turn: int, is_answered: bool, now: float) -> None:
+        """It is over."""
+        serial = self._serial
+        if serial is None:
+            return
+        if not is_answered:
+            serial.forgotten(turn)
+        elif serial.ended(turn, now):
+            self._emit(LevelChanged("admission", self._upstream, "serial", float(serial.is_serial)))
+
+    def tell_level(self, bulkhead: Bulkhead, what: str, value: int) -> None:
+        """A bulkhead's queue or limit is another one now."""
+        scope = f"tool:{bulkhead.name}:{what}" if bulkhead.name else what
+        self._emit(LevelChanged("admission", self._upstream, scope, float(value)))
+
+    async def _shadow(self, call: Call, inner: CallHandler) -> Outcome:
+        wanted = self._wanted(call)
+        for bulkhead in wanted:
+            action = bulkhead.shadow_enter()
+            if action:
+                self._emit(Decided("admission", action, call, True, detail=_scope(bulkhead)))
+        began_at = self.now()
+        turn = self.began(began_at)
+        outcome: Outcome | None = None
+        try:
+            outcome = await inner(call)
+        finally:
+            now = self.now()
+            self.ended(turn, answer_seconds(call, outcome, now - began_at) is not None, now)
+            for bulkhead in wanted:
+                bulkhead.shadow_leave()
+        return outcome
+
+    def _wanted(self, call: Call) -> Sequence[Bulkhead]:
+        if self._of_tool and call.message.method == "tools/call":
+            return self._of_tool.get(call.message.name, self._own)
+        return self._own
+
+    def _waited(self, call: Call, bulkhead: Bulkhead, seconds: float) -> None:
+        call.queued_seconds += seconds
+        self._emit(Decided("admission", "queued", call, seconds=seconds, detail=_scope(bulkhead)))
+        self.tell_level(bulkhead, "queue", bulkhead.waiting)
+
+    def _refuse(self, call: Call, bulkhead: Bulkhead, why: str) -> Refused:
+        scope, what = _scope(bulkhead), f"MCP server '{self._upstream}'"
+        if bulkhead.name:
+            what = f"Tool '{bulkhead.name}' of {what}"
+        self._emit(Decided("admission", "refused", call, detail=scope))
+        return Refused(RefusalKind.OVERLOADED, f"{what} {why}.", scope, bulkhead.retry_after(self.now()))
+
+
+def _scope(bulkhead: Bulkhead) -> str:
+    return "tool" if bulkhead.name else "upstream"
