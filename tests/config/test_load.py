@@ -271,10 +271,25 @@ slo:
             f"{ONE}policies: {{rate_limits: [{{per: tool, limit: 1}}]}}",
         ),
         ("weir.yaml:3: policies.hedge.after: 'p' is neither", f"{ONE}policies: {{hedge: {{after: p}}}}"),
-        ("weir.yaml:3: faults.inject: has no effect without", f"{ONE}faults: {{inject: [{{upstream: search}}]}}"),
+        (
+            "weir.yaml:3: faults.inject: has no effect without",
+            f"{ONE}faults: {{inject: [{{upstream: search, reset: true}}]}}",
+        ),
         (
             "weir.yaml:3: faults.inject[0].upstream: 'x' is the name of no upstream",
-            f"{ONE}faults: {{allow: true, inject: [{{upstream: x}}]}}",
+            f"{ONE}faults: {{allow: true, inject: [{{upstream: x, latency: 1s}}]}}",
+        ),
+        (
+            "weir.yaml:3: faults.inject[0]: injects nothing; add one of latency",
+            f"{ONE}faults: {{allow: true, inject: [{{upstream: search, percent: 5}}]}}",
+        ),
+        (
+            "weir.yaml:3: faults.inject[0].status: comes instead of the answer, and so does reset; keep one",
+            f"{ONE}faults: {{allow: true, inject: [{{upstream: search, reset: true, status: 503}}]}}",
+        ),
+        (
+            "weir.yaml:3: faults.inject[0].status: '200' is too small; at least 400",
+            f"{ONE}faults: {{allow: true, inject: [{{upstream: search, status: 200}}]}}",
         ),
         ("weir.yaml:3: slo[0]: needs exactly one of", f"{ONE}slo: [{{name: a, upstream: search}}]"),
     ],

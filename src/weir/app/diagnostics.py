@@ -20,6 +20,7 @@ Render = Callable[[str], Awaitable[tuple[str, bytes]]]
 _TEXT = "text/plain; charset=utf-8"
 _JSON = "application/json"
 _INDEX = "weir diagnostics\n\n/metrics\n/healthz\n/readyz\n/status\n"
+_NO_FAULTS = "faults are not allowed here; set 'faults: {allow: true}' in weir's configuration and restart it\n"
 
 
 @dataclass(slots=True)
@@ -57,19 +58,24 @@ class Page:
     status: int
     content_type: str
     body: bytes
+    allow: bytes = b"GET, HEAD"
+
+
+Pages = Callable[[Scope, Receive], Awaitable[Page]]
 
 
 class Diagnostics:
-    """The ASGI application."""
+    """The ASGI application. `faults` answers below `/faults`, where they are allowed."""
 
-    def __init__(self, subject: Subject) -> None:
+    def __init__(self, subject: Subject, faults: Pages | None = None) -> None:
         self._subject = subject
+        self._faults = faults
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request. HEAD is GET without the body."""
         if scope["type"] != "http":
             return
-        page = await self._page(scope)
+        page = await self._page(scope, receive)
         headers = [
             (b"content-type", page.content_type.encode()),
             (b"content-length", str(len(page.body)).encode()),
@@ -77,13 +83,15 @@ class Diagnostics:
             (b"x-content-type-options", b"nosniff"),
         ]
         if page.status == 405:
-            headers.append((b"allow", b"GET, HEAD"))
+            headers.append((b"allow", page.allow))
         await send({"type": "http.response.start", "status": page.status, "headers": headers})
         body = b"" if scope["method"] == "HEAD" else page.body
         await send({"type": "http.response.body", "body": body})
 
-    async def _page(self, scope: Scope) -> Page:
+    async def _page(self, scope: Scope, receive: Receive) -> Page:
         path = scope["path"]
+        if path == "/faults" or path.startswith("/faults/"):
+            return await self._faults(scope, receive) if self._faults is not None else text_page(403, _NO_FAULTS)
         if path not in ("/", "/metrics", "/healthz", "/readyz", "/status"):
             return Page(404, _TEXT, b"not found\n")
         if scope["method"] not in ("GET", "HEAD"):
@@ -96,7 +104,7 @@ class Diagnostics:
             case "/readyz":
                 return _ready(self._subject)
             case "/status":
-                return _json(200, _status(self._subject))
+                return json_page(200, _status(self._subject))
         return Page(200, _TEXT, _INDEX.encode())
 
 
@@ -109,7 +117,7 @@ def _ready(subject: Subject) -> Page:
     is_ready = not subject.is_draining and all(one.state is not State.UNHEALTHY for one in conditions.values())
     upstreams = {name: _condition(one, subject.clocks) for name, one in conditions.items()}
     tree = {"ready": is_ready, "draining": subject.is_draining, "upstreams": upstreams}
-    return _json(200 if is_ready else 503, tree)
+    return json_page(200 if is_ready else 503, tree)
 
 
 def _condition(condition: Condition, clocks: Clocks) -> dict[str, object]:
@@ -151,5 +159,11 @@ def _upstream(upstream: Upstream, condition: Condition, subject: Subject) -> dic
     }
 
 
-def _json(status: int, tree: object) -> Page:
+def text_page(status: int, text: str, allow: bytes = b"") -> Page:
+    """A page of text; `allow`: the methods that there are, for a 405."""
+    return Page(status, _TEXT, text.encode(), allow)
+
+
+def json_page(status: int, tree: object) -> Page:
+    """A page for programs."""
     return Page(status, _JSON, json.dumps(tree, indent=2).encode() + b"\n")

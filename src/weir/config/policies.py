@@ -165,9 +165,14 @@ class Concurrency(Section):
 
 
 class Coalesce(Section):
-    """Equal list calls at the same time become one."""
+    """Equal reads that are under way at the same time become one."""
 
     mode: Mode = Field(default="off", description=MODE_HELP)
+    headers: tuple[HeaderName, ...] | None = Field(
+        default=None,
+        description="Only calls share whose values of these headers are equal, and those of Authorization and Accept; "
+        "null: of every header but a few that never tell callers apart.",
+    )
 
 
 _PERCENTILE = re.compile(r"p[0-9]{1,2}(?:\.[0-9]+)?")

@@ -1,0 +1,134 @@
+"""`/faults` on the diagnostics port: lists faults, takes new ones, ends them. Only where the operator allows it.
+
+A fault is written as under `faults.inject` of the configuration. Web pages are kept out: Host and Origin must be
+names of this machine, and what is sent must be called JSON, which no page can do for another site unasked.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from pydantic import ValidationError
+
+from weir.app.diagnostics import Page, json_page, text_page
+from weir.config import explain, model
+from weir.config.problems import ConfigError, shown
+from weir.config.reading import parse
+from weir.core.call import header
+from weir.downstream.gate import Gate, GateSettings
+from weir.policies.faults import FAULTS_LIMIT, Active, Fault, Instead, Registry
+
+FAULT_LIMIT_BYTES = 16 * 1024
+"""A fault is one line; this is a page of them."""
+
+_FOREIGN = "only requests to a name of this machine (localhost, 127.0.0.1, [::1]) may inject faults, and no web page\n"
+_NOT_JSON = "say 'Content-Type: application/json'\n"
+_FULL = f"there are {FAULTS_LIMIT} faults already; clear one first"
+_INSTEAD = {
+    "timeout": Instead.TIMEOUT,
+    "reset": Instead.RESET,
+    "status": Instead.STATUS,
+    "error": Instead.ERROR,
+    "is_error": Instead.TOOL_ERROR,
+    "garbage": Instead.GARBAGE,
+}
+_CODED = (Instead.STATUS, Instead.ERROR)
+
+
+def fault_of(written: model.Fault) -> Fault:
+    """A fault of the configuration as the policy takes it."""
+    named = next((key for key in _INSTEAD if getattr(written, key) not in (None, False)), None)
+    instead = _INSTEAD[named] if named is not None else None
+    return Fault(
+        upstream=written.upstream,
+        tool=written.tool or "",
+        latency_seconds=written.latency_seconds,
+        jitter_seconds=written.jitter_seconds,
+        slow_stream_seconds=written.slow_stream_seconds,
+        drop_stream_events=written.drop_stream_events,
+        duplicate=written.duplicate,
+        instead=instead,
+        code=getattr(written, named) if named is not None and instead in _CODED else 0,
+        percent=written.percent,
+        expires_seconds=written.expires_seconds,
+    )
+
+
+def described(active: Active, now: float) -> dict[str, object]:
+    """A fault as it is listed: what it does, and how long it still lasts."""
+    fault = active.fault
+    tree: dict[str, object] = {"id": active.id, "upstream": fault.upstream}
+    if fault.tool:
+        tree["tool"] = fault.tool
+    tree["percent"] = fault.percent
+    for name in ("latency_seconds", "jitter_seconds", "slow_stream_seconds", "duplicate"):
+        if getattr(fault, name):
+            tree[name] = getattr(fault, name)
+    if fault.drop_stream_events is not None:
+        tree["drop_stream_events"] = fault.drop_stream_events
+    if fault.instead is not None:
+        tree[fault.instead.value] = fault.code if fault.instead in _CODED else True
+    tree["remaining_seconds"] = round(active.expires_at - now, 1)
+    return tree
+
+
+class FaultPages:
+    """`/faults` and what is below it, for the faults of these upstreams."""
+
+    def __init__(self, registry: Registry, upstreams: Iterable[str], clock: Callable[[], float]) -> None:
+        self._registry = registry
+        self._upstreams = frozenset(upstreams)
+        self._clock = clock
+        self._gate = Gate(GateSettings())
+
+    async def __call__(self, scope: Any, receive: Callable[[], Any]) -> Page:
+        """Answer one request."""
+        headers = scope["headers"]
+        if self._gate.refusal(header(headers, b"host"), header(headers, b"origin")) is not None:
+            return text_page(403, _FOREIGN)
+        fault_id = scope["path"].removeprefix("/faults").removeprefix("/")
+        match scope["method"]:
+            case "GET" | "HEAD" if not fault_id:
+                now = self._clock()
+                return json_page(200, {"faults": [described(each, now) for each in self._registry.list(now)]})
+            case "POST" if not fault_id:
+                return await self._add(headers, receive)
+            case "DELETE":
+                return self._clear(fault_id)
+        return text_page(405, "method not allowed\n", allow=b"DELETE" if fault_id else b"GET, HEAD, POST, DELETE")
+
+    async def _add(self, headers: Any, receive: Callable[[], Any]) -> Page:
+        if header(headers, b"content-type").partition(b";")[0].strip().lower() != b"application/json":
+            return text_page(415, _NOT_JSON)
+        body = (await receive())["body"]
+        if len(body) > FAULT_LIMIT_BYTES:
+            return text_page(413, f"a fault is at most {FAULT_LIMIT_BYTES} bytes\n")
+        try:
+            fault = self._read(body)
+        except ConfigError as error:
+            problems = [": ".join(filter(None, (shown(each.path), each.text))) for each in error.problems]
+            return json_page(400, {"problems": problems})
+        now = self._clock()
+        added = self._registry.add(fault, now)
+        return json_page(201, described(added, now)) if added is not None else json_page(409, {"problems": [_FULL]})
+
+    def _read(self, body: bytes) -> Fault:
+        """Raises ConfigError with everything that is wrong with it."""
+        document = parse(body.decode(errors="replace"), "fault")
+        problems = list(document.problems)
+        fault = None
+        try:
+            fault = fault_of(model.Fault.model_validate(document.value, by_alias=True, by_name=False))
+        except ValidationError as error:
+            problems += explain.problems(error, document, model.Fault, frozenset())
+        if fault is not None and fault.upstream not in self._upstreams:
+            text = f"is the name of no upstream; known here: {', '.join(sorted(self._upstreams))}"
+            problems.append(document.problem(("upstream",), text))
+        if fault is None or problems:
+            raise ConfigError(problems)
+        return fault
+
+    def _clear(self, fault_id: str) -> Page:
+        cleared = self._registry.clear(fault_id)
+        if fault_id and not cleared:
+            return json_page(404, {"problems": [f"there is no fault {fault_id}; it may have expired"]})
+        return json_page(200, {"cleared": cleared})
