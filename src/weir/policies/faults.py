@@ -21,6 +21,7 @@ from weir.core.events import Decided, Emit
 from weir.core.layer import AttemptHandler
 from weir.core.outcome import NO_ANSWER, Failed, FailureKind, Outcome, Replied, Sent, Verdict
 from weir.protocol import sse
+from weir.protocol.envelope import Kind, peek
 from weir.protocol.methods import is_modern
 
 FAULTS_LIMIT = 100
@@ -203,8 +204,8 @@ class _Hurt:
         self._splitter: sse.Splitter | None = None
         self._passed = 0
         self._saw_id = False
-        # what the edge has noted of the events that were let through
-        self._noted = (attempt.call.committed, attempt.call.answer)
+        self._was_committed = attempt.call.committed
+        self._answer = attempt.call.answer
 
     async def open(self, status: int, headers: Headers) -> None:
         self.head = (status, headers)
@@ -214,15 +215,11 @@ class _Hurt:
         await self._sink.open(status, headers)
 
     async def write(self, chunk: bytes) -> None:
-        if self._splitter is None:
-            await self._pass(chunk, repeats=False)
-            return
-        for event in self._splitter.feed(chunk):
+        for event in self._splitter.feed(chunk) if self._splitter is not None else [sse.Event(chunk)]:
             if event.is_comment:
                 await self._sink.write(event.raw)
             else:
-                await self._pass(event.raw, repeats=event.is_message)
-                self._saw_id |= bool(event.id)
+                await self._pass(event)
 
     async def flush(self) -> None:
         """The stream ended inside an event."""
@@ -230,24 +227,28 @@ class _Hurt:
         if rest:
             await self._sink.write(rest)
 
-    async def _pass(self, raw: bytes, *, repeats: bool) -> None:
+    async def _pass(self, event: sse.Event) -> None:
         plan = self._plan
         if plan.drop_after is not None and self._passed >= plan.drop_after:
             await self._drop()
         if plan.slow_seconds:
             self._tell("slow_stream", plan.slow_seconds)
             await asyncio.sleep(plan.slow_seconds)
-        await self._sink.write(raw)
-        if repeats and plan.duplicates:
+        await self._sink.write(event.raw)
+        if plan.duplicates and event.is_message:
             self._tell("duplicate", 0.0)
-            await self._sink.write(raw)
+            await self._sink.write(event.raw)
         self._passed += 1
-        self._noted = (self._call.committed, self._call.answer)
+        self._saw_id |= bool(event.id)
+        if plan.drop_after is not None and event.data and peek(event.data).kind is Kind.RESPONSE:
+            self._answer = self._call.answer
 
     async def _drop(self) -> None:
         """End the attempt here, as if the connection had broken: nothing of this event was ever seen."""
         self._tell("drop_stream", 0.0)
-        self._call.committed, self._call.answer = self._noted
+        # the edge has read on, and noted what never passed
+        self._call.committed = self._was_committed or self._passed > 0
+        self._call.answer = self._answer
         loop = asyncio.get_running_loop()
         self.scope.reschedule(loop.time())
         await loop.create_future()
