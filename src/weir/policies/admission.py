@@ -81,6 +81,16 @@ class Place:
         self._began_at = 0.0
         self._turn = 0
 
+    def take_now(self) -> bool:
+        """Take a place in each bulkhead if all have one free. It says nothing of how long calls take."""
+        for bulkhead in self._wanted:
+            if not bulkhead.enter():
+                self._give_back(None)
+                return False
+            self._held += 1
+            self._phases.append(None)
+        return True
+
     async def take(self, rank: Rank, now: float) -> Refused | None:
         """Take a place in each bulkhead, waiting where none is free."""
         admission, began = self._admission, now
@@ -116,8 +126,9 @@ class Place:
     def _give_back(self, outcome: Outcome | None) -> None:
         admission, now = self._admission, self._admission.now()
         seconds = answer_seconds(self._call, outcome, now - self._began_at)
-        if self._held == len(self._wanted):
+        if self._turn:
             admission.ended(self._turn, seconds is not None, now)
+            self._turn = 0
         for bulkhead, phase in zip(self._wanted, self._phases, strict=False):
             if bulkhead.ended(phase, seconds):
                 admission.tell_level(bulkhead, "limit", bulkhead.capacity)
@@ -158,6 +169,11 @@ class Admission:
             call.slot = None
             place.end(outcome)
         return outcome
+
+    def spare_place(self, call: Call) -> Place | None:
+        """A second place for a call that has one, for another try beside the first; None: all are in use."""
+        place = Place(self, call, self._wanted(call) if self._mode is Mode.ENFORCE else ())
+        return place if place.take_now() else None
 
     async def wait(self, call: Call, bulkhead: Bulkhead, rank: Rank, until: float) -> Refused | None:
         """Wait for a place of one bulkhead until then. A place that is given is never lost."""

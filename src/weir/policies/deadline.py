@@ -22,7 +22,7 @@ from weir.core.call import Attempt, Call, Headers
 from weir.core.events import Decided, Emit
 from weir.core.layer import AttemptHandler, CallHandler
 from weir.core.outcome import Blame, Failed, FailureKind, Mode, Outcome, Replied, Sent
-from weir.policies.deadline_wire import caller_waits_seconds, must_withdraw, special_headers, tell_upstream
+from weir.policies.deadline_wire import caller_waits_seconds, special_headers, tell_upstream
 from weir.protocol.envelope import Message
 
 LOOK_AGAIN_SECONDS = 0.05
@@ -226,7 +226,11 @@ class Timers:
 
 
 class Deadline:
-    """The deadlines of one upstream. `withdraw` tells the server that an attempt's answer is not wanted any more."""
+    """The deadlines of one upstream.
+
+    `withdraw` tells the server that the answer of an attempt, whose exchange is closed by then, is not wanted any more,
+    where the end of the exchange does not say so. It does not wait.
+    """
 
     def __init__(
         self,
@@ -352,7 +356,7 @@ class Deadline:
         if call.answer is not None:
             # it was answered; only the stream would not end
             return Replied(call.status, [], None, call.answer)
-        if must_withdraw(attempt):
+        if attempt.sent_at:
             self._withdraw(attempt)
         return timed_out(watch, expired, attempt)
 

@@ -1,4 +1,4 @@
-"""What deadlines say on the wire: how long the caller still waits, how long weir does, and that nobody does any more.
+"""What deadlines say on the wire: how long the caller still waits, and how long weir does.
 
 Part of `deadline`. Pure.
 """
@@ -11,7 +11,6 @@ from weir.core.call import Attempt, Headers, header
 from weir.protocol import edit
 from weir.protocol.envelope import DEADLINE_KEY, Message
 from weir.protocol.headers import SEALS
-from weir.protocol.methods import is_modern
 
 DEADLINE_HEADER = b"weir-deadline-ms"
 """How many milliseconds the sender still waits, as in `_meta`; for a server or proxy that reads no bodies."""
@@ -75,15 +74,3 @@ def _with_deadline(attempt: Attempt, digits: bytes) -> bytes:
             return b"".join((body[:at], _MEMBER, digits, b",", body[at:]))
     edited = edit.set_meta(body, message, {_KEY: digits})
     return body if edited is None else edited
-
-
-def must_withdraw(attempt: Attempt) -> bool:
-    """Whether the server must be told that its answer is not wanted any more, beyond the end of the exchange.
-
-    Up to 2025-11-25 the end of an exchange says nothing (basic/utilities/cancellation): `notifications/cancelled`
-    does, and must not name `initialize`. From 2026-07-28 on the edge's way of ending an exchange is the message.
-    """
-    call = attempt.call
-    if not call.is_request or not attempt.sent_at or call.message.method == "initialize":
-        return False
-    return not is_modern(call.message.revision or call.revision)
