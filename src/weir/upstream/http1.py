@@ -14,6 +14,8 @@ from weir.upstream.connection import Connection
 from weir.upstream.dialing import Dialer
 from weir.upstream.exchange import Exchange, Unanswered
 
+_ENDS_A_LINE = b"\r\n\0"
+
 
 class Request(NamedTuple):
     """What to ask. `lines` are the headers as they are written, `name: value`.
@@ -246,8 +248,8 @@ def _write_head(request: Request) -> bytes:
         Unanswered: a value would end its line early.
     """
     verb, target, lines, _ = request
-    head = b"\r\n".join((b"%b %b HTTP/1.1" % (verb, target), *lines, b"", b""))
+    head = b"%b %b HTTP/1.1\r\n%b\r\n\r\n" % (verb, target, b"\r\n".join(lines))
     # one CR LF for each line and for the end; any other, and any NUL, came with a value
-    if len(head) - len(head.translate(None, b"\r\n\0")) != 2 * len(lines) + 4 or b" " in target:
+    if len(head) - len(head.translate(None, _ENDS_A_LINE)) != 2 * len(lines) + 4 or b" " in target:
         raise Unanswered(FailureKind.INTERNAL, "the request cannot be written as HTTP", Sent.NO)
     return head
