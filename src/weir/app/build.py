@@ -3,20 +3,25 @@
 import os
 import secrets
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from typing import Any
 
 from weir.app import rooms
 from weir.app.census import Census
 from weir.app.diagnostics import Clocks, Diagnostics, Subject
 from weir.app.health import Health
+from weir.app.protections import Means, Protections, Service
 from weir.app.stack import build_stack
 from weir.config.model import Config, Upstream
+from weir.core.call import Call
+from weir.core.events import ServerNotified
 from weir.core.layer import CallHandler
 from weir.downstream.gate import Gate
 from weir.downstream.http import HttpDownstream
 from weir.downstream.stdio import StdioDownstream
+from weir.policies.rate_limit import Ledger
 from weir.relay.backchannel import Backchannel
+from weir.relay.catalog import Catalog
 from weir.relay.http_client import Wiring
 from weir.relay.routes import Routes, Served
 from weir.relay.stdio_server import StdioUpstream
@@ -26,8 +31,6 @@ from weir.upstream.child import Child
 from weir.upstream.http import HttpUpstream
 
 Clock = Callable[[], float]
-Service = Callable[[], Coroutine[Any, Any, None]]
-"""Something that runs as long as weir serves."""
 
 
 def _reason(one: Upstream, error: Exception) -> str:
@@ -46,14 +49,21 @@ class Weir:
         self._clock = clock
         names = [one.name for one in config.upstreams]
         self.health, census = Health(names, clock), Census()
+        self.catalog = Catalog(self._tell)
         try:
-            self.telemetry = telemetry.build(rooms.telemetry(config), clock=clock, observers=(self.health, census))
+            self.telemetry = telemetry.build(
+                rooms.telemetry(config), clock=clock, observers=(self.health, census, self.catalog, self)
+            )
         except UnknownExporterError as error:
             raise rooms.SetupError(str(error)) from None
         self.emit = self.telemetry.emit
         self.backchannels = {name: Backchannel(name, self.telemetry.tracing, self.emit, clock) for name in names}
         self.upstreams = {one.name: self._upstream(one) for one in config.upstreams}
-        self.handlers = {name: self._handler(name) for name in names}
+        means = Means(self.catalog, Ledger(), self.emit, clock, self._finished)
+        self.protections = {
+            one.name: Protections(config, one, means, self.upstreams[one.name]) for one in config.upstreams
+        }
+        self.call_handlers = {name: self._handler(name) for name in names}
         self.downstream = self._http_downstream()
         self.subject = Subject(
             upstreams=config.upstreams,
@@ -68,7 +78,8 @@ class Weir:
 
     def services(self) -> list[Service]:
         """What has to run beside the ports."""
-        return [one.run for one in self.upstreams.values() if isinstance(one, StdioUpstream)]
+        children = [one.run for one in self.upstreams.values() if isinstance(one, StdioUpstream)]
+        return [*children, *(service for one in self.protections.values() for service in one.services)]
 
     async def aclose(self) -> None:
         """Close the upstream side."""
@@ -79,7 +90,7 @@ class Weir:
         """The client on stdin and stdout, before the only upstream."""
         only = self.config.upstreams[0]
         finish = self.telemetry.observe_call.finish
-        wiring = Wiring(self.handlers[only.name], finish, self.emit, self._clock, self.backchannels[only.name])
+        wiring = Wiring(self.call_handlers[only.name], finish, self.emit, self._clock, self.backchannels[only.name])
         return StdioDownstream(rooms.stdio_downstream(only), wiring)
 
     def _upstream(self, one: Upstream) -> HttpUpstream | StdioUpstream:
@@ -98,13 +109,27 @@ class Weir:
         )
 
     def _handler(self, name: str) -> CallHandler:
-        watching = self.telemetry
-        return build_stack(watching.observe_call, watching.observe_attempt, self.upstreams[name], self._clock)
+        observe_call, observe_attempt = self.telemetry.observe_call, self.telemetry.observe_attempt
+        layers, upstream = self.protections[name], self.upstreams[name]
+        return build_stack(observe_call, observe_attempt, layers, upstream, self._clock)
+
+    def handlers(self) -> dict[type, Callable[[Any], None]]:
+        """What policies hear of notifications: it comes on streams that are not theirs."""
+        return {ServerNotified: self._notified}
+
+    def _notified(self, event: ServerNotified) -> None:
+        self.protections[event.call.upstream].notified(event)
+
+    def _tell(self, event: object) -> None:
+        self.emit(event)
+
+    def _finished(self, call: Call) -> None:
+        self.backchannels[call.upstream].finished(call)
 
     def _http_downstream(self) -> HttpDownstream:
         config = self.config
         served = [
-            Served(one.name, self.handlers[one.name], one.path.encode(), not one.is_stdio, one.query.encode())
+            Served(one.name, self.call_handlers[one.name], one.path.encode(), not one.is_stdio, one.query.encode())
             for one in config.upstreams
         ]
         return HttpDownstream(

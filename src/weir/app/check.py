@@ -152,12 +152,6 @@ def _missing_files(subject: str, files: Mapping[str, str | None]) -> Iterator[Fi
 
 
 _PENDING_POLICIES: dict[str, Callable[[Policies], object]] = {
-    "timeout (all but connect and idle)": lambda policies: policies.timeout,
-    "retry": lambda policies: policies.retry,
-    "breaker": lambda policies: policies.breaker,
-    "rate_limits": lambda policies: policies.rate_limits,
-    "concurrency": lambda policies: policies.concurrency,
-    "coalesce": lambda policies: policies.coalesce,
     "hedge": lambda policies: policies.hedge,
 }
 """Read and validated, and nothing more: taken from here by whoever makes one work."""

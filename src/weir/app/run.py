@@ -50,11 +50,12 @@ async def _serve(config: Config) -> int:
     async with asyncio.TaskGroup() as watching:
         flushing = watching.create_task(weir.telemetry.run())
         async with asyncio.TaskGroup() as serving:
-            for service in weir.services():
-                serving.create_task(service())
+            services = [serving.create_task(service()) for service in weir.services()]
             async with _diagnostics(weir, ports.get("diagnostics")):
                 code = await _serve_clients(weir, ports.get("mcp"), stop)
             await weir.aclose()
+            for service in services:
+                service.cancel()
         await weir.telemetry.aclose()
         flushing.cancel()
     return code

@@ -1,14 +1,66 @@
 """The order of the layers. Top is outermost; each line says why it stands there."""
 
 from collections.abc import Callable
+from typing import Protocol, TypeVar
 
 from weir.core.call import Attempt, Call
 from weir.core.layer import AttemptHandler, AttemptLayer, CallHandler, CallLayer, compose
-from weir.core.outcome import Outcome
+
+L = TypeVar("L")
+
+
+class Layers(Protocol):
+    """The policies of one upstream (app/protections.py). None: not configured, and so not in the stack."""
+
+    @property
+    def total_deadline(self) -> CallLayer | None: ...
+    @property
+    def rate_limit(self) -> CallLayer | None: ...
+    @property
+    def admission(self) -> CallLayer | None: ...
+    @property
+    def coalesce(self) -> CallLayer | None: ...
+    @property
+    def breaker(self) -> AttemptLayer | None: ...
+    @property
+    def attempt_deadline(self) -> AttemptLayer | None: ...
+    @property
+    def faults(self) -> AttemptLayer | None: ...
+    def hinge(self, attempt: AttemptHandler) -> CallHandler | None:
+        """Retry and hedge: where a call may become several attempts."""
+
+
+def build_stack(
+    observe_call: CallLayer,
+    observe_attempt: AttemptLayer,
+    layers: Layers,
+    upstream: AttemptHandler,
+    clock: Callable[[], float],
+) -> CallHandler:
+    """The handler of one upstream's calls."""
+    attempt = compose(
+        _present(
+            observe_attempt,  # outermost of its tier: an attempt is measured whole, whoever ends it
+            layers.breaker,  # inside retry, so that it counts what the upstream did and stops retries of the same call
+            layers.attempt_deadline,  # inside the breaker, which must see a timeout as the upstream's failure
+            layers.faults,  # innermost: to everything above, an injected fault is the upstream's
+        ),
+        upstream,
+    )
+    return compose(
+        _present(
+            observe_call,  # outermost of all: what is refused or waits is seen too
+            layers.total_deadline,  # waiting, back-off and attempts all spend the same time
+            layers.rate_limit,  # the cheapest refusal, before anything is waited for
+            layers.admission,  # a place is taken only by what may go on
+            layers.coalesce,  # inside admission: one shared call must not wait for the places of its followers
+        ),
+        layers.hinge(attempt) or once(attempt, clock),
+    )
 
 
 def once(attempt: AttemptHandler, clock: Callable[[], float]) -> CallHandler:
-    """The hinge between calls and attempts where no retry is configured: one call, one attempt."""
+    """The hinge between calls and attempts where nothing is tried again: one call, one attempt."""
 
     def handle(call: Call) -> object:
         first = Attempt(call, 1, clock())
@@ -18,20 +70,5 @@ def once(attempt: AttemptHandler, clock: Callable[[], float]) -> CallHandler:
     return handle  # type: ignore[return-value]  # an awaitable, not a coroutine: one frame less a call
 
 
-def build_stack(
-    observe_call: CallLayer,
-    observe_attempt: AttemptLayer,
-    upstream: AttemptHandler,
-    clock: Callable[[], float],
-) -> CallHandler:
-    """The handler of one upstream's calls."""
-    attempt_layers: list[AttemptLayer] = [
-        observe_attempt,  # outermost of its tier: an attempt is measured whole, whoever ends it
-    ]
-    call_layers: list[CallLayer] = [
-        observe_call,  # outermost of all: what is refused or waits is seen too
-    ]
-    return compose(call_layers, once(compose(attempt_layers, upstream), clock))
-
-
-__all__ = ["Outcome", "build_stack", "once"]
+def _present(*layers: L | None) -> list[L]:
+    return [layer for layer in layers if layer is not None]

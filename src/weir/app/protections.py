@@ -1,0 +1,180 @@
+"""The policies of one upstream, made from the configuration: settings translated, layers built, means lent."""
+
+import random
+import secrets
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any
+
+from weir.config.merge import tool_timeout
+from weir.config.model import Config, Upstream
+from weir.config.policies import Concurrency, Policies, Timeout
+from weir.core.call import Call
+from weir.core.events import Emit, ServerNotified
+from weir.core.layer import AttemptHandler, AttemptLayer, CallHandler, CallLayer
+from weir.core.outcome import Mode
+from weir.downstream.identity import ClientKey
+from weir.policies.admission import Admission, AdmissionSettings
+from weir.policies.admission_queue import Places
+from weir.policies.breaker import Breaker, BreakerSettings, Scope
+from weir.policies.coalesce import Coalesce, CoalesceSettings
+from weir.policies.deadline import Deadline, DeadlineSettings, Limits
+from weir.policies.rate_limit import Ledger, RateLimiter, RateLimitSettings
+from weir.policies.retry import Retry, RetrySettings
+from weir.relay.catalog import Catalog
+from weir.relay.withdrawal import Withdrawal
+
+Service = Callable[[], Coroutine[Any, Any, None]]
+"""Something that runs as long as weir serves."""
+
+
+@dataclass(frozen=True, slots=True)
+class Means:
+    """What every policy is given. `finished` is told of calls that no edge finishes (coalesced ones)."""
+
+    catalog: Catalog
+    ledger: Ledger
+    emit: Emit
+    clock: Callable[[], float]
+    finished: Callable[[Call], None]
+
+
+class Protections:
+    """The layers of one upstream. What is not configured is not there."""
+
+    def __init__(self, config: Config, one: Upstream, means: Means, upstream: AttemptHandler) -> None:
+        self._one = one
+        self._means = means
+        self._policies = config.policies_for(one)
+        self._withdrawal = Withdrawal(upstream, means.clock)
+        self.services: list[Service] = []
+        deadline = self._deadlines = self._deadline(self._policies.timeout)
+        self.total_deadline: CallLayer | None = deadline.total if deadline is not None else None
+        self.attempt_deadline: AttemptLayer | None = deadline.attempt if deadline is not None else None
+        self.rate_limit = self._rate_limiter(self._policies)
+        self.admission = self._admission(self._policies.concurrency)
+        self.coalesce = self._coalesce(self._policies)
+        self.breaker = self._breaker(self._policies)
+        self.faults: AttemptLayer | None = None
+
+    def notified(self, event: ServerNotified) -> None:
+        """The server sent a notification, on whatever stream."""
+        if self.coalesce is not None:
+            self.coalesce.notified(event)
+        if self._deadlines is not None and event.message.method == "notifications/progress":
+            self._deadlines.progressed(event.call, event.message)
+
+    def hinge(self, attempt: AttemptHandler) -> CallHandler | None:
+        """Where a call becomes attempts, when there may be more than one."""
+        settings = self._policies.retry
+        if settings is None or settings.mode == "off":
+            return None
+        name, means = self._one.name, self._means
+        retry = Retry(
+            name,
+            RetrySettings(
+                mode=Mode(settings.mode),
+                attempts=settings.attempts,
+                initial_seconds=settings.backoff.initial_seconds,
+                max_seconds=settings.backoff.max_seconds,
+                budget_ratio=settings.budget.ratio,
+                budget_min_per_second=settings.budget.min_per_second,
+                trust_annotations=settings.trust_annotations,
+                tools={tool: said.retry for tool, said in self._one.tools.items() if said.retry != "auto"},
+            ),
+            attempt,
+            is_hinted=lambda call: means.catalog.is_repeatable(name, call.message.name),
+            emit=means.emit,
+            clock=means.clock,
+            draw=random.random,
+            mint=_fresh_id,
+        )
+        self.services.append(retry.run)
+        return retry
+
+    def _deadline(self, timeout: Timeout | None) -> Deadline | None:
+        tools = {
+            tool: _limits(tool_timeout(timeout or Timeout(), said.timeout))
+            for tool, said in self._one.tools.items()
+            if said.timeout is not None
+        }
+        if (timeout is None and not tools) or (timeout is not None and timeout.mode == "off"):
+            return None
+        self.services.append(self._withdrawal.run)
+        base = timeout or Timeout()
+        settings = DeadlineSettings(Mode(base.mode), _limits(base), tools)
+        return Deadline(settings, self._means.emit, self._means.clock, self._withdrawal)
+
+    def _rate_limiter(self, policies: Policies) -> RateLimiter | None:
+        limits = [
+            RateLimitSettings(tuple(one.per), one.limit, one.window_seconds, Mode(one.mode))
+            for one in policies.rate_limits
+            if one.mode != "off"
+        ]
+        if not limits:
+            return None
+        means, key = self._means, ClientKey((policies.client_key or "").encode())
+        return RateLimiter(self._one.name, limits, means.ledger, key, means.emit, means.clock)
+
+    def _admission(self, concurrency: Concurrency | None) -> Admission | None:
+        if concurrency is None or concurrency.mode == "off":
+            return None
+        settings = AdmissionSettings(
+            mode=Mode(concurrency.mode), places=_places(concurrency), watches_serial=self._one.is_stdio
+        )
+        return Admission(self._one.name, settings, self._means.emit, self._means.clock)
+
+    def _coalesce(self, policies: Policies) -> Coalesce | None:
+        if policies.coalesce is None or policies.coalesce.mode == "off":
+            return None
+        means = self._means
+        settings = CoalesceSettings(Mode(policies.coalesce.mode))
+        coalesce = Coalesce(self._one.name, settings, means.emit, means.clock, means.finished)
+        self.services.append(coalesce.run)
+        return coalesce
+
+    def _breaker(self, policies: Policies) -> Breaker | None:
+        said = policies.breaker
+        if said is None or said.mode == "off":
+            return None
+        name, means, configured = self._one.name, self._means, self._one.tools
+        settings = BreakerSettings(
+            mode=Mode(said.mode),
+            scope=Scope(said.scope),
+            consecutive_failures=said.consecutive_failures,
+            failure_rate=said.failure_rate,
+            slow_over_seconds=said.slow_call.over_seconds,
+            slow_rate=said.slow_call.rate,
+            counts_tool_errors=said.tool_errors.count,
+            tool_error_rate=said.tool_errors.rate,
+            window_seconds=said.window_seconds,
+            min_calls=said.min_calls,
+            open_seconds=said.open_seconds,
+            half_open_probes=said.half_open_probes,
+        )
+        return Breaker(
+            name,
+            settings,
+            lambda tool: tool in configured or means.catalog.is_known(name, tool),
+            means.emit,
+            means.clock,
+        )
+
+
+def _limits(said: Timeout) -> Limits:
+    return Limits(
+        attempt_seconds=said.attempt_seconds,
+        total_seconds=said.total_seconds,
+        client_input_seconds=said.client_input_seconds,
+        extend_on_progress=said.extend_on_progress,
+        idle_seconds=said.idle_seconds,
+    )
+
+
+def _places(said: Concurrency) -> Places:
+    return Places(said.limit, said.queue, said.queue_timeout_seconds, said.adaptive)
+
+
+def _fresh_id() -> bytes:
+    """A JSON-RPC id that no client can have chosen by chance."""
+    return b'"weir-%b"' % secrets.token_hex(12).encode()
