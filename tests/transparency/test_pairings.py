@@ -17,10 +17,12 @@ from support.rawhttp import ScriptedServer
 from support.weirs import UNTRACED, Config, command, weir_http, weir_stdio_argv
 from transparency.conversation import Conversation, Names
 from transparency.ends import HttpClient, HttpServer, StdioServer, stdio_client, stdio_server
-from transparency.transcripts import TRANSCRIPTS
+from transparency.transcripts import HANDSHAKE_REVISIONS, TRANSCRIPTS
 
 pytestmark = [pytest.mark.anyio, pytest.mark.e2e]
 
+HANDSHAKE_SCENES = (*HANDSHAKE_REVISIONS, "batches", "tasks_of_2025_11_25")
+"""How the names of transcripts with a session end."""
 TRACED: Config = {"telemetry": {"traces": {"exporter": "console"}}}
 """Spans are made and written to stderr; nothing needs to listen."""
 CONFIGS = {"untraced": UNTRACED, "traced": TRACED}
@@ -115,9 +117,11 @@ async def test_an_http_client_hears_through_weir_what_it_would_hear_alone(
 async def test_a_stdio_client_hears_through_weir_what_it_would_hear_alone(
     servers: Servers, tmp_path: Path, tracing: str, kind: str, name: str
 ) -> None:
-    """stdio to HTTP, and stdio to stdio; weir ends with its client, code 0."""
+    """stdio to HTTP, and stdio to stdio. When the client has gone, its session is deleted at an HTTP server."""
     server = answering(servers, kind)
     argv = weir_stdio_argv(tmp_path, servers.upstream(kind), CONFIGS[tracing])
     async with asyncio.TaskGroup() as group, stdio_client(argv, tmp_path / "log", group) as client:
         names = Names(may_differ=kind == "stdio")
         await Conversation(client, server, names, tracing == "traced").run(TRANSCRIPTS[name])
+    if isinstance(server, HttpServer):
+        assert name.endswith(HANDSHAKE_SCENES) == bool(server.deleted)
