@@ -180,7 +180,7 @@ async def stdio_client(argv: Sequence[str | Path], log: Path, group: asyncio.Tas
         try:
             yield client
             async with asyncio.timeout(LIMIT_SECONDS):
-                assert 0 == await client.close(), log.read_text()
+                assert 0 == await client.close(), f"see {log}"
         finally:
             if process.returncode is None:
                 process.kill()
