@@ -88,6 +88,24 @@ async def test_strays_reach_the_client() -> None:
     assert [6] == [event.size for event in events.of(LineSkipped)]
 
 
+async def test_a_late_answer_to_a_cancelled_request_passes() -> None:
+    """A client on a pipe would see it without weir."""
+    stream = RecordingSink()
+    async with bridge(DEDICATED) as upstream, asyncio.TaskGroup() as tasks:
+        client = Client(upstream)
+        listening = tasks.create_task(client.get(stream))
+        await stream.opened()
+        waiting = tasks.create_task(client.post(tool("never", "c")))
+        await asyncio.sleep(0)
+        await client.post(notification("notifications/cancelled", {"requestId": "c"}))
+        cancelled = await waiting
+        assert isinstance(cancelled, Failed)
+        assert FailureKind.CANCELLED is cancelled.kind
+        await client.tool("say", lines=['{"id":"c","result":{}}', DONE])
+        assert [b'{"id":"c","result":{}}'] == await stream.messages(1)
+        listening.cancel()
+
+
 async def test_its_session_header_is_not_checked() -> None:
     """The client on the pipe has never seen it."""
     async with bridge(DEDICATED) as upstream:

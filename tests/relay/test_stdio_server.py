@@ -10,7 +10,7 @@ import pytest
 from support.bridges import Client, Clock, Events, RecordingSink, bridge, notification, request, result_text, tool
 from support.stdio_children import LOOPS, script
 from weir.core.call import Call, header
-from weir.core.events import LimitReached, LineSkipped, SessionClosed, SessionOpened
+from weir.core.events import ChildExited, LimitReached, LineSkipped, SessionClosed, SessionOpened
 from weir.core.outcome import Blame, Failed, FailureKind, Outcome, RefusalKind, Refused, Replied, Sent
 from weir.protocol.envelope import Message
 from weir.relay.stdio_mailbox import Bounds
@@ -550,6 +550,24 @@ async def test_a_slow_reader_slows_its_server() -> None:
         sink.reads.set()
         assert reply(await running).verdict.answered
         assert list(range(200)) == [json.loads(body)["params"]["progress"] for body in sink.data()[:-1]]
+
+
+async def test_a_slow_reader_gets_all_that_a_server_said_before_it_ended() -> None:
+    """The answer was written, the process is gone, the client has yet to read."""
+    settings = StdioSettings("script", routing=RoutingSettings(reply=Bounds(2, 1_000_000)))
+    events = Events()
+    async with bridge(settings, emit=events) as upstream, asyncio.TaskGroup() as tasks:
+        client = Client(upstream)
+        await client.initialize()
+        sink = RecordingSink()
+        sink.reads.clear()
+        lines = [*[PROGRESS] * 50, DONE]
+        call = client.call(tool("say", 1, {"progressToken": 1}, lines=lines, exit=True), sink=sink)
+        running = tasks.create_task(client.send(call))
+        await events.until(ChildExited)
+        sink.reads.set()
+        assert reply(await running).verdict.answered
+    assert 51 == len(sink.data())
 
 
 async def test_a_client_that_never_reads_is_given_up() -> None:

@@ -5,7 +5,7 @@ from collections import deque
 from typing import NamedTuple
 
 from weir.core.call import Call
-from weir.core.outcome import Failed
+from weir.core.outcome import Failed, FailureKind
 from weir.protocol.envelope import Message
 
 
@@ -63,6 +63,11 @@ class Mailbox:
     @property
     def is_empty(self) -> bool:
         return not self._letters
+
+    @property
+    def is_cancelled(self) -> bool:
+        """Its client has cancelled it, and may still be answered."""
+        return self.over is not None and self.over.kind is FailureKind.CANCELLED
 
     def put(self, letter: Letter) -> None:
         """Add one message."""

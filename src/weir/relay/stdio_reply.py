@@ -54,7 +54,7 @@ async def reply(
     letter = await exchange.take()
     attempt.first_byte_at = clock()
     if letter is None:
-        return exchange.over or Replied(202, [], b"", NO_ANSWER)
+        return exchange.over or accepted()
     if letter.is_last:
         return Replied(_status(exchange, letter.message), head.json(), letter.body, verdict(letter.message))
     return await stream(exchange, router, head, clock, letter)

@@ -100,7 +100,8 @@ class Router:
     def forget(self, exchange: Exchange) -> bytes | None:
         """A POST waits no more. Returns what the server is to be told of that, if anything."""
         if exchange in self.open:
-            self._abandon(exchange)
+            if not (self._keeps_strays and exchange.is_cancelled):
+                self._abandon(exchange)
             self._close(exchange)
         self._reroute(exchange)
         return None

@@ -183,7 +183,10 @@ class StdioUpstream:
         return common if isinstance(common, Failed) else await self._first(common, attempt)
 
     def _for_all(self) -> Session | Failed:
-        if self._shared is None or self._shared.is_over:
+        if self._shared is not None and self._shared.is_over:
+            # its process may take a while to end, and must not be replaced twice meanwhile
+            self._note_end(self._shared, "exited")
+        if self._shared is None:
             wait = self._restarts.wait_seconds(self._clock())
             if wait:
                 text = f"{self._last_end}; it will be started again in {wait:.1f} s"

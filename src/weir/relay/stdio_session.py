@@ -5,7 +5,7 @@ from collections.abc import Callable, Coroutine
 
 from weir.core.call import Attempt
 from weir.core.outcome import Blame, Failed, FailureKind, Outcome, RefusalKind, Refused, Sent
-from weir.protocol.envelope import Kind, Message
+from weir.protocol.envelope import Kind
 from weir.relay.stdio_mailbox import Exchange, Mailbox
 from weir.relay.stdio_pipe import Pipe
 from weir.relay.stdio_reply import Head, accepted, reply, stream, unless_aborted
@@ -13,7 +13,6 @@ from weir.relay.stdio_routing import Router
 
 # servers need not answer a cancelled request (all revisions, utilities/cancellation); those that do answer at once
 CANCEL_GRACE_SECONDS = 1.0
-
 # a notification or an answer waits so long for a server that does not read
 WRITE_SECONDS = 300.0
 
@@ -30,12 +29,12 @@ class Session:
         self.pipe = pipe
         self.router = router
         self.head = Head(name)
-        self._tasks = tasks
         self.revision = ""
         self.is_counted = False
         """Its beginning was told, so its end is."""
         self.opened_at = self.used_at = clock()
         self._clock = clock
+        self._tasks = tasks
 
     @property
     def is_over(self) -> bool:
@@ -116,7 +115,3 @@ class Session:
 
     async def _note(self, body: bytes) -> None:
         await self.pipe.send(body)
-
-    def _note_revision(self, answer: Message, attempt: Attempt) -> None:
-        if attempt.call.message.method == "initialize" and answer.result is not None:
-            self.revision = attempt.call.revision = answer.result.protocol_version

@@ -127,7 +127,7 @@ class Child:
 
     def pause(self) -> None:
         """Read no more of what the child says, until `resume`: it will block when the pipe is full."""
-        if self._process is not None and not self._is_stopping:
+        if self._process is not None and not self._is_stopping and not self._exited.is_set():
             self._process.stdout.pause_reading()
 
     def resume(self) -> None:
@@ -263,8 +263,9 @@ class Child:
             self._ending.set()
 
     def process_exited(self) -> None:
-        """The leader ended."""
+        """The leader ended. What is left in the pipe is less than a pipe holds."""
         self._exited.set()
+        self.resume()
         self._ending.set()
 
     def writable(self, can_write: bool) -> None:
