@@ -13,8 +13,8 @@ MAX_EVENT_BYTES = 4 * 1024 * 1024
 _BOM = b"\xef\xbb\xbf"
 _LINE_ENDS = b"\r\n"
 _CR, _LF = 0x0D, 0x0A
-# a blank line is two line ends in a row, and CR LF is one line end: so it always holds one of these
-_BLANK_LINES = (b"\n\n", b"\r\r", b"\n\r")
+# a blank line is two line ends in a row, and CR LF is one line end: so it always holds CR CR, or LF and one of these
+_AFTER_LF = (b"\n", b"\r")
 _LINE_END = re.compile(rb"\r\n|\n|\r")
 # what SDK servers send: an event with one data line; by its beginning, the end that belongs to it
 _COMMON = ((b"event: message\r\ndata: ", b"\r\n\r\n"), (b"event: message\ndata: ", b"\n\n"))
@@ -104,7 +104,7 @@ class Splitter:
             end = self._block_end(begin)
             if end < 0:
                 break
-            found.append(self._event(bytes(pending[begin:end])))
+            found.append(self._event(_piece(pending, begin, end)))
             begin = end
         if begin:
             self._drop(begin)
@@ -146,7 +146,7 @@ class Splitter:
     def _event(self, raw: bytes) -> Event:
         has_bom = self._at_start and raw.startswith(_BOM)
         self._at_start = False
-        return _parse(raw, has_bom=has_bom)
+        return _common_event(raw) or _parse(raw, has_bom=has_bom)
 
     def _flush_comments(self, found: list[Event]) -> None:
         """Comments in front of any field wait for nobody: they are what keeps a connection alive."""
@@ -219,14 +219,29 @@ def _common_event(data: bytes) -> Event | None:
     return None
 
 
+def _piece(text: bytes | bytearray, begin: int, end: int) -> bytes:
+    if isinstance(text, bytes):
+        return text[begin:end]
+    # a slice of a bytearray would be a copy by itself
+    with memoryview(text) as view:
+        return bytes(view[begin:end])
+
+
 def _blank_line(text: bytes | bytearray, begin: int) -> int:
     """The first position from `begin` where two line ends meet, -1 if there is none."""
-    first = -1
-    for pair in _BLANK_LINES:
-        at = text.find(pair, begin) if first < 0 else text.find(pair, begin, first + 1)
-        if at >= 0:
-            first = at
-    return first
+    while True:
+        # line by line: a chunk may hold many events, and none of them should be searched for in all the others
+        at = text.find(_LF, begin)
+        end = at + 1 or len(text)
+        # one byte is found many times faster than two in a row
+        bare = text.find(_CR, begin, end)
+        if 0 <= bare != at - 1:
+            bare = text.find(b"\r\r", bare, end)
+            if bare >= 0:
+                return bare
+        if at < 0 or text[at + 1 : at + 2] in _AFTER_LF:
+            return at
+        begin = at + 1
 
 
 def _parse(raw: bytes, *, has_bom: bool) -> Event:
