@@ -64,7 +64,7 @@ class Stage:
 
     def post(self, body: bytes) -> tuple[Exchange, bytes | None]:
         """A POST that waits, and what the server is sent."""
-        exchange = Exchange(call_of(body), self.router.bounds, 1.0)
+        exchange = Exchange(Attempt(call_of(body), 1, 0.0), self.router.bounds, 1.0)
         return exchange, self.router.expect(exchange, body)
 
     def say(self, body: bytes) -> None:
@@ -237,7 +237,7 @@ def test_a_second_try_takes_the_answer_to_the_first() -> None:
     stage.router.forget(first)
     call = first.call
     call.attempts = [Attempt(call, 1, 0.0), Attempt(call, 2, 0.0)]
-    second = Exchange(call, stage.router.bounds, 1.0)
+    second = Exchange(Attempt(call, 1, 0.0), stage.router.bounds, 1.0)
     stage.router.expect(second, call.body)
     stage.say(b'{"id":1,"result":{}}')
     assert [b'{"id":1,"result":{}}'] == bodies(second)
@@ -259,7 +259,7 @@ def test_orphans_are_bounded_in_bytes_too() -> None:
     assert ["orphans"] == [event.limit for event in stage.events.of(LimitReached)]
     small = notification("notifications/message", {"data": "x"})
     stage.say(small)
-    box = Mailbox(call_of(b""), Bounds(100, 1000), 1.0)
+    box = Mailbox(Attempt(call_of(b""), 1, 0.0), Bounds(100, 1000), 1.0)
     stage.router.listen(box)
     assert [small] == bodies(box)
 
@@ -268,7 +268,7 @@ def test_the_end_of_a_server_is_told_once_to_everybody() -> None:
     """What it had said before comes first."""
     stage = Stage()
     exchange, _ = stage.post(request("x", {"_meta": {"progressToken": 1}}))
-    box = Mailbox(call_of(b""), Bounds(100, 1000), 1.0)
+    box = Mailbox(Attempt(call_of(b""), 1, 0.0), Bounds(100, 1000), 1.0)
     stage.router.listen(box)
     stage.say(notification("notifications/progress", {"progressToken": 1}))
     stage.router.ended(EXITED)

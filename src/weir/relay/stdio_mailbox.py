@@ -4,7 +4,7 @@ import asyncio
 from collections import deque
 from typing import NamedTuple
 
-from weir.core.call import Call
+from weir.core.call import Attempt, Call, Sink
 from weir.core.outcome import Failed, FailureKind
 from weir.protocol.envelope import Message
 
@@ -35,12 +35,17 @@ class Mailbox:
         "limit",
         "over",
         "scope",
+        "sink",
         "size",
+        "wire_id",
         "written_at",
     )
 
-    def __init__(self, call: Call, limit: "Bounds", now: float) -> None:
-        self.call = call
+    def __init__(self, attempt: Attempt, limit: "Bounds", now: float) -> None:
+        self.call: Call = attempt.call
+        self.sink: Sink = attempt.sink
+        self.wire_id = attempt.wire_id
+        """The id the client's own server is to know the request by: not the client's, of a later attempt."""
         self.limit = limit
         self.size = 0
         self.active_at = now
@@ -128,8 +133,8 @@ class Exchange(Mailbox):
 
     __slots__ = ("answer", "pending", "renamed", "tokens")
 
-    def __init__(self, call: Call, limit: Bounds, now: float) -> None:
-        super().__init__(call, limit, now)
+    def __init__(self, attempt: Attempt, limit: Bounds, now: float) -> None:
+        super().__init__(attempt, limit, now)
         self.pending: dict[bytes, bytes] = {}
         """The ids still unanswered: key → raw id as the client wrote it."""
         self.tokens: list[bytes] = []

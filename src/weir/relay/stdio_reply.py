@@ -66,7 +66,7 @@ async def stream(
     """Relay messages as events until the last one, or until the mailbox is over."""
     headers = head.stream()
     box.is_streaming = True
-    await box.call.sink.open(200, headers)
+    await box.sink.open(200, headers)
     letter = first or await box.take()
     while letter is not None:
         await _write(box, letter)
@@ -94,14 +94,16 @@ async def unless_aborted(box: Mailbox, outcome: Awaitable[Outcome]) -> Outcome:
 async def _write(box: Mailbox, letter: Letter) -> None:
     call, message, body = box.call, letter.message, letter.body
     if letter is KEEPALIVE:
-        await call.sink.write(_COMMENT)
+        await box.sink.write(_COMMENT)
         return
     if call.asker is not None:
         if message.kind is Kind.REQUEST:
             body = call.asker.asked(call, message, body)
         elif message.kind is Kind.NOTIFICATION:
             call.asker.told(call, message)
-    await call.sink.write(sse.encode(body))
+    if message.kind is Kind.RESPONSE:
+        call.answered(message.id, verdict(message))
+    await box.sink.write(sse.encode(body))
     call.committed = True
 
 

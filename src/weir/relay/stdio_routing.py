@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from weir.core.call import Call
-from weir.core.events import Emit, LimitReached, LineSkipped
+from weir.core.events import Emit, LimitReached, LineSkipped, Listed
 from weir.core.outcome import Failed, FailureKind, Sent
-from weir.protocol import scan
+from weir.protocol import edit, scan
 from weir.protocol.envelope import Kind, Message
+from weir.protocol.methods import LISTS
 from weir.relay.stdio_ids import key_of
 from weir.relay.stdio_mailbox import Bounds, Exchange, Letter, Mailbox
 from weir.relay.stdio_pipe import Pipe
@@ -24,7 +25,9 @@ from weir.relay.stdio_pipe import Pipe
 ABANDONED_LIMIT = 1024
 # a question waits for a person at worst
 ASKS_LIMIT = 1024
-
+AMBIGUOUS_ANSWER = Failed(
+    FailureKind.PROTOCOL, "its answer can be read in two ways: it has a member twice", sent=Sent.ANSWERED
+)
 
 # a burst of progress or log lines passes; more than that is a client that does not read
 _BOUNDS = Bounds(256, 4 * 1024 * 1024)
@@ -91,7 +94,8 @@ class Router:
         message = exchange.call.message
         for member in message.members or (message,):
             if member.kind is Kind.REQUEST:
-                self._register(exchange, key_of(member.id), member.id)
+                raw = member.id if message.members else exchange.wire_id
+                self._register(exchange, key_of(raw), raw)
                 if member.progress_token:
                     self._register_token(exchange, key_of(member.progress_token))
         self._begin(exchange)
@@ -195,9 +199,21 @@ class Router:
             self._unclaimed(message, body)
             return
         self._settle(exchange, key)
+        self._note_answer(exchange, message, body)
+        own = exchange.call.message.id
+        if exchange.call.is_request and exchange.wire_id != own:
+            try:
+                body = edit.set_id(body, own)
+            except ValueError:
+                exchange.finish(AMBIGUOUS_ANSWER)
+                return
+        self._deliver(exchange, Letter(message, body, not exchange.pending))
+
+    def _note_answer(self, exchange: Exchange, message: Message, body: bytes) -> None:
         self.has_answered = True
         exchange.answer = message
-        self._deliver(exchange, Letter(message, body, not exchange.pending))
+        if exchange.call.message.method in LISTS:
+            self._emit(Listed(self._upstream, exchange.call.message.method, body))
 
     def _unclaimed(self, message: Message, body: bytes) -> None:
         """An answer to nothing that waits. One with a null id can only be meant for what waits alone."""

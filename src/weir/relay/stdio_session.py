@@ -49,7 +49,7 @@ class Session:
 
     async def listen(self, attempt: Attempt) -> Outcome:
         """Relay what has no owner on a GET stream."""
-        box = Mailbox(attempt.call, self.router.bounds, self._clock())
+        box = Mailbox(attempt, self.router.bounds, self._clock())
         self.router.listen(box)
         attempt.sent_at = attempt.first_byte_at = self._clock()
         try:
@@ -59,7 +59,7 @@ class Session:
             self.used_at = self._clock()
 
     async def _ask(self, attempt: Attempt) -> Outcome:
-        exchange = Exchange(attempt.call, self.router.bounds, self._clock())
+        exchange = Exchange(attempt, self.router.bounds, self._clock())
         body = self.router.expect(exchange, attempt.body)
         if body is None:
             return Refused(RefusalKind.BAD_MESSAGE, "The message can be read in two ways: it has a member twice.")

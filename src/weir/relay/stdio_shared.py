@@ -6,14 +6,14 @@ subscription. What comes back gets the caller's own texts again, JSON type inclu
 
 from weir.core.call import Call, header
 from weir.core.events import LimitReached, LineSkipped
-from weir.core.outcome import Failed, FailureKind, Replied, Sent
+from weir.core.outcome import Replied
 from weir.protocol import edit
 from weir.protocol.envelope import SUBSCRIPTION_KEY, Kind, Message
 from weir.protocol.headers import decode_value, mcp_headers
 from weir.relay.stdio_ids import key_of
 from weir.relay.stdio_mailbox import Exchange, Letter
 from weir.relay.stdio_reply import refused_as_server
-from weir.relay.stdio_routing import Router
+from weir.relay.stdio_routing import AMBIGUOUS_ANSWER, Router
 
 # below 2^31, as some servers read ids as 32-bit numbers, and ten digits, as a text so long stands in few messages
 FIRST_ID = 1_000_000_001
@@ -77,13 +77,11 @@ class SharedRouter(Router):
             self._unclaimed(message, body)
             return
         self._settle(exchange, exchange.renamed)
-        self.has_answered = True
-        exchange.answer = message
+        self._note_answer(exchange, message, body)
         try:
             body = _answer_restored(exchange, message, body)
         except ValueError:
-            text = "its answer can be read in two ways: it has a member twice"
-            exchange.finish(Failed(FailureKind.PROTOCOL, text, sent=Sent.ANSWERED))
+            exchange.finish(AMBIGUOUS_ANSWER)
             return
         self._deliver(exchange, Letter(message, body, is_last=True))
 
