@@ -2,11 +2,13 @@
 
 import os
 import sys
-from typing import Annotated, NoReturn
+from collections.abc import Callable
+from typing import Annotated, NoReturn, TypeVar
 
 import typer
 
 from weir.app import check as checking
+from weir.app import fault_client as faults
 from weir.app import run as running
 from weir.app.version import installed_version
 from weir.config import schema
@@ -15,6 +17,7 @@ from weir.config.model import Config
 from weir.config.problems import ConfigError
 
 EXIT_OK, EXIT_FAILED, EXIT_USAGE = 0, 1, 2
+T = TypeVar("T")
 
 commands = typer.Typer(
     name="weir",
@@ -25,9 +28,15 @@ commands = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+fault_commands = typer.Typer(help="Faults on purpose, where faults.allow is true.", no_args_is_help=True)
+commands.add_typer(fault_commands, name="fault")
+
 UpstreamFlag = Annotated[str | None, typer.Option("--upstream", metavar="URL", help="The MCP server to stand before.")]
 ConfigFlag = Annotated[
     str | None, typer.Option("--config", metavar="FILE", help="weir's YAML, or an mcpServers or servers JSON file.")
+]
+DiagnosticsFlag = Annotated[
+    str, typer.Option("--diagnostics", metavar="HOST:PORT", help="The diagnostics port of the weir to ask.")
 ]
 
 
@@ -88,6 +97,49 @@ def demo(
     raise typer.Exit(showing.run(seconds))
 
 
+@fault_commands.command("add")
+def fault_add(
+    upstream: Annotated[str, typer.Option(metavar="NAME", help="Whose attempts it befalls.")],
+    tool: Annotated[str | None, typer.Option(metavar="NAME", help="Only calls of this tool.")] = None,
+    percent: Annotated[str | None, typer.Option(metavar="N", help="The share of attempts; 100 if left out.")] = None,
+    expires: Annotated[str | None, typer.Option(metavar="DURATION", help="How long it lasts; 10m if left out.")] = None,
+    latency: Annotated[str | None, typer.Option(metavar="DURATION", help="Answers come later by this.")] = None,
+    jitter: Annotated[str | None, typer.Option(metavar="DURATION", help="Give or take this.")] = None,
+    slow_stream: Annotated[str | None, typer.Option(metavar="DURATION", help="Each event comes later.")] = None,
+    drop_stream: Annotated[str | None, typer.Option(metavar="N", help="A stream breaks after N events.")] = None,
+    duplicate: Annotated[bool, typer.Option("--duplicate", help="Events come twice, and so do answers.")] = False,
+    timeout: Annotated[bool, typer.Option("--timeout", help="No answer comes.")] = False,
+    reset: Annotated[bool, typer.Option("--reset", help="The connection breaks before the answer.")] = False,
+    status: Annotated[str | None, typer.Option(metavar="CODE", help="An HTTP error instead of an answer.")] = None,
+    error: Annotated[str | None, typer.Option(metavar="CODE", help="A JSON-RPC error as the answer.")] = None,
+    is_error: Annotated[bool, typer.Option("--is-error", help="A tool answers that it failed.")] = False,
+    garbage: Annotated[bool, typer.Option("--garbage", help="What comes is no JSON.")] = False,
+    diagnostics: DiagnosticsFlag = faults.DEFAULT_ADDRESS,
+) -> None:
+    """Inject a fault for a while; prints it with its id."""
+    given = {**locals()}
+    address = given.pop("diagnostics")
+    typer.echo(_asked(lambda: faults.add(address, {key: value for key, value in given.items() if value})))
+
+
+@fault_commands.command("list")
+def fault_list(diagnostics: DiagnosticsFlag = faults.DEFAULT_ADDRESS) -> None:
+    """Say which faults are being injected, one a line."""
+    for line in _asked(lambda: faults.show(diagnostics)):
+        typer.echo(line)
+
+
+@fault_commands.command("clear")
+def fault_clear(
+    fault_id: Annotated[
+        str, typer.Argument(metavar="ID", help="As listed; all, if left out.", show_default=False)
+    ] = "",
+    diagnostics: DiagnosticsFlag = faults.DEFAULT_ADDRESS,
+) -> None:
+    """End a fault, or all of them."""
+    typer.echo(f"{_asked(lambda: faults.clear(diagnostics, fault_id))} cleared")
+
+
 @commands.command()
 def version() -> None:
     """Say which version this is."""
@@ -101,6 +153,15 @@ def _configured(upstream: str | None, file: str | None, command: list[str], over
     if upstream:
         return from_upstream(upstream, overrides)
     return load(file, os.environ, overrides) if file else from_command(command, overrides)
+
+
+def _asked(ask: Callable[[], T]) -> T:
+    """What a running weir answers; ends the process with a line on stderr when it cannot be."""
+    try:
+        return ask()
+    except faults.FaultError as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(EXIT_USAGE if error.is_mistake else EXIT_FAILED) from None
 
 
 def _report(config: Config) -> int:

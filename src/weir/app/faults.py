@@ -36,8 +36,8 @@ _CODED = (Instead.STATUS, Instead.ERROR)
 
 def fault_of(written: model.Fault) -> Fault:
     """A fault of the configuration as the policy takes it."""
-    named = next((key for key in _INSTEAD if getattr(written, key) not in (None, False)), None)
-    instead = _INSTEAD[named] if named is not None else None
+    found = [key for key in _INSTEAD if getattr(written, key) is not None and getattr(written, key) is not False]
+    instead = _INSTEAD[found[0]] if found else None
     return Fault(
         upstream=written.upstream,
         tool=written.tool or "",
@@ -47,7 +47,7 @@ def fault_of(written: model.Fault) -> Fault:
         drop_stream_events=written.drop_stream_events,
         duplicate=written.duplicate,
         instead=instead,
-        code=getattr(written, named) if named is not None and instead in _CODED else 0,
+        code=getattr(written, found[0]) if instead in _CODED else 0,
         percent=written.percent,
         expires_seconds=written.expires_seconds,
     )
@@ -121,7 +121,7 @@ class FaultPages:
         except ValidationError as error:
             problems += explain.problems(error, document, model.Fault, frozenset())
         if fault is not None and fault.upstream not in self._upstreams:
-            text = f"is the name of no upstream; known here: {', '.join(sorted(self._upstreams))}"
+            text = f"'{fault.upstream}' is the name of no upstream; known here: {', '.join(sorted(self._upstreams))}"
             problems.append(document.problem(("upstream",), text))
         if fault is None or problems:
             raise ConfigError(problems)

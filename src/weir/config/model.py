@@ -214,6 +214,11 @@ _INSTEAD = ("timeout", "reset", "status", "error", "is_error", "garbage")
 _BESIDE = ("latency", "jitter", "slow_stream", "drop_stream", "duplicate")
 
 
+def _is_named(written: object) -> bool:
+    """0 is a code and a count; `false` is as good as left out."""
+    return written is not None and written is not False and written != "false"
+
+
 class Fault(Section):
     """A fault to inject: what comes instead of the server's answer, or what is done to it."""
 
@@ -246,8 +251,8 @@ class Fault(Section):
     @classmethod
     def contradictions(cls, named: Mapping[str, object]) -> Iterator[tuple[Path, str]]:
         """It does something, and only one thing comes instead of an answer."""
-        instead = [key for key in _INSTEAD if named.get(key) not in (None, False)]
-        beside = [key for key in _BESIDE if named.get(key) not in (None, False)]
+        instead = [key for key in _INSTEAD if _is_named(named.get(key))]
+        beside = [key for key in _BESIDE if _is_named(named.get(key))]
         if not instead and not beside:
             yield (), f"injects nothing; add one of {', '.join((*_BESIDE, *_INSTEAD))}"
         for key in instead[1:]:

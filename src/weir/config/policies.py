@@ -199,6 +199,16 @@ class Hedge(Section):
     mode: Mode = Field(default="off", description=MODE_HELP)
     after: Lateness = Field(default="p95", description="A percentile of the tool's own latency, or a duration.")
 
+    @property
+    def percentile(self) -> float:
+        """The percentile, where `after` is none: any."""
+        return float(self.after[1:]) if self.after.startswith("p") else 95.0
+
+    @property
+    def after_seconds(self) -> float | None:
+        """The duration; None: `after` is a percentile."""
+        return None if self.after.startswith("p") else duration_seconds(self.after)
+
 
 class Policies(Section):
     """What is done to calls. A policy left out is off."""
