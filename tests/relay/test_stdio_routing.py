@@ -309,3 +309,14 @@ def test_letters_know_whether_they_are_the_last() -> None:
     stage.say(b'{"id":1,"result":{}}')
     letters: list[Letter] = exchange.leftovers()
     assert [False, True] == [letter.is_last for letter in letters]
+
+
+def test_a_later_attempt_is_known_by_its_own_id_and_answered_by_the_callers() -> None:
+    """A client's own server must not get an id twice; the client must not see any but its own."""
+    stage = Stage()
+    attempt = Attempt(call_of(b'{"jsonrpc":"2.0","id":7,"method":"tools/list"}'), 2, 0.0)
+    attempt.wire_id = b'"weir-2"'
+    exchange = Exchange(attempt, stage.router.bounds, 1.0)
+    stage.router.expect(exchange, b'{"jsonrpc":"2.0","id":"weir-2","method":"tools/list"}')
+    stage.say(b'{"jsonrpc":"2.0","id":"weir-2","result":{"tools":[]}}')
+    assert [b'{"jsonrpc":"2.0","id":7,"result":{"tools":[]}}'] == bodies(exchange)
