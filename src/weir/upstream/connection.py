@@ -11,6 +11,7 @@ import httptools
 from weir.core.call import Headers
 from weir.core.outcome import FailureKind, Sent
 from weir.upstream.exchange import Exchange, Unanswered
+from weir.upstream.hops import HOP_BY_HOP, named_by
 
 MAX_HEAD_BYTES = 64 * 1024
 """Of a reply's head, its trailers, and anything else that is not body: more is no honest server."""
@@ -26,11 +27,10 @@ JOINED_WRITE_BYTES = 64 * 1024
 """A body up to this size is copied behind the head, which is cheaper than handing over two buffers."""
 TRUSTED_SECONDS = 0.005
 """How long after a reply a connection that has been reused before is taken to stand, without asking the kernel."""
-
 _TIMER_PRECISION_SECONDS = 0.001
 """A loop counts its timers in milliseconds; the clock is finer."""
-_TELLING = frozenset((b"content-length", b"content-type", b"content-encoding", b"transfer-encoding", b"keep-alive"))
-"""Headers of a reply that say how it is to be read."""
+_TELLING = HOP_BY_HOP | {b"content-length", b"content-type", b"content-encoding"}
+"""Headers of a reply that say how it is to be read, or go no further."""
 _EVENT_STREAM = b"text/event-stream"
 
 
@@ -252,12 +252,20 @@ class Connection(asyncio.Protocol):
             exchange.is_events = value[: len(_EVENT_STREAM)].lower() == _EVENT_STREAM
         elif name == b"content-length":
             self._length = int(value)
-        elif name == b"transfer-encoding":
+        elif name == b"content-encoding":
+            exchange.coding = b"" if value.strip().lower() == b"identity" else value
+        else:
+            self._heed_hop(exchange, name, value)
+
+    def _heed_hop(self, exchange: Exchange, name: bytes, value: bytes) -> None:
+        if not exchange.local:
+            exchange.local = HOP_BY_HOP
+        if name == b"transfer-encoding":
             self._transfer_codings += value.strip().lower()
         elif name == b"keep-alive":
             self._heed_keep_alive(value)
-        elif value.strip().lower() != b"identity":
-            exchange.coding = value
+        elif name == b"connection":
+            exchange.local |= named_by(value)
 
     def _fault(self, headers: Headers) -> str:
         """What is wrong with a head that the parser has accepted, "" if nothing."""

@@ -10,6 +10,8 @@ from weir.core.outcome import FailureKind, Sent
 STREAM_HIGH_WATER_BYTES = 64 * 1024
 """What a stream may hold that its reader has not taken yet; beyond it the socket is left unread."""
 
+_NO_NAMES: frozenset[bytes] = frozenset()
+
 
 class Unanswered(Exception):  # noqa: N818 - it becomes an outcome, and this is the outcome's word
     """No complete reply came. `detail` is one line without secrets; `sent` is what the server can have seen."""
@@ -43,7 +45,8 @@ class Exchange:
     `arrived` is done when the head stands, and the whole body too unless `is_stream`; it raises Unanswered when
     the connection failed first. It is the only thing to wait for in an exchange with a small reply.
     The head: `status` (0 for "not yet"), `headers`, and what they say: `is_events`, the body is a stream of
-    server-sent events; `coding`, the body's content coding, b"" for none.
+    server-sent events; `coding`, the body's content coding, b"" for none; `local`, the names of headers that are
+    not to be passed on, empty when there is none.
     `sent_at` and `first_byte_at` are instants, 0.0 for "not yet".
     """
 
@@ -62,6 +65,7 @@ class Exchange:
         "is_complete",
         "is_events",
         "is_stream",
+        "local",
         "sent_at",
         "status",
     )
@@ -71,6 +75,7 @@ class Exchange:
         self.status = 0
         self.headers: Headers = []
         self.coding = b""
+        self.local: frozenset[bytes] = _NO_NAMES
         self.is_events = False
         self.is_stream = False
         self.is_complete = False

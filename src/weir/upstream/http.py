@@ -11,30 +11,16 @@ from weir.protocol.methods import LISTS
 from weir.protocol.tracecontext import TraceContext
 from weir.upstream.dialing import Dialer, Origin, Proxy, TlsSettings, client_context, origin_of, proxy_at, proxy_for
 from weir.upstream.exchange import Exchange, Unanswered
+from weir.upstream.hops import HOP_BY_HOP, named_by
 from weir.upstream.http1 import Client, Pool, PoolSettings, Request
 from weir.upstream.judging import StreamJudge, decoded, judge_complete
 
 REPLY_BUFFER_BYTES = 4 * 1024 * 1024
 """A reply body up to this size is judged before it is relayed."""
 
-_HOP_BY_HOP = frozenset(
-    (
-        b"connection",
-        b"keep-alive",
-        b"proxy-authenticate",
-        b"proxy-authorization",
-        b"proxy-connection",
-        b"te",
-        b"trailer",
-        b"transfer-encoding",
-        b"upgrade",
-    )
-)
-"""RFC 9110, section 7.6.1, and what older software sends besides."""
 _OURS = frozenset((b"host", b"content-length", b"accept-encoding", b"expect"))
 """Written by this edge itself; 100-continue is a matter of one hop."""
 _TRACE = frozenset((b"traceparent", b"tracestate", b"baggage"))
-_PERSISTENCE = frozenset((b"close", b"keep-alive", b""))
 _WITH_BODY = frozenset((b"POST", b"PUT", b"PATCH"))
 
 
@@ -130,7 +116,7 @@ class HttpUpstream:
         return exchange
 
     def _judge(self, attempt: Attempt, exchange: Exchange) -> Outcome:
-        headers, body = _end_to_end(exchange.headers, _HOP_BY_HOP), exchange.body()
+        headers, body = _end_to_end(exchange), exchange.body()
         text: bytes | None = body
         if exchange.coding:
             text = decoded(headers, body, self._settings.reply_buffer_bytes)
@@ -142,7 +128,7 @@ class HttpUpstream:
 
     async def _relay_events(self, attempt: Attempt, exchange: Exchange) -> Outcome:
         call, sink, judge = attempt.call, attempt.sink, StreamJudge(attempt)
-        headers = _end_to_end(exchange.headers, _HOP_BY_HOP)
+        headers = _end_to_end(exchange)
         await sink.open(exchange.status, headers)
         # it may be silent for as long as the client thinks about its question
         exchange.excuse = lambda: call.pending_asks > 0
@@ -167,7 +153,7 @@ class HttpUpstream:
 
     async def _relay_opaque(self, attempt: Attempt, exchange: Exchange) -> Outcome:
         call, sink = attempt.call, attempt.sink
-        headers = _end_to_end(exchange.headers, _HOP_BY_HOP)
+        headers = _end_to_end(exchange)
         await sink.open(exchange.status, headers)
         self._emit(LimitReached(self.name, "encoded_reply" if exchange.is_events else "reply_buffer"))
         while data := await exchange.read():
@@ -188,7 +174,7 @@ class _Composer:
         if proxy is not None and proxy.authorization:
             added.append((b"proxy-authorization", proxy.authorization))
         self._lines = [b"host: " + origin.authority.encode(), *(b": ".join(each) for each in added)]
-        self._dropped = _HOP_BY_HOP | _OURS | {name for name, _ in settings.headers}
+        self._dropped = HOP_BY_HOP | _OURS | {name for name, _ in settings.headers}
         self._dropped_with_trace = self._dropped | _TRACE
 
     def compose(self, attempt: Attempt) -> Request:
@@ -213,25 +199,16 @@ def _write_lines(lines: list[bytes], headers: Headers, dropped: frozenset[bytes]
     for name, value in headers:
         if name not in dropped:
             lines.append(name + b": " + value)
-        elif name == b"connection" and value not in _PERSISTENCE and (named := _named_by(value) - dropped):
+        elif name == b"connection" and not named_by(value) <= dropped:
             del lines[begin:]
-            _write_lines(lines, headers, dropped | named)
+            _write_lines(lines, headers, dropped | named_by(value))
             return
 
 
-def _end_to_end(headers: Headers, dropped: frozenset[bytes]) -> Headers:
+def _end_to_end(exchange: Exchange) -> Headers:
     """The same of a reply's headers."""
-    kept = [each for each in headers if each[0] not in dropped]
-    if len(kept) != len(headers):
-        for name, value in headers:
-            if name == b"connection" and value not in _PERSISTENCE and (named := _named_by(value) - dropped):
-                return _end_to_end(headers, dropped | named)
-    return kept
-
-
-def _named_by(value: bytes) -> frozenset[bytes]:
-    """The headers that a value of `Connection` names."""
-    return frozenset([token.strip().lower() for token in value.split(b",")]) - _PERSISTENCE
+    local = exchange.local
+    return [each for each in exchange.headers if each[0] not in local] if local else exchange.headers
 
 
 def _write_trace(lines: list[bytes], trace: TraceContext) -> None:
