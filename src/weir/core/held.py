@@ -5,9 +5,11 @@ so they wait here: for the first event, or until whoever holds them releases the
 a later attempt goes on inside the same event stream.
 """
 
-from collections.abc import Callable
+import re
+from collections.abc import Awaitable, Callable
+from typing import Protocol
 
-from weir.core.call import Call, Headers, Sink
+from weir.core.call import Call, Headers, Sink, header
 from weir.core.outcome import Replied
 from weir.protocol import sse
 
@@ -17,24 +19,45 @@ HEAD_HOLD_SECONDS = 1.0
 # comments are keep-alives, one in some seconds; more than this before the first event is not held but passed
 HELD_BYTES_LIMIT = 4096
 
+_EVENT_BEGINS, _EVENT_ENDS = b"event: message\r\ndata: ", b"\r\n\r\n"
+_LINE_END = re.compile(rb"[\r\n]")
+
+
+class Cancellable(Protocol):
+    """A timer or a task."""
+
+    def cancel(self) -> object:
+        """It is not needed any more."""
+
 
 class HeldReply:
-    """The sink of one attempt of a call."""
+    """The sink of one attempt of a call.
 
-    __slots__ = ("_call", "_comments", "_head", "_on_held", "_sink")
+    `on_held` is told when a head is held; it says False where it need not be. Whoever releases it from another task
+    sets `waker` to the timer, then to the task, and `releasing` to the task.
+    """
 
-    def __init__(self, call: Call, on_held: "Callable[[HeldReply], None]") -> None:
-        self._call = call
+    __slots__ = ("_comments", "_frame", "_head", "_on_held", "_sink", "call", "releasing", "waker")
+
+    def __init__(self, call: Call, on_held: "Callable[[HeldReply], bool | None]") -> None:
+        self.call = call
         self._sink: Sink = call.sink
         self._on_held = on_held
         self._head: tuple[int, Headers] | None = None
         self._comments = b""
+        self._frame = b""
+        self.waker: Cancellable | None = None
+        self.releasing: Awaitable[None] | None = None
 
     async def open(self, status: int, headers: Headers) -> None:
         """Hold the head; when an earlier attempt's is out already this one is not needed."""
-        if not self._call.head_sent:
+        if not self.call.head_sent:
             self._head = (status, headers)
-            self._on_held(self)
+            if self._on_held(self) is False:
+                await self.release()
+        elif not _is_event_stream(headers):
+            # a body too large to be judged: as it comes it becomes the data of one event
+            self._frame = _EVENT_BEGINS
 
     async def write(self, chunk: bytes) -> None:
         """Pass bytes on, after the head; hold a comment."""
@@ -44,30 +67,60 @@ class HeldReply:
                 return
             chunk = b""
         await self.release()
+        if self.releasing is not None:
+            # the head must be out before what follows it
+            await self.releasing
         if chunk:
-            await self._sink.write(chunk)
+            await self._sink.write(self._framed(chunk) if self._frame else chunk)
+
+    def _framed(self, chunk: bytes) -> bytes:
+        begin = _EVENT_BEGINS if self._frame is _EVENT_BEGINS else b""
+        self._frame = _EVENT_ENDS
+        # line ends in JSON stand between its tokens, where one is as good as two
+        return begin + _LINE_END.sub(b"\r\ndata: ", chunk)
 
     async def release(self) -> None:
-        """Let the head out. The call can still be tried again, inside the stream that it opened."""
+        """Let the head out. The call can still be tried again, inside the event stream that it opened."""
         if self._head is None:
             return
         (status, headers), self._head = self._head, None
         comments, self._comments = self._comments, b""
-        if self._call.head_sent:
+        if self.call.head_sent:
             # another attempt's went out while this one was held
             return
-        self._call.head_sent = True
+        self.call.head_sent = True
+        if not _is_event_stream(headers):
+            self.call.committed = True
         await self._sink.open(status, headers)
         if comments:
             await self._sink.write(comments)
 
+    def drop(self) -> None:
+        """The attempt is over: a head that is still held never goes out."""
+        self._head = None
+        if self.waker is not None:
+            self.waker.cancel()
+
+    async def end(self) -> None:
+        """No more of the attempt will come."""
+        if self._frame is _EVENT_ENDS:
+            await self._sink.write(_EVENT_ENDS)
+        self._frame = b""
+
     async def settle(self, reply: Replied) -> Replied:
         """The final reply of the call: into the stream when a head is out, else as it is."""
+        if self.releasing is not None:
+            await self.releasing
         if reply.body is None:
             await self.release()
+            await self.end()
             return reply
-        if not self._call.head_sent:
+        if not self.call.head_sent:
             return reply
         await self._sink.write(sse.encode(reply.body))
-        self._call.committed = True
+        self.call.committed = True
         return Replied(reply.status, reply.headers, None, reply.verdict)
+
+
+def _is_event_stream(headers: Headers) -> bool:
+    return header(headers, b"content-type").lower().startswith(b"text/event-stream")

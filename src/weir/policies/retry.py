@@ -5,28 +5,35 @@ knows (not sent; sent, nothing back; answered), the commit rule, the budget and 
 idempotency key, so a call that may have been carried out and is not known to be repeatable is never
 repeated: it ends as `outcome_unknown`.
 
-Actions told in `Decided`: scheduled, would_retry, budget_exhausted, deadline_too_near, attempts_exhausted.
+Actions told in `Decided`: scheduled, would_retry, budget_exhausted, deadline_too_near, retry_after_too_long,
+attempts_exhausted; and instead of an attempt that was scheduled: cancelled (the client went), withdrawn (it said so),
+no_slot, refused (by a policy further in). `detail` is the outcome, in a word.
 """
 
 import asyncio
-import email.utils
-import enum
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 
 import tenacity
 
-from weir.core.call import Attempt, Call, Headers, header
+from weir.core.call import Attempt, Call
 from weir.core.events import Decided, Emit, LevelChanged
-from weir.core.held import HeldReply
+from weir.core.held import HEAD_HOLD_SECONDS, HeldReply
 from weir.core.layer import AttemptHandler
-from weir.core.outcome import Failed, FailureKind, Mode, Outcome, Refused, Replied, Sent
+from weir.core.outcome import PLAIN, Failed, FailureKind, Mode, Outcome, Refused, Replied, Sent
+from weir.policies.retry_rules import LOST, Again, allowed_again, needs, reason_of, retry_after
 from weir.protocol import edit
-from weir.protocol.envelope import Kind, is_ambiguous
-from weir.protocol.methods import Repeat, facts
+from weir.protocol.methods import facts
 
-HEAD_HOLD_SECONDS = 1.0
-"""How long a head may wait for the first event: beyond that clients and middleboxes take silence for a stall."""
+LONGEST_RETRY_AFTER_SECONDS = 60.0
+"""A longer `Retry-After` is the caller's to wait out, even where no deadline is set: most have given up by then."""
+
+HANDSHAKE_SECONDS = 8.0
+"""What weir adds to `initialize` or `server/discover` ends by then (DESIGN §4)."""
+
+WITHDRAWN_LIMIT = 1000
+"""Cancellations that are remembered: most come for calls that have just ended, and nobody asks about them again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,256 +56,306 @@ class RetrySettings:
 class Budget:
     """What retries may be spent: a share of the calls, and a floor that accrues with time.
 
-    Neither is saved up beyond ten seconds' worth of the floor or a hundred calls' worth of the share, so that a
-    quiet hour does not pay for a storm.
+    No more is saved up than a hundred calls' worth of the share and ten seconds' worth of the floor, so that a quiet
+    hour does not pay for a storm.
     """
 
-    _FLOOR_SECONDS = 10.0
-    _SHARE_CALLS = 100.0
+    FLOOR_SECONDS = 10.0
+    SHARE_CALLS = 100.0
+    # sums of shares: ten times 0.1 are one
+    _PRECISION = 1e-9
 
     def __init__(self, ratio: float, min_per_second: float, now: float) -> None:
         self._ratio = ratio
         self._rate = min_per_second
-        self._share = 0.0
-        self._floor = min_per_second
+        # less than one could never be spent
+        self._most = max(
+            ratio * self.SHARE_CALLS + min_per_second * self.FLOOR_SECONDS, float(ratio + min_per_second > 0)
+        )
+        self._left = min(min_per_second, self._most)
         self._at = now
 
     def deposit(self) -> None:
         """A call began."""
-        self._share = min(self._share + self._ratio, self._ratio * self._SHARE_CALLS)
+        self._left = min(self._left + self._ratio, self._most)
 
     def withdraw(self, now: float) -> bool:
         """Take one retry; False when there is none."""
-        self._accrue(now)
-        if self._share >= 1.0:
-            self._share -= 1.0
-        elif self._floor >= 1.0:
-            self._floor -= 1.0
-        elif self._share + self._floor >= 1.0:
-            self._floor -= 1.0 - self._share
-            self._share = 0.0
-        else:
+        if self.remaining(now) < 1.0 - self._PRECISION:
             return False
+        self._left = max(0.0, self._left - 1.0)
         return True
+
+    def refund(self) -> None:
+        """A retry that was taken was not made."""
+        self._left = min(self._left + 1.0, self._most)
 
     def remaining(self, now: float) -> float:
         """Retries that could be taken now."""
-        self._accrue(now)
-        return self._share + self._floor
-
-    def _accrue(self, now: float) -> None:
-        self._floor = min(self._floor + max(0.0, now - self._at) * self._rate, self._rate * self._FLOOR_SECONDS)
-        self._at = now
-
-
-class Again(enum.Enum):
-    """What an outcome allows: nothing, a repeat of what is repeatable, a repeat of anything."""
-
-    NEVER = "never"
-    IF_REPEATABLE = "if_repeatable"
-    ALWAYS = "always"
-
-
-_LOST = frozenset({FailureKind.RESET, FailureKind.EXITED, FailureKind.TIMEOUT, FailureKind.PROTOCOL})
-_SERVER_FAULTS = frozenset({500, 502, 503, 504})
-_THROTTLED = frozenset({429, 503})
-# -32603 internal error, and 0, by which the SDK reports a crashed handler (reference: mcp-for-proxies §4.3)
-_INTERNAL_ERRORS = frozenset({-32603, 0})
-
-
-def allowed_again(outcome: Outcome) -> Again:
-    """Whether the outcome leaves room for another try at all (reference: mcp-for-proxies §4.3)."""
-    if isinstance(outcome, Refused):
-        return Again.NEVER
-    if isinstance(outcome, Failed):
-        if outcome.sent is Sent.NO and outcome.kind is not FailureKind.TLS:
-            return Again.ALWAYS
-        return Again.IF_REPEATABLE if outcome.kind in _LOST else Again.NEVER
-    if outcome.body is None:
-        return Again.NEVER
-    if outcome.status in _THROTTLED and retry_after(outcome.headers) is not None:
-        # an explicit refusal: it was not carried out
-        return Again.ALWAYS
-    if outcome.verdict.answered:
-        return Again.IF_REPEATABLE if outcome.verdict.error_code in _INTERNAL_ERRORS else Again.NEVER
-    return Again.IF_REPEATABLE if outcome.status in _SERVER_FAULTS else Again.NEVER
-
-
-def retry_after(headers: Headers) -> float | None:
-    """The seconds a `Retry-After` asks for, as a number or as a date beside the reply's own `Date`; None: none."""
-    raw = header(headers, b"retry-after").strip().decode("latin-1")
-    if raw.isdigit():
-        return float(raw)
-    until = _instant(raw)
-    sent = _instant(header(headers, b"date").decode("latin-1"))
-    return max(0.0, until - sent) if until is not None and sent is not None else None
-
-
-def _instant(date: str) -> float | None:
-    try:
-        return email.utils.parsedate_to_datetime(date).timestamp()
-    except ValueError:
-        return None
-
-
-def is_repeatable(call: Call, tools: Mapping[str, str], hinted: bool) -> bool:
-    """Whether doing the call twice is as good as once. `hinted`: a trusted server's annotations say so."""
-    message = call.message
-    if message.kind is not Kind.REQUEST or message.is_continuation or is_ambiguous(call.body):
-        return False
-    known = facts(message.method)
-    if known.repeat is not Repeat.ASK:
-        return known.is_repeatable
-    word = tools.get(message.name)
-    return word == "always" if word is not None else hinted
-
-
-def ceiling(number: int, settings: RetrySettings) -> float:
-    """The longest back-off, in seconds, after attempt `number`: exponential from `initial` up to `max`."""
-    state = tenacity.RetryCallState(tenacity.AsyncRetrying(), None, (), {})
-    state.attempt_number = number
-    return tenacity.wait_exponential(multiplier=settings.initial_seconds, max=settings.max_seconds)(state)
+        self._left = min(self._left + max(0.0, now - self._at) * self._rate, self._most)
+        self._at = max(self._at, now)
+        return self._left
 
 
 # the doing
 
 
-class Retry:
-    """The hinge of one upstream. `draw` gives a number in 0..1 (full jitter); `mint` a fresh JSON-RPC id."""
+@dataclass(frozen=True, slots=True)
+class RetryMeans:
+    """What others lend to a retry.
 
-    def __init__(
-        self,
-        upstream: str,
-        settings: RetrySettings,
-        attempt: AttemptHandler,
-        *,
-        is_hinted: Callable[[Call], bool],
-        emit: Emit,
-        clock: Callable[[], float],
-        draw: Callable[[], float],
-        mint: Callable[[], bytes],
-        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
-    ) -> None:
+    `is_hinted`: the server's annotations call the tool repeatable (asked only if they are trusted). `draw` gives a
+    number in 0..1 (full jitter); `mint` a JSON-RPC id that no client can have chosen.
+    """
+
+    is_hinted: Callable[[Call], bool]
+    emit: Emit
+    clock: Callable[[], float]
+    draw: Callable[[], float]
+    mint: Callable[[], bytes]
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+
+
+class Retry:
+    """The hinge of one upstream."""
+
+    def __init__(self, upstream: str, settings: RetrySettings, attempt: AttemptHandler, means: RetryMeans) -> None:
         self._upstream = upstream
         self._settings = settings
         self._attempt = attempt
-        self._is_hinted = is_hinted
-        self._emit = emit
-        self._clock = clock
-        self._draw = draw
-        self._mint = mint
-        self._sleep = sleep
-        self.budget = Budget(settings.budget_ratio, settings.budget_min_per_second, clock())
-        self._live: dict[tuple[str, bytes], bytes] = {}
+        self._means = means
+        self._clock = means.clock
+        self._is_shadow = settings.mode is Mode.SHADOW
+        self._ceiling = tenacity.wait_exponential(multiplier=settings.initial_seconds, max=settings.max_seconds)
+        self._live: dict[_Key, bytes] = {}
+        self._withdrawn: OrderedDict[_Key, None] = OrderedDict()
         self._releases: asyncio.TaskGroup | None = None
+        self.budget = Budget(settings.budget_ratio, settings.budget_min_per_second, means.clock())
+        self._tell_budget()
 
     async def run(self) -> None:
         """Own the tasks that release held heads; runs as long as the policy is used."""
-        async with asyncio.TaskGroup() as self._releases:
-            await asyncio.get_running_loop().create_future()
+        try:
+            async with asyncio.TaskGroup() as self._releases:
+                await asyncio.get_running_loop().create_future()
+        finally:
+            self._releases = None
 
     async def __call__(self, call: Call) -> Outcome:
         """Try until there is an outcome to stand by."""
-        if not call.is_request or call.is_stream or self._settings.mode is Mode.OFF:
-            return await self._once(call)
+        attempt = Attempt(call, 1, self._clock())
+        call.attempts.append(attempt)
+        if not call.is_request or call.is_stream:
+            self._follow(call, attempt)
+            return await self._attempt(attempt)
         self.budget.deposit()
-        last: Outcome | None = None
+        if self._is_shadow:
+            outcome = await self._attempt(attempt)
+            self._next(call, outcome)
+            return outcome
+        attempt.sink = held = HeldReply(call, self._hold)
         try:
-            while True:
-                outcome, held = await self._try(call)
-                if isinstance(outcome, Refused) and last is not None:
-                    # a refusal is no attempt: what the upstream last did is the truth about this call
-                    return await self._settle(call, last, held)
-                wait_seconds = self._next(call, outcome)
-                if wait_seconds is None:
-                    return await self._settle(call, outcome, held)
-                last = outcome
-                if not await self._pause(call, wait_seconds):
-                    return await self._settle(call, last, held)
+            outcome = await self._attempt(attempt)
+            if isinstance(outcome, Replied) and outcome.verdict is PLAIN and outcome.body is not None:
+                return outcome if not call.head_sent else await held.settle(outcome)
+            return await self._look(attempt, outcome, held)
         finally:
-            self._live.pop((call.session, call.message.id), None)
+            held.drop()
 
-    def _is_repeatable(self, call: Call) -> bool:
-        hinted = self._settings.trust_annotations and self._is_hinted(call)
-        return is_repeatable(call, self._settings.tools, hinted)
+    async def _look(self, attempt: Attempt, outcome: Outcome, held: HeldReply) -> Outcome:
+        """The first outcome is there: stand by it, or try again."""
+        call = attempt.call
+        if isinstance(outcome, Refused):
+            # a refusal is no attempt
+            call.attempts.remove(attempt)
+            return outcome
+        seconds = self._next(call, outcome)
+        if seconds is None:
+            return await self._settle(call, outcome, held)
+        held.drop()
+        key = (call.session, call.message.id)
+        try:
+            return await self._go_on(call, outcome, seconds, key)
+        finally:
+            self._live.pop(key, None)
 
-    async def _once(self, call: Call) -> Outcome:
-        only = Attempt(call, 1, self._clock())
-        if call.message.method == "notifications/cancelled":
-            self._follow(call, only)
-        call.attempts.append(only)
-        return await self._attempt(only)
+    async def _go_on(self, call: Call, last: Outcome, seconds: float | None, key: "_Key") -> Outcome:
+        """Try again, until nothing more is to be done. What the upstream last did is the truth about this call."""
+        held = HeldReply(call, self._hold)
+        while seconds is not None and await self._is_time(call, last, seconds, key):
+            attempt = self._renamed(call)
+            attempt.sink = held = HeldReply(call, self._hold)
+            self._live[key] = attempt.wire_id
+            call.attempts.append(attempt)
+            try:
+                outcome = await self._attempt(attempt)
+                if isinstance(outcome, Refused):
+                    self._unmade(attempt, outcome)
+                    break
+                last, seconds = outcome, self._next(call, outcome)
+                if seconds is None:
+                    return await self._settle(call, last, held)
+            finally:
+                held.drop()
+        return await self._settle(call, last, held)
+
+    def _unmade(self, attempt: Attempt, refused: Refused) -> None:
+        """A refusal is no attempt, and is not paid for."""
+        attempt.call.attempts.remove(attempt)
+        self._refund()
+        self._told(attempt.call, "refused", refused)
+
+    def _renamed(self, call: Call) -> Attempt:
+        """A further attempt, under an id that its session has not seen."""
+        attempt = Attempt(call, len(call.attempts) + 1, self._clock())
+        wire_id = self._means.mint()
+        try:
+            attempt.body = edit.set_id(call.body, wire_id)
+        except ValueError:
+            # two ids, and so never sent before: the caller's own is still unused
+            return attempt
+        attempt.wire_id = wire_id
+        return attempt
 
     def _follow(self, call: Call, attempt: Attempt) -> None:
-        """The caller cancels the id it knows; the upstream knows the live attempt by another."""
-        params = call.message.params
-        if params is None or not params.request_id:
+        """The caller cancels the id it knows; the upstream knows the live attempt by another.
+
+        Without a session nobody can tell whose id it is: there the client cancels by hanging up.
+        """
+        if call.message.method != "notifications/cancelled" or not call.session:
             return
-        live = self._live.get((call.session, bytes(params.request_id)))
+        key = (call.session, call.message.request_id)
+        self._withdrawn[key] = None
+        if len(self._withdrawn) > WITHDRAWN_LIMIT:
+            self._withdrawn.popitem(last=False)
+        live = self._live.get(key)
         if live is not None:
-            attempt.body = edit.set_param(call.body, b"requestId", live)
+            try:
+                attempt.body = edit.set_param(call.body, b"requestId", live)
+            except ValueError:
+                # it names two: the server may choose, as it would without weir
+                return
 
-    async def _try(self, call: Call) -> tuple[Outcome, HeldReply]:
-        attempt = Attempt(call, len(call.attempts) + 1, self._clock())
-        held = HeldReply(call, self._hold)
-        if self._settings.mode is Mode.ENFORCE:
-            attempt.sink = held
-        if attempt.number > 1:
-            attempt.wire_id = self._mint()
-            attempt.body = edit.set_id(call.body, attempt.wire_id)
-            self._live[(call.session, call.message.id)] = attempt.wire_id
-        call.attempts.append(attempt)
-        return await self._attempt(attempt), held
-
-    def _hold(self, held: HeldReply) -> None:
-        asyncio.get_running_loop().call_later(HEAD_HOLD_SECONDS, self._release, held)
+    def _hold(self, held: HeldReply) -> bool:
+        """A head has come: is it to wait for the first event?"""
+        call = held.call
+        if len(call.attempts) >= self._settings.attempts or self._needs(call) > Again.REPEATABLE:
+            return False
+        held.waker = asyncio.get_running_loop().call_later(HEAD_HOLD_SECONDS, self._release, held)
+        return True
 
     def _release(self, held: HeldReply) -> None:
         if self._releases is not None:
-            self._releases.create_task(held.release())
+            held.waker = held.releasing = self._releases.create_task(_released(held))
+
+    def _needs(self, call: Call) -> Again:
+        trusted = self._means.is_hinted if self._settings.trust_annotations else _not_hinted
+        return needs(call, self._settings.tools, trusted)
 
     def _next(self, call: Call, outcome: Outcome) -> float | None:
-        """Seconds to wait before another attempt, or None: the outcome stands."""
+        """Seconds to wait before another attempt, which is then paid for; None: the outcome stands."""
         again = allowed_again(outcome)
-        if call.committed or again is Again.NEVER or (again is Again.IF_REPEATABLE and not self._is_repeatable(call)):
+        if call.committed or again is Again.NEVER or again < self._needs(call):
             return None
-        number, now = len(call.attempts), self._clock()
-        asked = retry_after(outcome.headers) if isinstance(outcome, Replied) else None
-        seconds = asked if asked is not None else ceiling(number, self._settings) * self._draw()
-        if number >= self._settings.attempts:
-            return self._told(call, "attempts_exhausted", None)
-        if now + seconds >= call.deadline_at:
-            return self._told(call, "deadline_too_near", None)
-        if not self.budget.withdraw(now):
-            return self._told(call, "budget_exhausted", None)
-        self._emit(LevelChanged("retry", self._upstream, "budget", self.budget.remaining(now)))
-        if self._settings.mode is Mode.SHADOW:
-            return self._told(call, "would_retry", None)
-        return self._told(call, "scheduled", seconds)
-
-    def _told(self, call: Call, action: str, seconds: float | None) -> float | None:
-        self._emit(Decided("retry", action, call, self._settings.mode is Mode.SHADOW, seconds or 0.0))
+        now, asked = self._clock(), retry_after(outcome.headers) if isinstance(outcome, Replied) else None
+        # all who were told to come in so many seconds come at the same instant: the draw spreads them
+        seconds = (asked or 0.0) + self._ceiling(_after(len(call.attempts))) * self._means.draw()
+        obstacle = self._obstacle(call, now, seconds, asked)
+        if obstacle:
+            self._told(call, obstacle, outcome)
+            return None
+        self._tell_budget()
+        self._told(call, "would_retry" if self._is_shadow else "scheduled", outcome, seconds)
         return seconds
+
+    def _obstacle(self, call: Call, now: float, seconds: float, asked: float | None) -> str:
+        """What stands against another attempt in so many seconds, "" for nothing: then it has been paid for."""
+        if len(call.attempts) >= self._settings.attempts:
+            return "attempts_exhausted"
+        if asked is not None and asked > LONGEST_RETRY_AFTER_SECONDS:
+            return "retry_after_too_long"
+        if now + seconds >= _deadline(call):
+            return "deadline_too_near"
+        return "" if self.budget.withdraw(now) else "budget_exhausted"
+
+    def _told(self, call: Call, action: str, outcome: Outcome, seconds: float = 0.0) -> None:
+        self._means.emit(Decided("retry", action, call, self._is_shadow, seconds, reason_of(outcome)))
+
+    def _tell_budget(self) -> None:
+        left = self.budget.remaining(self._clock())
+        self._means.emit(LevelChanged("retry", self._upstream, "budget", left))
+
+    def _refund(self) -> None:
+        self.budget.refund()
+        self._tell_budget()
+
+    async def _is_time(self, call: Call, last: Outcome, seconds: float, key: "_Key") -> bool:
+        """Wait; whether the attempt is to be made then. One that is not made is not paid for."""
+        obstacle = "cancelled"
+        try:
+            has_slot = await self._pause(call, seconds)
+            obstacle = "" if has_slot else "no_slot"
+            if key in self._withdrawn:
+                obstacle = "withdrawn"
+        finally:
+            if obstacle:
+                self._refund()
+                self._told(call, obstacle, last)
+        return not obstacle
 
     async def _pause(self, call: Call, seconds: float) -> bool:
         """Wait without a place in the queue; False: no place came in time."""
         slot = call.slot
         if slot is None:
-            await self._sleep(seconds)
+            await self._means.sleep(seconds)
             return True
         slot.release()
-        await self._sleep(seconds)
+        await self._means.sleep(seconds)
         return await slot.acquire()
 
     async def _settle(self, call: Call, outcome: Outcome, held: HeldReply) -> Outcome:
         if isinstance(outcome, Replied):
+            if outcome.body is not None and call.head_sent and not outcome.verdict.answered:
+                # an error page cannot go on in an event stream
+                return Failed(FailureKind.PROTOCOL, f"answered with HTTP {outcome.status}", sent=Sent.ANSWERED)
             return await held.settle(outcome)
+        await held.end()
         if isinstance(outcome, Failed) and self._is_unknown(call, outcome):
             return _unknown(call, outcome)
         return outcome
 
     def _is_unknown(self, call: Call, failed: Failed) -> bool:
-        return failed.kind in _LOST and failed.sent is Sent.YES and not self._is_repeatable(call)
+        return failed.kind in LOST and failed.sent is Sent.YES and self._needs(call) > Again.REPEATABLE
+
+
+_Key = tuple[str, bytes]
+_RETRYING = tenacity.AsyncRetrying()
+
+
+def _after(number: int) -> tenacity.RetryCallState:
+    """What tenacity wants to know: how many attempts there were."""
+    state = tenacity.RetryCallState(_RETRYING, None, (), {})
+    state.attempt_number = number
+    return state
+
+
+def _deadline(call: Call) -> float:
+    """When all must have ended. A handshake's is near, whatever is configured: clients give up on it soon."""
+    if facts(call.message.method).is_handshake:
+        return min(call.deadline_at, call.received_at + HANDSHAKE_SECONDS)
+    return call.deadline_at
+
+
+def _not_hinted(_: Call) -> bool:
+    return False
+
+
+async def _released(held: HeldReply) -> None:
+    try:
+        await held.release()
+    except OSError:
+        # the client has gone; whoever serves it learns that by itself
+        return
 
 
 def _unknown(call: Call, failed: Failed) -> Failed:
