@@ -1,0 +1,115 @@
+"""What each policy costs a call in which nothing happens: `python -m bench.policies` prints microseconds of CPU.
+
+The inner handler answers at once; what it costs by itself is taken off. Each figure is the best of several rounds, so
+that a busy machine spoils it least.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import uvloop
+
+from weir.core.call import NOWHERE, Attempt, Call, Peer, Transport
+from weir.core.outcome import PLAIN, Mode, Outcome, Replied
+from weir.policies.coalesce import Coalesce, CoalesceSettings
+from weir.policies.faults import Fault, Faults, Registry
+from weir.policies.hedge import Hedge, HedgeMeans, HedgeSettings
+from weir.protocol.envelope import peek
+
+ROUNDS, CALLS = 9, 2000
+PEER = Peer(Transport.HTTP, "127.0.0.1", 1, "1.1")
+HEADERS = [
+    (b"host", b"127.0.0.1:8931"),
+    (b"authorization", b"Bearer 0123456789abcdef0123456789abcdef"),
+    (b"accept", b"application/json, text/event-stream"),
+    (b"content-type", b"application/json"),
+    (b"mcp-protocol-version", b"2025-11-25"),
+    (b"user-agent", b"python-httpx/0.28.1"),
+]
+TOOL = b'{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"add","arguments":{"a":1,"b":2}}}'
+READ = b'{"jsonrpc":"2.0","id":1,"method":"resources/read","params":{"uri":"file:///a/b/c"}}'
+OK = Replied(200, [(b"content-type", b"application/json")], b'{"jsonrpc":"2.0","id":1,"result":{}}', PLAIN)
+
+Serve = Callable[[Call], Awaitable[Outcome]]
+
+
+def call_of(body: bytes) -> Call:
+    """A call as the HTTP edge makes it."""
+    return Call(upstream="u", peer=PEER, sink=NOWHERE, received_at=0.0, headers=HEADERS, body=body, message=peek(body))
+
+
+async def answer(_: Any) -> Outcome:
+    """The rest of the stack."""
+    return OK
+
+
+def nothing(_: object) -> None:
+    """What listens to events."""
+
+
+async def alone(call: Call) -> Outcome:
+    """An attempt without a policy."""
+    return await answer(Attempt(call, 1, 0.0))
+
+
+def coalesce() -> tuple[Serve, Any]:
+    """The call layer, at work."""
+    policy = Coalesce("u", CoalesceSettings(Mode.ENFORCE), nothing, time.monotonic)
+    return (lambda call: policy(call, answer)), policy.run
+
+
+def hedge() -> tuple[Serve, Any]:
+    """The attempt handler, with calls in time."""
+    means = HedgeMeans(lambda: True, lambda call: None, lambda: b'"x"')
+    policy = Hedge("u", HedgeSettings(Mode.ENFORCE, after_seconds=60.0), means, answer, nothing, time.monotonic)
+    return (lambda call: policy(Attempt(call, 1, 0.0))), None
+
+
+def faults(*injected: Fault) -> tuple[Serve, Any]:
+    """The attempt layer, with faults that befall nobody here."""
+    registry = Registry()
+    for fault in injected:
+        registry.add(fault, time.monotonic())
+    policy = Faults("u", registry, 300.0, nothing, time.monotonic, lambda: 0.5)
+    return (lambda call: policy(Attempt(call, 1, 0.0), answer)), None
+
+
+async def microseconds(serve: Serve, run: Any, body: bytes) -> float:
+    """CPU of one call, at best; the call itself is made outside."""
+    async with asyncio.TaskGroup() as group:
+        running = group.create_task(run()) if run is not None else None
+        await asyncio.sleep(0)
+        best = float("inf")
+        for _ in range(ROUNDS):
+            calls = [call_of(body) for _ in range(CALLS)]
+            began = time.process_time()
+            for call in calls:
+                await serve(call)
+            best = min(best, time.process_time() - began)
+        if running is not None:
+            running.cancel()
+    return best / CALLS * 1e6
+
+
+CASES: list[tuple[str, Callable[[], tuple[Serve, Any]], bytes, Serve]] = [
+    ("coalesce, a tool's call", coalesce, TOOL, answer),
+    ("coalesce, a read that nobody shares", coalesce, READ, answer),
+    ("hedge, a tool's call", hedge, TOOL, alone),
+    ("hedge, a read in time", hedge, READ, alone),
+    ("faults, none", faults, TOOL, alone),
+    ("faults, ten for others", lambda: faults(*[Fault("v")] * 10), TOOL, alone),
+]
+
+
+async def measure() -> None:
+    """Print the table."""
+    for name, make, body, bare in CASES:
+        serve, run = make()
+        cost = await microseconds(serve, run, body) - await microseconds(bare, None, body)
+        print(f"{name:40} {cost:6.2f} us")
+
+
+if __name__ == "__main__":
+    uvloop.run(measure())
