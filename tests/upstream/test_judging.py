@@ -73,6 +73,27 @@ def test_the_callers_id_comes_back_where_the_upstream_knew_another() -> None:
     assert encode(restored) == StreamJudge(attempt).feed(encode(body))
 
 
+@pytest.mark.parametrize("status", [200, 404])
+def test_a_reply_under_the_callers_id_is_told_with_no_other_length_or_coding(status: int) -> None:
+    """The upstream's Content-Length is that of a longer id, and its bytes may have been compressed."""
+    attempt = attempt_of()
+    attempt.wire_id = b'"weir-1234567890"'
+    body = b'{"jsonrpc":"2.0","id":"weir-1234567890","error":{"code":-32602,"message":"no"}}'
+    restored = body.replace(b'"weir-1234567890"', attempt.call.message.id)
+    headers = [*JSON, (b"content-length", b"%d" % len(body)), (b"content-encoding", b"gzip")]
+    verdict = Verdict(-32602, "no")
+    assert Replied(status, JSON, restored, verdict) == judge_complete(attempt, status, headers, b"packed", body)
+
+
+def test_an_error_without_an_id_answers_a_later_attempt_as_it_is() -> None:
+    """There is no id to put the caller's in place of."""
+    attempt = attempt_of()
+    attempt.wire_id = b'"weir-1"'
+    body = b'{"jsonrpc":"2.0","error":{"code":-32603,"message":"no"}}'
+    assert Replied(200, JSON, body, Verdict(-32603, "no")) == judge_complete(attempt, 200, JSON, body, body)
+    assert encode(body) == StreamJudge(attempt).feed(encode(body))
+
+
 def judged(body: bytes, *, status: int = 200, request: bytes = REQUEST, headers: Headers = JSON) -> Outcome:
     """The outcome of a complete reply."""
     return judge_complete(attempt_of(request), status, headers, body, body)

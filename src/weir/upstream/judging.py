@@ -14,6 +14,7 @@ from weir.protocol.sse import MAX_EVENT_BYTES, Event, Splitter, replace_data
 FIRST_STATELESS = "2026-07-28"
 """From this revision on no stream is resumed: one that ended without its answer is lost."""
 
+_OF_THE_BYTES = frozenset((b"content-length", b"content-encoding"))
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _ZLIB_OR_GZIP, _RAW_DEFLATE = 47, -15
 
@@ -52,7 +53,9 @@ def judge_complete(attempt: Attempt, status: int, headers: Headers, body: bytes,
     if is_success:
         return _judge_answer(attempt, Replied(status, headers, body), text, message)
     answer = _answer_in(attempt, message)
-    return Replied(status, headers, body, NO_ANSWER if answer is None else verdict_of(answer))
+    if answer is None:
+        return Replied(status, headers, body, NO_ANSWER)
+    return _renamed(attempt, Replied(status, headers, body, verdict_of(answer)), text)
 
 
 def _judge_answer(attempt: Attempt, reply: Replied, text: bytes, message: Message) -> Outcome:
@@ -63,9 +66,7 @@ def _judge_answer(attempt: Attempt, reply: Replied, text: bytes, message: Messag
         answer = _answer_in(attempt, message)
     if answer is not None:
         reply.verdict = verdict_of(answer)
-        if attempt.is_renamed and reply.body == text:
-            reply.body = edit.set_id(text, attempt.call.message.id)
-        return reply
+        return _renamed(attempt, reply, text)
     if message.kind is not Kind.OPAQUE:
         return Failed(FailureKind.PROTOCOL, "the reply is not the answer to this request", sent=Sent.ANSWERED)
     if _looks_like_json(text):
@@ -74,6 +75,25 @@ def _judge_answer(attempt: Attempt, reply: Replied, text: bytes, message: Messag
     return Failed(
         FailureKind.PROTOCOL, f"answered with {named[:80] or 'something'} instead of JSON", sent=Sent.ANSWERED
     )
+
+
+def _renamed(attempt: Attempt, reply: Replied, text: bytes) -> Replied:
+    """The reply under the id that its caller knows: other bytes, of another length, and no longer encoded."""
+    edited = _under_own_id(attempt, text)
+    if edited != text:
+        reply.body = edited
+        reply.headers = [each for each in reply.headers if each[0] not in _OF_THE_BYTES]
+    return reply
+
+
+def _under_own_id(attempt: Attempt, text: bytes) -> bytes:
+    if not attempt.is_renamed:
+        return text
+    try:
+        return edit.set_id(text, attempt.call.message.id)
+    except ValueError:
+        # an error that names no call, or a batch
+        return text
 
 
 def _looks_like_json(text: bytes) -> bool:
@@ -241,4 +261,4 @@ class StreamJudge:
         self._call.answered(message.id, verdict)
         if self._call.message.method in LISTS:
             self.listing = data
-        return edit.set_id(data, self._call.message.id) if self._attempt.is_renamed else data
+        return _under_own_id(self._attempt, data)
