@@ -9,6 +9,7 @@ from typing import Any
 from weir.app import rooms
 from weir.app.census import Census
 from weir.app.diagnostics import Clocks, Diagnostics, Subject
+from weir.app.faults import FaultPages, fault_of
 from weir.app.health import Health
 from weir.app.protections import Means, Protections, Service
 from weir.app.stack import build_stack
@@ -19,6 +20,7 @@ from weir.core.layer import CallHandler
 from weir.downstream.gate import Gate
 from weir.downstream.http import HttpDownstream
 from weir.downstream.stdio import StdioDownstream
+from weir.policies.faults import Registry
 from weir.policies.rate_limit import Ledger
 from weir.relay.backchannel import Backchannel
 from weir.relay.catalog import Catalog
@@ -59,7 +61,8 @@ class Weir:
         self.emit = self.telemetry.emit
         self.backchannels = {name: Backchannel(name, self.telemetry.tracing, self.emit, clock) for name in names}
         self.upstreams = {one.name: self._upstream(one) for one in config.upstreams}
-        means = Means(self.catalog, Ledger(), self.emit, clock, self._finished)
+        faults = self._allowed_faults()
+        means = Means(self.catalog, Ledger(), self.emit, clock, self._finished, faults)
         self.protections = {
             one.name: Protections(config, one, means, self.upstreams[one.name]) for one in config.upstreams
         }
@@ -74,7 +77,7 @@ class Weir:
             pid=os.getpid(),
             started_at=clock(),
         )
-        self.diagnostics = Diagnostics(self.subject)
+        self.diagnostics = Diagnostics(self.subject, FaultPages(faults, names, clock) if faults is not None else None)
 
     def services(self) -> list[Service]:
         """What has to run beside the ports."""
@@ -112,6 +115,15 @@ class Weir:
         observe_call, observe_attempt = self.telemetry.observe_call, self.telemetry.observe_attempt
         layers, upstream = self.protections[name], self.upstreams[name]
         return build_stack(observe_call, observe_attempt, layers, upstream, self._clock)
+
+    def _allowed_faults(self) -> Registry | None:
+        said = self.config.faults
+        if said is None or not said.allow:
+            return None
+        registry = Registry()
+        for fault in said.inject:
+            registry.add(fault_of(fault), self._clock())
+        return registry
 
     def handlers(self) -> dict[type, Callable[[Any], None]]:
         """What policies hear of notifications: it comes on streams that are not theirs."""

@@ -8,7 +8,6 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from weir.config.model import Config, Listen, Upstream
-from weir.config.policies import Policies
 from weir.config.quantities import is_loopback
 
 
@@ -151,15 +150,9 @@ def _missing_files(subject: str, files: Mapping[str, str | None]) -> Iterator[Fi
             yield Finding(True, f"{subject}.{key}", "there is no such file, or it may not be read")
 
 
-_PENDING_POLICIES: dict[str, Callable[[Policies], object]] = {
-    "hedge": lambda policies: policies.hedge,
-}
-"""Read and validated, and nothing more: taken from here by whoever makes one work."""
-
 _PENDING_SECTIONS: dict[str, Callable[[Config], object]] = {
     "transport: sse": lambda config: [one for one in config.upstreams if one.transport == "sse"],
     "sessions.resurrect": lambda config: config.sessions and config.sessions.resurrect == "true",
-    "faults": lambda config: config.faults,
     "telemetry.journal": lambda config: config.telemetry.journal,
     "slo": lambda config: config.slo,
 }
@@ -167,14 +160,6 @@ _PENDING_SECTIONS: dict[str, Callable[[Config], object]] = {
 
 def _without_effect(config: Config) -> Iterator[Finding]:
     """A protection that one believes in and that is not there is the worst kind."""
-    effective = [config.policies_for(upstream) for upstream in config.upstreams]
-    pending = [
-        f"policies.{name}" for name, of in _PENDING_POLICIES.items() if any(_is_on(of(one)) for one in effective)
-    ]
-    pending += [name for name, of in _PENDING_SECTIONS.items() if of(config)]
+    pending = [name for name, of in _PENDING_SECTIONS.items() if of(config)]
     if pending:
         yield Finding(False, ", ".join(pending), "without effect in this version of weir")
-
-
-def _is_on(policy: object) -> bool:
-    return bool(policy) and getattr(policy, "mode", "enforce") != "off"

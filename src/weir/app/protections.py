@@ -6,10 +6,12 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any
 
+from weir.app.stack import once
 from weir.config.merge import tool_timeout
 from weir.config.model import Config, Upstream
-from weir.config.policies import Concurrency, Policies, Timeout
-from weir.core.call import Call
+from weir.config.policies import Concurrency, Policies, RetryBudget, Timeout
+from weir.config.policies import Retry as RetrySection
+from weir.core.call import Call, Slot
 from weir.core.events import Emit, ServerNotified
 from weir.core.layer import AttemptHandler, AttemptLayer, CallHandler, CallLayer
 from weir.core.outcome import Mode
@@ -19,8 +21,10 @@ from weir.policies.admission_queue import Places
 from weir.policies.breaker import Breaker, BreakerSettings, Scope
 from weir.policies.coalesce import Coalesce, CoalesceSettings
 from weir.policies.deadline import Deadline, DeadlineSettings, Limits
+from weir.policies.faults import Faults, Registry
+from weir.policies.hedge import Hedge, HedgeMeans, HedgeSettings
 from weir.policies.rate_limit import Ledger, RateLimiter, RateLimitSettings
-from weir.policies.retry import Retry, RetrySettings
+from weir.policies.retry import Budget, Retry, RetryMeans, RetrySettings
 from weir.relay.catalog import Catalog
 from weir.relay.withdrawal import Withdrawal
 
@@ -37,6 +41,8 @@ class Means:
     emit: Emit
     clock: Callable[[], float]
     finished: Callable[[Call], None]
+    faults: Registry | None = None
+    """None: the operator allows no faults."""
 
 
 class Protections:
@@ -55,7 +61,8 @@ class Protections:
         self.admission = self._admission(self._policies.concurrency)
         self.coalesce = self._coalesce(self._policies)
         self.breaker = self._breaker(self._policies)
-        self.faults: AttemptLayer | None = None
+        self.faults = self._faults(config.idle_seconds(one))
+        self.retry: Retry | None = None
 
     def notified(self, event: ServerNotified) -> None:
         """The server sent a notification, on whatever stream."""
@@ -66,31 +73,64 @@ class Protections:
 
     def hinge(self, attempt: AttemptHandler) -> CallHandler | None:
         """Where a call becomes attempts, when there may be more than one."""
-        settings = self._policies.retry
-        if settings is None or settings.mode == "off":
-            return None
+        said, means = self._policies.retry, self._means
+        budget = said.budget if said is not None else RetryBudget()
+        hedged = self._hedge(attempt, Budget(budget.ratio, budget.min_per_second, means.clock()))
+        if said is None or said.mode == "off":
+            return once(hedged, means.clock) if hedged is not attempt else None
+        retry = self.retry = Retry(self._one.name, self._retry_settings(said), hedged, self._retry_means())
+        self.services.append(retry.run)
+        return retry
+
+    def _hedge(self, attempt: AttemptHandler, alone: Budget) -> AttemptHandler:
+        """Hedges spend the budget of retries; `alone` is theirs where nothing is retried."""
+        said, means, name = self._policies.hedge, self._means, self._one.name
+        if said is None or said.mode == "off":
+            return attempt
+        settings = HedgeSettings(Mode(said.mode), said.percentile, said.after_seconds)
+        admission = self.admission
+
+        def withdraw() -> bool:
+            return (self.retry.budget if self.retry is not None else alone).withdraw(means.clock())
+
+        lent = HedgeMeans(
+            withdraw=withdraw,
+            take_slot=admission.spare_place if admission is not None else lambda call: FREE,
+            mint=_fresh_id,
+            is_read=self._is_safe_tool,
+        )
+        return Hedge(name, settings, lent, attempt, means.emit, means.clock)
+
+    def _is_safe_tool(self, call: Call) -> bool:
+        """The operator calls the tool safe to repeat, or the server does and is trusted."""
+        tool, retry = call.message.name, self._policies.retry
+        said = self._one.tools.get(tool)
+        if said is not None and said.retry != "auto":
+            return said.retry == "always"
+        is_trusted = retry is not None and retry.trust_annotations
+        return is_trusted and self._means.catalog.is_repeatable(self._one.name, tool)
+
+    def _retry_settings(self, said: RetrySection) -> RetrySettings:
+        return RetrySettings(
+            mode=Mode(said.mode),
+            attempts=said.attempts,
+            initial_seconds=said.backoff.initial_seconds,
+            max_seconds=said.backoff.max_seconds,
+            budget_ratio=said.budget.ratio,
+            budget_min_per_second=said.budget.min_per_second,
+            trust_annotations=said.trust_annotations,
+            tools={tool: override.retry for tool, override in self._one.tools.items() if override.retry != "auto"},
+        )
+
+    def _retry_means(self) -> RetryMeans:
         name, means = self._one.name, self._means
-        retry = Retry(
-            name,
-            RetrySettings(
-                mode=Mode(settings.mode),
-                attempts=settings.attempts,
-                initial_seconds=settings.backoff.initial_seconds,
-                max_seconds=settings.backoff.max_seconds,
-                budget_ratio=settings.budget.ratio,
-                budget_min_per_second=settings.budget.min_per_second,
-                trust_annotations=settings.trust_annotations,
-                tools={tool: said.retry for tool, said in self._one.tools.items() if said.retry != "auto"},
-            ),
-            attempt,
+        return RetryMeans(
             is_hinted=lambda call: means.catalog.is_repeatable(name, call.message.name),
             emit=means.emit,
             clock=means.clock,
             draw=random.random,
             mint=_fresh_id,
         )
-        self.services.append(retry.run)
-        return retry
 
     def _deadline(self, timeout: Timeout | None) -> Deadline | None:
         tools = {
@@ -159,6 +199,23 @@ class Protections:
             means.emit,
             means.clock,
         )
+
+    def _faults(self, silence_seconds: float) -> Faults | None:
+        registry, means = self._means.faults, self._means
+        if registry is None:
+            return None
+        return Faults(self._one.name, registry, silence_seconds, means.emit, means.clock, random.random)
+
+
+class _Free:
+    """A place where places are not counted."""
+
+    def release(self) -> None: ...
+    async def acquire(self) -> bool:
+        return True
+
+
+FREE: Slot = _Free()
 
 
 def _limits(said: Timeout) -> Limits:

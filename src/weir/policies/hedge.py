@@ -116,31 +116,46 @@ def is_answer(outcome: Outcome) -> bool:
 class _Lane:
     """The sink of one of the tries: what it writes goes down only if it is the first to write."""
 
-    __slots__ = ("_is_mute", "_race", "attempt", "held")
+    __slots__ = ("_head", "_is_events", "_race", "attempt", "held")
 
     def __init__(self, race: "_Race", attempt: Attempt) -> None:
         self._race = race
-        self._is_mute = False
+        self._head: tuple[int, Headers] | None = None
+        self._is_events = False
         self.attempt = attempt
         self.held = HeldReply(race.call, race.hold)
         attempt.sink = self
 
     async def open(self, status: int, headers: Headers) -> None:
-        # the other one's event stream is open: nothing but events can go on in it
-        self._is_mute = self._race.call.head_sent and not _is_event_stream(headers)
-        await self.held.open(status, headers)
+        self._is_events = header(headers, b"content-type").lower().startswith(b"text/event-stream")
+        if self._is_events:
+            await self.held.open(status, headers)
+        else:
+            self._head = (status, headers)
 
     async def write(self, chunk: bytes) -> None:
         race = self._race
-        if _is_comment(chunk) and not self._is_mute:
+        if self._is_events and _is_comment(chunk):
             if race.winner is None or race.winner is self:
                 await self.held.write(chunk)
-        elif not self._is_mute and race.win(self):
+        elif race.winner is self or (self._may_begin() and race.win(self)):
+            await self._open_other()
             await self.held.write(chunk)
 
+    def _may_begin(self) -> bool:
+        """In the other one's event stream, which is open, nothing but events can go on."""
+        return self._is_events or not self._race.call.head_sent
 
-def _is_event_stream(headers: Headers) -> bool:
-    return header(headers, b"content-type").startswith(b"text/event-stream")
+    async def _open_other(self) -> None:
+        if self._head is not None:
+            (status, headers), self._head = self._head, None
+            await self.held.open(status, headers)
+
+    async def settle(self, reply: Replied) -> Replied:
+        """The final reply of the call, if this try gave it."""
+        if reply.body is None and self._may_begin():
+            await self._open_other()
+        return await self.held.settle(reply)
 
 
 def _is_comment(chunk: bytes) -> bool:
@@ -175,7 +190,7 @@ class _Race:
         self.later(HEAD_HOLD_SECONDS, lambda: self._release(held))
 
     def _release(self, held: HeldReply) -> None:
-        self._group.create_task(held.release())
+        held.releasing = self._group.create_task(held.release())
 
     def begin_second(self, attempt: Attempt, wire_id: bytes, slot: Slot, run: AttemptHandler) -> None:
         """The second try sets out, under an id of its own; it gives its place back, however it ends."""
@@ -252,7 +267,7 @@ class _Race:
     async def _settle(self, lane: _Lane, outcome: Outcome) -> Outcome:
         """A hinge that may try again settles whole replies itself."""
         if isinstance(outcome, Replied) and (outcome.body is None or not self._settled_by_hinge):
-            return await lane.held.settle(outcome)
+            return await lane.settle(outcome)
         return outcome
 
 
