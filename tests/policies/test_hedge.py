@@ -412,26 +412,37 @@ async def test_a_hinge_that_retries_settles_for_itself() -> None:
 
 
 async def test_a_stream_of_something_else_cannot_go_on_in_events() -> None:
-    """A reply too large to be held: the other try is waited for."""
-    bench = Bench(
-        FIXED, streaming(10.0, PROGRESS), streaming(2.0, b"{", headers=JSON, outcome=Replied(200, JSON, None))
-    )
+    """A reply too large to be held: the other try is waited for, whichever head came first."""
+    for opens in (0.1, 0.9):
+
+        async def large(attempt: Attempt, opens: float = opens) -> Outcome:
+            await asyncio.sleep(opens)
+            return await streaming(1.0, b"{", 0.1, b"}", headers=JSON)(attempt)
+
+        bench = Bench(FIXED, streaming(10.0, PROGRESS), large)
+        call = read()
+        await bench.ask(call)
+        assert ([200], PROGRESS) == (sink_of(call).heads, b"".join(sink_of(call).written))
+
+
+async def test_a_stream_of_something_else_goes_down_as_it_is() -> None:
+    """Head and bytes, of whichever try is first."""
+    bench = Bench(FIXED, streaming(0.1, b"{", 60.0, b"}", headers=JSON))
     call = read()
-
-    async def late_head(attempt: Attempt) -> Outcome:
-        await asyncio.sleep(1.0)
-        return await streaming(b"{", headers=JSON)(attempt)
-
-    bench._scripts[1] = late_head
     await bench.ask(call)
-    assert ([200], PROGRESS) == (sink_of(call).heads, b"".join(sink_of(call).written))
-
-
-async def test_an_empty_stream_is_relayed_as_one() -> None:
-    """Head and end."""
-    bench = Bench(FIXED, streaming(outcome=Replied(200, EVENTS, None, NO_ANSWER)))
+    assert ([200], b"{}", []) == (sink_of(call).heads, b"".join(sink_of(call).written), bench.decided())
+    bench = Bench(FIXED, after(60, FIRST), streaming(0.1, b"{", 0.1, b"}", headers=JSON))
     call = read()
-    assert Replied(200, EVENTS, None, NO_ANSWER) == await bench.ask(call)
+    await bench.ask(call)
+    assert ([200], b"{}") == (sink_of(call).heads, b"".join(sink_of(call).written))
+
+
+@pytest.mark.parametrize("headers", [JSON, EVENTS])
+async def test_an_empty_stream_is_relayed_as_one(headers: Headers) -> None:
+    """Head and end."""
+    bench = Bench(FIXED, streaming(headers=headers, outcome=Replied(200, headers, None, NO_ANSWER)))
+    call = read()
+    assert Replied(200, headers, None, NO_ANSWER) == await bench.ask(call)
     assert [200] == sink_of(call).heads
 
 
