@@ -230,19 +230,6 @@ def test_what_is_remembered_of_clients_that_left_is_bounded() -> None:
     assert 1 == len(stage.events.of(LineSkipped))
 
 
-def test_a_second_try_takes_the_answer_to_the_first() -> None:
-    """It is the same request: a late answer is an answer."""
-    stage = Stage()
-    first, _ = stage.post(request("x", {}, 1))
-    stage.router.forget(first)
-    call = first.call
-    call.attempts = [Attempt(call, 1, 0.0), Attempt(call, 2, 0.0)]
-    second = Exchange(Attempt(call, 1, 0.0), stage.router.bounds, 1.0)
-    stage.router.expect(second, call.body)
-    stage.say(b'{"id":1,"result":{}}')
-    assert [b'{"id":1,"result":{}}'] == bodies(second)
-
-
 def test_open_questions_are_bounded() -> None:
     """Reaching the limit is told."""
     stage = Stage(bounds=Bounds(10_000, 10_000_000))

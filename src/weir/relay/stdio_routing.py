@@ -280,9 +280,6 @@ class Router:
     # the books
 
     def _register(self, exchange: Exchange, key: bytes, raw: bytes) -> None:
-        if len(exchange.call.attempts) > 1:
-            # the same request again: whichever of its answers comes first is one
-            self._abandoned.pop(key, None)
         exchange.pending[key] = raw
         self._waiting.setdefault(key, []).append(exchange)
 

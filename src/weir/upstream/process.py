@@ -176,8 +176,7 @@ class _Output(asyncio.Protocol):
     def __init__(self, owner: Owner, fd: int, take: "_Take") -> None:
         self._owner = owner
         self._fd = fd
-        # the loop calls this for each piece: no method of this class stands between
-        self.data_received = take  # type: ignore[method-assign]
+        self.data_received = take  # type: ignore[method-assign]  # the loop calls it for each piece: one frame less
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._owner.pipe_lost(self._fd)
