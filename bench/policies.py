@@ -11,11 +11,15 @@ from typing import Any
 
 import uvloop
 
+from weir.app.stack import once
 from weir.core.call import NOWHERE, Attempt, Call, Peer, Transport
 from weir.core.outcome import PLAIN, Mode, Outcome, Replied
+from weir.policies.breaker import Breaker, BreakerSettings, Scope
 from weir.policies.coalesce import Coalesce, CoalesceSettings
 from weir.policies.faults import Fault, Faults, Registry
 from weir.policies.hedge import Hedge, HedgeMeans, HedgeSettings
+from weir.policies.rate_limit import Ledger, RateLimiter, RateLimitSettings
+from weir.policies.retry import Retry, RetryMeans, RetrySettings
 from weir.protocol.envelope import peek
 
 ROUNDS, CALLS = 9, 2000
@@ -76,6 +80,25 @@ def faults(*injected: Fault) -> tuple[Serve, Any]:
     return (lambda call: policy(Attempt(call, 1, 0.0), answer)), None
 
 
+def breaker(scope: Scope) -> tuple[Serve, Any]:
+    """The attempt layer, closed."""
+    policy = Breaker("u", BreakerSettings(scope=scope), lambda tool: True, nothing, time.monotonic)
+    return (lambda call: policy(Attempt(call, 1, 0.0), answer)), None
+
+
+def rate_limits(*limits: RateLimitSettings) -> tuple[Serve, Any]:
+    """The call layer, far from its limits, with a client that is known already."""
+    policy = RateLimiter("u", limits, Ledger(), lambda call: call.peer.address, nothing, time.monotonic)
+    return (lambda call: policy(call, answer)), None
+
+
+def retry() -> tuple[Serve, Any]:
+    """The hinge, where the first attempt succeeds."""
+    means = RetryMeans(lambda call: False, nothing, time.monotonic, lambda: 1.0, lambda: b'"x"')
+    policy = Retry("u", RetrySettings(), answer, means)
+    return policy, policy.run
+
+
 async def microseconds(serve: Serve, run: Any, body: bytes) -> float:
     """CPU of one call, at best; the call itself is made outside."""
     async with asyncio.TaskGroup() as group:
@@ -93,7 +116,18 @@ async def microseconds(serve: Serve, run: Any, body: bytes) -> float:
     return best / CALLS * 1e6
 
 
+A_CLIENT, A_TOOL, A_SERVER = (
+    RateLimitSettings(("client",), 1000, 0.001),
+    RateLimitSettings(("client", "tool"), 1000, 0.001),
+    RateLimitSettings(("upstream",), 10_000_000, 1.0),
+)
 CASES: list[tuple[str, Callable[[], tuple[Serve, Any]], bytes, Serve]] = [
+    ("rate limit, one", lambda: rate_limits(A_CLIENT), TOOL, answer),
+    ("rate limit, one that is counted", lambda: rate_limits(A_SERVER), TOOL, answer),
+    ("rate limit, two", lambda: rate_limits(A_CLIENT, A_TOOL), TOOL, answer),
+    ("retry, beside one attempt without", retry, TOOL, once(answer, time.monotonic)),
+    ("breaker of the upstream", lambda: breaker(Scope.UPSTREAM), TOOL, alone),
+    ("breaker of the tool", lambda: breaker(Scope.TOOL), TOOL, alone),
     ("coalesce, a tool's call", coalesce, TOOL, answer),
     ("coalesce, a read that nobody shares", coalesce, READ, answer),
     ("hedge, a tool's call", hedge, TOOL, alone),

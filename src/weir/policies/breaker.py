@@ -200,7 +200,8 @@ class Circuit(aiobreaker.CircuitBreakerListener):  # type: ignore[misc]  # aiobr
         """What came of it. A report from before the last move is ignored."""
         if permit.generation != self._generation:
             return
-        self.leave(permit)
+        if permit.is_probe:
+            self._probes -= 1
         state = self._state
         if reading.sign is Sign.NOTHING or state is self.OPEN:
             return
@@ -214,7 +215,10 @@ class Circuit(aiobreaker.CircuitBreakerListener):  # type: ignore[misc]  # aiobr
         self._streak = self._streak + 1 if reading.sign is Sign.FAILURE else 0
         if self._streak >= self._settings.consecutive_failures:
             return "consecutive_failures"
-        return self._excess() if self._window.calls >= self._settings.min_calls else ""
+        window = self._window
+        if not (window.failures or window.slow or window.tool_errors) or window.calls < self._settings.min_calls:
+            return ""
+        return self._excess()
 
     def _judge_probe(self, reading: Reading) -> str:
         if reading.sign is Sign.FAILURE:
