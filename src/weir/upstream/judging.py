@@ -98,7 +98,7 @@ def _under_own_id(attempt: Attempt, text: bytes) -> bytes:
 
 def _looks_like_json(text: bytes) -> bool:
     text = text.removeprefix(_BYTE_ORDER_MARK).strip(b" \t\r\n")
-    return text[:1] in (b"{", b"[") and text[-1:] in (b"}", b"]")
+    return text[:1] + text[-1:] in (b"{}", b"[]")
 
 
 def _answer_in(attempt: Attempt, message: Message) -> Message | None:
