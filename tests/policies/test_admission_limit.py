@@ -20,12 +20,11 @@ def simulate(slots: int, later: int, service: Draw, seconds: float = 60.0, seed:
     return Simulation(ADAPTIVE, load).run(seconds)
 
 
-@pytest.mark.parametrize("seed", [1, 2])
 @pytest.mark.parametrize("service", [steady(SERVICE), jittered(SERVICE, 0.2), jittered(SERVICE, 0.5)])
 @pytest.mark.parametrize("slots", [4, 8, 16, 40])
-def test_a_capacity_is_found_and_found_again_after_it_halves(slots: int, service: Draw, seed: int) -> None:
+def test_a_capacity_is_found_and_found_again_after_it_halves(slots: int, service: Draw) -> None:
     """Within 20 %, or one place, in 30 s; the figure is the mean of the five seconds before."""
-    figures = simulate(slots, slots // 2, service, seed=seed)
+    figures = simulate(slots, slots // 2, service)
     found, found_again = (sum(figures.estimates[at - 5 : at]) / 5 for at in (30, 60))
     assert slots == pytest.approx(found, rel=0.2)
     assert slots // 2 == pytest.approx(found_again, rel=0.2, abs=0.5)
@@ -44,7 +43,7 @@ def test_a_capacity_that_doubles_is_found_too() -> None:
     assert pytest.approx(20, rel=0.2) == sum(figures.estimates[-5:]) / 5
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize("seed", [1, 2])
 def test_in_an_overload_little_is_lost_and_nobody_waits_long(seed: int) -> None:
     """1,280 calls a second for 16 places of 50 ms: 90 % of 320 answers a second, within 2.5 times the 50 ms."""
     figures = simulate(16, 16, jittered(SERVICE, 0.2), seconds=30.0, seed=seed)

@@ -188,24 +188,22 @@ class Admission:
         if until <= began or not bulkhead.join(waiter, began):
             return self._refuse(call, bulkhead, f"is busy: {bulkhead.in_use} calls run, {bulkhead.waiting} wait")
         self.tell_level(bulkhead, "queue", bulkhead.waiting)
+        is_settled = False
         try:
             async with asyncio.timeout(until - began):
                 await future
+            is_settled = True
         except TimeoutError:
-            pass
-        except BaseException:
-            bulkhead.withdraw(waiter, self.now())
-            raise
+            # given in the same moment: it is not refused what it has
+            is_settled = waiter.is_admitted
         finally:
+            if not is_settled:
+                bulkhead.withdraw(waiter, self.now())
             self._waited(call, bulkhead, self.now() - began)
         if waiter.is_admitted:
             return None
-        bulkhead.withdraw(waiter, self.now())
-        why = (
-            "let more urgent calls go first"
-            if waiter.is_displaced
-            else f"had no place within {bulkhead.timeout_seconds:g} s"
-        )
+        late = f"had no place within {bulkhead.timeout_seconds:g} s"
+        why = "let more urgent calls go first" if waiter.is_displaced else late
         return self._refuse(call, bulkhead, f"is busy: this call {why}")
 
     def began(self, now: float) -> int:
