@@ -31,8 +31,6 @@ class Backchannel:
         self._tracing = tracing
         self._emit = emit
         self._clock = clock
-        self.on_stray_progress: Callable[[Call, Message], None] | None = None
-        """Told of progress that came on the GET stream: the call that it belongs to is known by its token only."""
         self._open: dict[tuple[str, bytes], Ask] = {}
 
     def asked(self, call: Call, message: Message, body: bytes) -> bytes:
@@ -51,11 +49,8 @@ class Backchannel:
 
     def told(self, call: Call, message: Message) -> None:
         """The server sent a notification on `call`'s stream."""
-        if message.method == "notifications/progress":
-            if not call.is_stream:
-                call.progressed(self._clock())
-            elif self.on_stray_progress is not None:
-                self.on_stray_progress(call, message)
+        if message.method == "notifications/progress" and not call.is_stream:
+            call.progressed(self._clock())
         self._emit(ServerNotified(call, message))
 
     def answered(self, session: str, message: Message) -> None:
