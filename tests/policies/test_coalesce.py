@@ -151,6 +151,16 @@ def test_while_a_change_may_have_been_answered_nobody_joins() -> None:
 # the layer
 
 
+def test_a_change_that_was_answered_outdates_what_is_under_way() -> None:
+    """Also when its answer was seen before it was relayed."""
+    table: Joinable[str] = Joinable()
+    change = tool_call()
+    table.offer(b"1", "a")
+    table.change_began(change)
+    change.answered(b"1", PLAIN)
+    assert table.find(b"1") is None
+
+
 async def test_equal_reads_share_one_call_and_each_gets_its_own_id() -> None:
     """Whatever its JSON type."""
     async with coalescing() as bench:

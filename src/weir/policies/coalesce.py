@@ -109,7 +109,7 @@ class Joinable(Generic[S]):
     def find(self, key: bytes) -> S | None:
         """The call to join, if there is one and nothing may have changed since it began."""
         found = self._shared.get(key)
-        if found is not None and any(call.committed for call in self._changing):
+        if found is not None and any(call.committed or call.answer is not None for call in self._changing):
             # a change may have been answered, inside a stream that has not ended yet
             self.outdate()
             return None
