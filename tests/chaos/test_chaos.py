@@ -1,0 +1,246 @@
+"""weir between a crowd of clients and an upstream that fails, stalls, restarts, floods and lies: what always holds."""
+
+import asyncio
+import os
+import random
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from support.chaos import WRITE, Asked, Crowd, Origin, honest, metric
+from support.processes import Running, free_port
+from support.weirs import weir_http
+
+pytestmark = pytest.mark.anyio
+
+CALLS = int(os.environ.get("WEIR_CHAOS_CALLS", "1000"))
+"""Calls of each scenario; 10000 for the full number."""
+
+OPEN_SECONDS = 1.0
+PROBES_SECONDS = 0.5
+"""What three probes may take, and the machine beside them."""
+RATIO, FLOOR = 0.2, 1.0
+CAPS = RATIO * 100 + FLOOR * 10
+"""What a budget may have saved up: a hundred calls' share and ten seconds' floor."""
+GROWTH_BYTES = 96 << 20
+"""What weir may grow by: 16 calls with a reply buffer of 1 MiB each, the sockets' buffers, and the allocator's keep."""
+
+POLICIES: dict[str, Any] = {
+    "timeout": {"connect": "500ms", "attempt": "500ms", "total": "4s"},
+    "retry": {
+        "attempts": 3,
+        "backoff": {"initial": "10ms", "max": "100ms"},
+        "budget": {"ratio": RATIO, "min_per_second": FLOOR},
+    },
+    "breaker": {"open_for": "1s", "window": "5s", "slow_call": {"over": "10s"}},
+    "concurrency": {"limit": 64, "queue": 64},
+}
+
+
+@dataclass
+class Stand:
+    """weir, its clients and its upstream."""
+
+    weir: Running
+    diagnostics: int
+    crowd: Crowd
+    origin: Origin
+    rss_bytes: int
+
+    async def retries(self) -> float:
+        """Attempts that were not the first of their call."""
+        return await metric(self.diagnostics, "weir_attempts_total") - await metric(
+            self.diagnostics, "weir_attempts_total", 'try="first"'
+        )
+
+
+@asynccontextmanager
+async def standing(directory: Path, origin: Origin) -> AsyncIterator[Stand]:
+    """weir with every protection on before the upstream, whose port is known."""
+    diagnostics = free_port()
+    config = {
+        "policies": POLICIES,
+        "listen": {"diagnostics": f"127.0.0.1:{diagnostics}", "max_reply_buffer": "1MiB"},
+        "telemetry": {"traces": {"exporter": "none"}, "logs": {"access": False}},
+    }
+    upstream = {"url": f"http://127.0.0.1:{origin.port}/mcp", "tools": {"read": {"retry": "always"}}}
+    with weir_http(directory, upstream, config) as weir:
+        yield Stand(weir, diagnostics, Crowd(weir.port), origin, weir.rss_bytes())
+
+
+async def watch(stand: Stand, peak: list[int]) -> None:
+    """Keep the largest resident memory until cancelled."""
+    while True:
+        peak[0] = max(peak[0], stand.weir.rss_bytes())
+        await asyncio.sleep(0.02)
+
+
+async def endure(stand: Stand, name: str, over: Callable[[], None] = lambda: None) -> None:
+    """The crowd calls while the trouble lasts, and after it; then everything that must hold is checked."""
+    crowd, origin, clock = stand.crowd, stand.origin, time.monotonic
+    began, peak = clock(), [stand.rss_bytes]
+    async with asyncio.TaskGroup() as group:
+        watching = group.create_task(watch(stand, peak))
+        await crowd.call(CALLS)
+        origin.trouble, ended = honest, clock()
+        over()
+        during = crowd.kinds()
+        await crowd.call_for(2 * OPEN_SECONDS + PROBES_SECONDS + 0.3)
+        watching.cancel()
+    calls, retries = len(crowd.endings), await stand.retries()
+    budget = RATIO * calls + FLOOR * (clock() - began) + CAPS
+    worst = max(ending.seconds for ending in crowd.endings)
+    print(
+        f"\n{name}: {CALLS} calls in {ended - began:.1f} s: {dict(during)}; slowest {worst:.2f} s; "
+        f"retries {retries:.0f} (seen {origin.repeats()}) of {budget:.0f}; "
+        f"RSS {stand.rss_bytes >> 20} -> {peak[0] >> 20} MiB; recovered after {crowd.recovered_after(ended):.2f} s"
+    )
+    assert [] == crowd.wrong[:8]
+    assert [] == origin.errors
+    assert [] == [key for key, times in origin.seen.items() if key[0] == WRITE and times > 1]
+    assert origin.repeats() <= retries <= budget
+    assert peak[0] - stand.rss_bytes <= GROWTH_BYTES
+    assert crowd.recovered_after(ended) <= 2 * OPEN_SECONDS + PROBES_SECONDS
+
+
+def sometimes(share: float, *troubles: Callable[[Asked], Awaitable[None]]) -> Callable[[Asked], Awaitable[None]]:
+    """One of the troubles in such a share of calls, an honest answer in the others."""
+    draw = random.Random(3)
+
+    async def act(asked: Asked) -> None:
+        await (draw.choice(troubles) if draw.random() < share else honest)(asked)
+
+    return act
+
+
+async def unavailable(asked: Asked) -> None:
+    """503 with nothing in it."""
+    await asked.exchange.reply(503)
+
+
+async def reset(asked: Asked) -> None:
+    """The connection breaks where the answer should come."""
+    asked.exchange.abort()
+
+
+async def reset_in_stream(asked: Asked) -> None:
+    """The connection breaks after the head of a stream and a notification."""
+    await asked.exchange.open()
+    await asked.exchange.write(b"data: " + NOTE + b"\n\n")
+    asked.exchange.abort()
+
+
+async def stall(asked: Asked) -> None:
+    """Nothing, until the caller goes away."""
+    await asked.exchange.gone()
+
+
+async def stall_in_stream(asked: Asked) -> None:
+    """The head of a stream, then nothing."""
+    await asked.exchange.open()
+    await asked.exchange.gone()
+
+
+NOTE = b'{"jsonrpc":"2.0","method":"notifications/message","params":{"level":"info","data":"%s"}}' % (b"x" * 200)
+
+
+async def flood(asked: Asked) -> None:
+    """A thousand notifications before the answer."""
+    await asked.say(*[NOTE] * 1000, asked.answer())
+
+
+async def deluge(asked: Asked) -> None:
+    """An answer of 3 MiB."""
+    await asked.exchange.json(asked.answer("x" * (3 << 20)))
+
+
+async def deluge_in_stream(asked: Asked) -> None:
+    """An answer of 3 MiB as one event."""
+    await asked.say(asked.answer("x" * (3 << 20)))
+
+
+async def foreign(asked: Asked) -> None:
+    """The answer to a call that nobody made."""
+    await asked.exchange.json(asked.answer(id=10**9))
+
+
+async def foreign_in_stream(asked: Asked) -> None:
+    """Somebody else's answer, and no other."""
+    await asked.say(asked.answer(id="nobody's"))
+
+
+async def foreign_first(asked: Asked) -> None:
+    """Somebody else's answer before the right one."""
+    await asked.say(asked.answer(id="nobody's"), asked.answer())
+
+
+async def garbage(asked: Asked) -> None:
+    """Bytes that are no JSON."""
+    await asked.exchange.json(b"\x00\xff{]" * 20)
+
+
+async def page(asked: Asked) -> None:
+    """A web page where the answer should be."""
+    await asked.exchange.reply(200, [(b"content-type", b"text/html")], b"<html>Welcome</html>")
+
+
+async def garbage_in_stream(asked: Asked) -> None:
+    """Events that are no JSON, and an end."""
+    await asked.say(b"\xff\xfe not json", b"{]")
+
+
+async def short(asked: Asked) -> None:
+    """Less than the length that was promised."""
+    await asked.exchange.raw(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 5000\r\n\r\n{")
+    asked.exchange.abort()
+
+
+async def no_http(asked: Asked) -> None:
+    """Bytes that are no HTTP."""
+    await asked.exchange.raw(b"\x16\x03\x01 hello\r\n\r\n")
+    asked.exchange.abort()
+
+
+SCENARIOS = {
+    "fails": sometimes(0.3, unavailable, reset, reset_in_stream),
+    "stalls": sometimes(0.1, stall, stall_in_stream),
+    "floods": sometimes(0.05, flood, deluge, deluge_in_stream),
+    "lies": sometimes(0.3, foreign, foreign_in_stream, foreign_first, garbage, page, garbage_in_stream, short, no_http),
+}
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+async def test_what_holds_always_holds_before_an_upstream_that(name: str, tmp_path: Path) -> None:
+    """One answer a call, no write twice, retries within the budget, bounded memory, quick recovery."""
+    origin = Origin(SCENARIOS[name])
+    async with origin.listening(), standing(tmp_path, origin) as stand:
+        await endure(stand, name)
+
+
+async def test_what_holds_always_holds_before_an_upstream_that_restarts(tmp_path: Path) -> None:
+    """The same while its port is closed and opened again and again, and every connection breaks each time."""
+    origin, over = Origin(), asyncio.Event()
+    async with asyncio.TaskGroup() as group:
+        up = asyncio.Event()
+
+        async def restarting() -> None:
+            while not over.is_set():
+                async with origin.listening():
+                    up.set()
+                    await asyncio.sleep(0.3)
+                await asyncio.sleep(0.1)
+            async with origin.listening():
+                up.set()
+                await done.wait()
+
+        done = asyncio.Event()
+        group.create_task(restarting())
+        await up.wait()
+        async with standing(tmp_path, origin) as stand:
+            await endure(stand, "restarts", over.set)
+        done.set()
