@@ -372,6 +372,21 @@ async def test_what_policies_did_are_events_of_the_calls_span() -> None:
     assert () == tuple(client.events)
 
 
+async def test_what_is_decided_of_a_shared_call_is_told_on_its_first_callers_span() -> None:
+    """The call that goes upstream for several is another one, at the same place in the trace."""
+    async with watching() as watch:
+        call = call_of(tool_call())
+
+        async def shared(attempt: Attempt) -> Outcome:
+            stands_in = call_of(tool_call(), trace=call.trace)
+            watch.telemetry.emit(Decided("retry", "scheduled", stands_in))
+            return replied(PLAIN)
+
+        await watch.serve(call, shared)
+        server, _ = await pair_of(watch)
+    assert ["weir.policy.retry"] == [event.name for event in server.events]
+
+
 async def test_what_the_wire_invents_is_cut() -> None:
     """A method, name, id or message has a bounded size on a span."""
     async with watching() as watch:

@@ -13,7 +13,7 @@ from opentelemetry.sdk.trace import Event, ReadableSpan
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import Link, SpanContext, SpanKind, TraceFlags, TraceState
 
-from weir.core.call import Attempt, Call
+from weir.core.call import Attempt
 from weir.core.events import Ask, AskFinished, Decided
 from weir.core.outcome import FailureKind, Verdict
 from weir.protocol.envelope import Kind
@@ -54,7 +54,8 @@ class Spans:
         self._scope = InstrumentationScope(semconv.SCOPE, version, semconv.SCHEMA_URL)
         self._epoch = epoch
         self._submit = submit
-        self._decisions: dict[Call, list[Event]] = {}
+        # by the place in the trace: a call that goes upstream for several stands where its first caller does
+        self._decisions: dict[TraceContext, list[Event]] = {}
 
     def handlers(self) -> dict[type, Callable[[Any], None]]:
         return {Decided: self._decided, AskFinished: self._answered}
@@ -62,7 +63,7 @@ class Spans:
     def read(self, reading: Reading) -> None:
         """Fold one finished request or notification."""
         trace = reading.call.trace
-        events = self._decisions.pop(reading.call, ()) if self._decisions else ()
+        events = self._decisions.pop(trace, ()) if self._decisions and trace is not None else ()
         if trace is None or not (trace.is_sampled or self._is_kept(reading)):
             return
         reading.is_exported = self._submit(self._call_span(reading, trace, events))
@@ -119,7 +120,7 @@ class Spans:
             return
         if len(self._decisions) >= CALLS_LIMIT:
             self._decisions.pop(next(iter(self._decisions)))
-        events = self._decisions.setdefault(event.call, [])
+        events = self._decisions.setdefault(event.call.trace, [])
         if len(events) < EVENTS_LIMIT:
             name = semconv.POLICY + event.policy
             events.append(Event(name, attributes.of_decision(event), self._epoch(self._epoch.clock())))
