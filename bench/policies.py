@@ -14,13 +14,17 @@ import uvloop
 from weir.app.stack import once
 from weir.core.call import NOWHERE, Attempt, Call, Peer, Transport
 from weir.core.outcome import PLAIN, Mode, Outcome, Replied
+from weir.policies.admission import Admission, AdmissionSettings
+from weir.policies.admission_queue import Places
 from weir.policies.breaker import Breaker, BreakerSettings, Scope
 from weir.policies.coalesce import Coalesce, CoalesceSettings
+from weir.policies.deadline import Deadline, DeadlineSettings
 from weir.policies.faults import Fault, Faults, Registry
 from weir.policies.hedge import Hedge, HedgeMeans, HedgeSettings
 from weir.policies.rate_limit import Ledger, RateLimiter, RateLimitSettings
 from weir.policies.retry import Retry, RetryMeans, RetrySettings
 from weir.protocol.envelope import peek
+from weir.protocol.tracecontext import TraceContext
 
 ROUNDS, CALLS = 9, 2000
 PEER = Peer(Transport.HTTP, "127.0.0.1", 1, "1.1")
@@ -99,6 +103,40 @@ def retry() -> tuple[Serve, Any]:
     return policy, policy.run
 
 
+TRACE = TraceContext("0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331")
+TRACED_TOOL = TOOL.replace(b'"name"', b'"_meta":{"traceparent":"%b"},"name"' % TRACE.traceparent.encode())
+
+
+def traced(call: Call) -> Attempt:
+    """An attempt whose context is in its body already."""
+    attempt = Attempt(call, 1, 0.0)
+    attempt.trace, attempt.body = TRACE, TRACED_TOOL
+    return attempt
+
+
+async def alone_traced(call: Call) -> Outcome:
+    """Such an attempt without a policy."""
+    return await answer(traced(call))
+
+
+def deadline() -> tuple[Serve, Any]:
+    """Both layers; what is left of the total goes into body and headers."""
+    policy = Deadline(DeadlineSettings(), nothing, time.monotonic, nothing)
+    return (lambda call: policy.total(call, lambda call: policy.attempt(traced(call), answer))), None
+
+
+def admission(**settings: Any) -> tuple[Serve, Any]:
+    """The call layer, with a place free."""
+    policy = Admission("u", AdmissionSettings(**settings), nothing, time.monotonic)
+
+    async def inner(call: Call) -> Outcome:
+        attempt = Attempt(call, 1, 0.0)
+        call.attempts.append(attempt)
+        return await answer(attempt)
+
+    return (lambda call: policy(call, inner)), None
+
+
 async def microseconds(serve: Serve, run: Any, body: bytes) -> float:
     """CPU of one call, at best; the call itself is made outside."""
     async with asyncio.TaskGroup() as group:
@@ -132,6 +170,10 @@ CASES: list[tuple[str, Callable[[], tuple[Serve, Any]], bytes, Serve]] = [
     ("coalesce, a read that nobody shares", coalesce, READ, answer),
     ("hedge, a tool's call", hedge, TOOL, alone),
     ("hedge, a read in time", hedge, READ, alone),
+    ("deadline, both layers", deadline, TOOL, alone_traced),
+    ("admission", admission, TOOL, alone),
+    ("admission, adaptive", lambda: admission(places=Places(adaptive=True)), TOOL, alone),
+    ("admission, watching a stdio server", lambda: admission(watches_serial=True), TOOL, alone),
     ("faults, none", faults, TOOL, alone),
     ("faults, ten for others", lambda: faults(*[Fault("v")] * 10), TOOL, alone),
 ]

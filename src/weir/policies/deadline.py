@@ -273,7 +273,7 @@ class Deadline:
         return self._attempt(attempt, inner, outer)
 
     def progressed(self, call: Call, message: Message) -> None:
-        """Progress came on the stream of `call`. On the GET stream, where some servers send it, its token says whose."""
+        """Progress came on the stream of `call`. Of that on a GET stream, its token says whose it is."""
         found = self._by_token.get((call.session, message.progress_token))
         if found is not None:
             found.progressed(self._clock())
