@@ -2,7 +2,7 @@
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import { pathToFileURL } from 'node:url';
-import { see, person, model, capabilities } from './seeing.mjs';
+import { connect, see, person, model, capabilities } from './seeing.mjs';
 
 const require = createRequire(process.env.WEIR_NPM + '/');
 const dist = dirname(require.resolve('@modelcontextprotocol/client'));
@@ -16,8 +16,10 @@ const client = new Client({ name: 'weir-test', version: '0' }, { capabilities, v
 client.setRequestHandler('elicitation/create', person);
 client.setRequestHandler('sampling/createMessage', model);
 const [command, ...args] = target.command ?? [];
-await client.connect(
-  target.url ? new StreamableHTTPClientTransport(new URL(target.url)) : new StdioClientTransport({ command, args })
+await connect(
+  client.connect(
+    target.url ? new StreamableHTTPClientTransport(new URL(target.url)) : new StdioClientTransport({ command, args })
+  )
 );
 await see(client, (name, given, onprogress) =>
   client.callTool({ name, arguments: given }, { onprogress, timeout: 20_000 })

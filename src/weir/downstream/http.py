@@ -197,7 +197,8 @@ class HttpDownstream:
 
     def _rescued(self, outcome: Any, call: Call) -> Replied:
         reply = rescue(outcome, call)
-        if self._settings.refusals_as_200 and call.is_request:
+        # to a client that asks for the server's revisions, a JSON-RPC error means that it has only old ones
+        if self._settings.refusals_as_200 and call.is_request and call.message.method != "server/discover":
             reply.status = 200
         return reply
 
