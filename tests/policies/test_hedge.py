@@ -117,9 +117,16 @@ class Bench:
         self.told, self.place, self.budget = Told(), Place(), 9
         self.attempts: list[Attempt] = []
         self.cancelled: list[Attempt] = []
+        self.given_up: list[Attempt] = []
         self.running = 0
         self._scripts = [*scripts]
-        means = HedgeMeans(self._withdraw, self.place.take, lambda: b'"fresh"', lambda call: call.message.name == "get")
+        means = HedgeMeans(
+            self._withdraw,
+            self.place.take,
+            lambda: b'"fresh"',
+            lambda call: call.message.name == "get",
+            self.given_up.append,
+        )
         observe = ObserveAttempt(
             Tracing(TracesSettings(), lambda bits: 1, enabled=False), self.told.append, clock_of_loop()
         )
@@ -267,7 +274,7 @@ async def test_a_late_call_gets_the_second_tries_answer() -> None:
     assert SECOND == await bench.ask(call)
     assert pytest.approx(0.6) == clock() - began
     assert ["hedged", "won"] == bench.decided()
-    assert [call.attempts[0]] == bench.cancelled
+    assert [call.attempts[0]] == bench.cancelled == bench.given_up
     outrun = Failed(FailureKind.CANCELLED, "another try of this call answered first", Blame.WEIR)
     ended = bench.told.of(AttemptFinished)
     assert {1: outrun, 2: SECOND} == {event.attempt.number: event.outcome for event in ended}
@@ -302,6 +309,7 @@ async def test_the_first_try_may_still_win() -> None:
     bench = Bench(FIXED, after(0.6, FIRST), after(60, SECOND))
     call = read()
     assert FIRST == await bench.ask(call)
+    assert bench.cancelled == bench.given_up
     assert ([call.attempts[1]], ["hedged"], 9, 0) == (bench.cancelled, bench.decided(), bench.place.free, bench.running)
 
 
@@ -517,6 +525,7 @@ async def test_a_client_that_goes_ends_both_tries(at: float) -> None:
         asking.cancel()
         await turns()
     assert (True, 0, 9, {}) == (asking.cancelled(), bench.running, bench.place.free, bench.hedge._racing)
+    assert [] == bench.given_up
     await asyncio.sleep(60)
     assert (1 if at < LATE else 2) == len(bench.attempts)
 
@@ -534,6 +543,7 @@ async def test_a_cancellation_by_message_ends_the_second_try() -> None:
         await bench.ask(cancelling)
         await turns()
         assert [2] == [attempt.number for attempt in bench.cancelled]
+        assert bench.cancelled == bench.given_up
     assert FIRST == asking.result()
 
 

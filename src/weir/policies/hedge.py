@@ -53,12 +53,14 @@ class HedgeMeans:
 
     `withdraw` takes one retry from the budget, if there is one. `take_slot` takes a place that is free now, or says
     None; it never waits. `mint` gives a fresh JSON-RPC id. `is_read`: whether a tool is known to change nothing.
+    `give_up` tells the server that an attempt is not wanted any more, where hanging up does not say so.
     """
 
     withdraw: Callable[[], bool]
     take_slot: Callable[[Call], Slot | None]
     mint: Callable[[], bytes]
     is_read: Callable[[Call], bool] = lambda call: False
+    give_up: Callable[[Attempt], None] = lambda attempt: None
 
 
 # the pure part
@@ -165,8 +167,9 @@ def _is_comment(chunk: bytes) -> bool:
 class _Race:
     """Two tries of one call, or one as long as the second has not begun."""
 
-    def __init__(self, first: Attempt, group: asyncio.TaskGroup) -> None:
+    def __init__(self, first: Attempt, group: asyncio.TaskGroup, give_up: Callable[[Attempt], None]) -> None:
         self.call = first.call
+        self._give_up = give_up
         self.winner: _Lane | None = None
         self.second: _Lane | None = None
         self._group = group
@@ -215,17 +218,20 @@ class _Race:
                 self._stop_second()
             elif self._scope is not None:
                 self.first.attempt.outcome = _OUTRUN
+                self._give_up(self.first.attempt)
                 self._scope.reschedule(self._loop.time())
         return self.winner is lane
 
     def _stop_second(self) -> None:
         if self._task is not None and self.second is not None and not self._task.done():
             self.second.attempt.outcome = _OUTRUN
+            self._give_up(self.second.attempt)
             self._task.cancel()
 
     def abandon_second(self) -> None:
         """The client wants no answer any more."""
-        if self._task is not None and self.winner is not self.second:
+        if self._task is not None and self.second is not None and self.winner is None and not self._task.done():
+            self._give_up(self.second.attempt)
             self._task.cancel()
 
     # from start to end
@@ -334,7 +340,7 @@ class Hedge:
         call = attempt.call
         key = (call.session, call.message.id)
         async with asyncio.TaskGroup() as group:
-            race = _Race(attempt, group)
+            race = _Race(attempt, group, self._means.give_up)
             race.later(late, lambda: self._begin_second(race, late))
             self._racing[key] = race
             try:
