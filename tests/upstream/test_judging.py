@@ -189,6 +189,18 @@ def test_a_body_that_could_not_be_read_gets_whatever_answer_comes() -> None:
     assert PLAIN == verdict(judged(b"[" + RESULT + b"]", request=batch))
 
 
+@pytest.mark.parametrize(("said", "expected"), [(b'"w"', b"7"), (b"null", b"null")])
+def test_only_the_id_of_the_attempt_becomes_the_callers(said: bytes, expected: bytes) -> None:
+    """An error that names no call says so to the caller too."""
+    call = Call(upstream="u", peer=Peer(Transport.HTTP), sink=Nowhere(), received_at=0.0, message=peek(REQUEST))
+    attempt = Attempt(call, 2, 0.0)
+    attempt.wire_id = b'"w"'
+    body = b'{"jsonrpc":"2.0","id":%b,"error":{"code":1,"message":"no"}}'
+    outcome = judge_complete(attempt, 200, JSON, body % said, body % said)
+    assert isinstance(outcome, Replied)
+    assert body % expected == outcome.body
+
+
 @pytest.mark.parametrize(
     ("coding", "encoded"),
     [

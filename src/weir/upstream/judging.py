@@ -87,13 +87,45 @@ def _renamed(attempt: Attempt, reply: Replied, text: bytes) -> Replied:
 
 
 def _under_own_id(attempt: Attempt, text: bytes) -> bytes:
-    if not attempt.is_renamed:
+    if not attempt.is_renamed or peek(text).id in (b"", b"null"):
+        # an error that names no call says so to the caller too
         return text
     try:
         return edit.set_id(text, attempt.call.message.id)
     except ValueError:
-        # an error that names no call, or a batch
+        # it names two
         return text
+
+
+class Restored:
+    """The bytes of a reply too large to be read, with the caller's id where the attempt's own is: nobody else has it.
+
+    `headers`: those of the reply, as they are to be told.
+    """
+
+    __slots__ = ("_held", "_own", "_wire", "headers")
+
+    def __init__(self, attempt: Attempt, headers: Headers) -> None:
+        self._wire = attempt.wire_id if attempt.is_renamed else b""
+        self._own = attempt.call.message.id
+        self._held = b""
+        self.headers = [each for each in headers if each[0] != b"content-length"] if self._wire else headers
+
+    def feed(self, data: bytes) -> bytes:
+        """What of the reply is to be relayed now; b"" as data: what was held back of it."""
+        wire = self._wire
+        if not wire:
+            return data
+        text = (self._held + data).replace(wire, self._own)
+        # the id may go on in the next piece
+        end = len(text) - _begun(text, wire) if data else len(text)
+        self._held = text[end:]
+        return text[:end]
+
+
+def _begun(text: bytes, wanted: bytes) -> int:
+    """How many bytes at the end of a text may be the beginning of what is wanted."""
+    return next((size for size in range(len(wanted) - 1, 0, -1) if text.endswith(wanted[:size])), 0)
 
 
 def _looks_like_json(text: bytes) -> bool:
