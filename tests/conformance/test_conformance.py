@@ -9,7 +9,7 @@ from conformance.differences import WITHOUT_HTTP
 from conformance.suite import HERE, WIRES, Results, lost, report, run_suite, verdict
 from support.installs import require_installed
 from support.processes import free_port, running
-from support.weirs import Config, command, weir_http
+from support.weirs import GENEROUS, UNTRACED, Config, command, weir_http
 
 pytestmark = [pytest.mark.e2e, pytest.mark.node]
 
@@ -34,9 +34,9 @@ def of_wire(results: Results, wire: str) -> Results:
     return {name: checks for name, checks in results.items() if name.startswith(f"{wire}/")}
 
 
-def through_weir(directory: Path, upstream: Config, wire: str) -> Results:
+def through_weir(directory: Path, upstream: Config, wire: str, config: Config = UNTRACED) -> Results:
     """What the suite says of weir before that upstream."""
-    with weir_http(directory, upstream) as weir:
+    with weir_http(directory, upstream, config) as weir:
         return run_suite(f"http://localhost:{weir.port}/mcp", [wire])
 
 
@@ -51,6 +51,14 @@ def test_nothing_is_lost_from_http_to_http(wire: str, baseline: Results, server_
     """Every check of a revision that succeeds at the server succeeds through weir."""
     results = through_weir(tmp_path, {"url": f"http://localhost:{server_port}/mcp"}, wire)
     gone = lost(of_wire(baseline, wire), results)
+    assert [] == gone, "\n".join(map(str, gone))
+
+
+@pytest.mark.parametrize("wire", WIRES[-2:])
+def test_nothing_is_lost_with_every_policy_on(wire: str, baseline: Results, server_port: int, tmp_path: Path) -> None:
+    """At settings that nothing reaches, policies change nothing: a handshake revision, and the stateless one."""
+    upstream = {"url": f"http://localhost:{server_port}/mcp"}
+    gone = lost(of_wire(baseline, wire), through_weir(tmp_path, upstream, wire, {**UNTRACED, **GENEROUS}))
     assert [] == gone, "\n".join(map(str, gone))
 
 

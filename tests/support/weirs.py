@@ -16,6 +16,18 @@ Config = Mapping[str, Any]
 UNTRACED: Config = {"telemetry": {"traces": {"exporter": "none"}}}
 """Bodies pass byte for byte."""
 
+GENEROUS: Config = {
+    "policies": {
+        "timeout": {},
+        "retry": {},
+        "breaker": {"consecutive_failures": 1_000_000, "min_calls": 1_000_000},
+        "concurrency": {"limit": 1000},
+        "rate_limits": [{"per": per, "limit": 1_000_000, "window": "1m"} for per in ("client", "tool", "upstream")],
+        "coalesce": {"mode": "off"},
+    }
+}
+"""Every policy that may change nothing of what passes is on, with limits that nothing reaches."""
+
 
 def weir_argv(*options: str | Path) -> list[str | Path]:
     """The command line of `weir run` in this interpreter."""

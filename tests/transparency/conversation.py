@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from support.rawhttp import LIMIT_SECONDS
 from transparency.ends import Client, Heard, Server, kind_of
 from transparency.headers import routing_headers
-from transparency.spans import replace, value, without_keys, without_trace
+from transparency.spans import replace, value, without_keys, without_meta
 
 SUBSCRIPTION = "io.modelcontextprotocol/subscriptionId"
 _IDS = [("id",), ("params", "requestId"), ("params", "_meta", SUBSCRIPTION), ("result", "_meta", SUBSCRIPTION)]
@@ -97,8 +97,8 @@ class Conversation:
     client: Client
     server: Server
     names: Names
-    is_traced: bool = False
-    """Both sides may find trace context in `params._meta` that the other did not write."""
+    is_edited: bool = False
+    """Both sides may find in `params._meta` trace context and a deadline that the other did not write."""
     revision: bytes = b""
 
     async def run(self, transcript: Transcript) -> None:
@@ -132,8 +132,8 @@ class Conversation:
             self._note_revision(step.body)
 
     def _same(self, said: bytes, heard: bytes) -> None:
-        if self.is_traced:
-            said, heard = without_keys(said), without_trace(heard, said)
+        if self.is_edited:
+            said, heard = without_keys(said), without_meta(heard, said)
         assert said == heard, f"{said!r}\n!= {heard!r}"
 
     def _same_headers(self, said: bytes, heard: Heard) -> None:

@@ -6,6 +6,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 TRACE_KEYS = ("traceparent", "tracestate", "baggage")
+DEADLINE_KEY = "io.github.mcp-weir/deadlineMs"
+META_KEYS = (*TRACE_KEYS, DEADLINE_KEY)
+"""The members of `params._meta` that weir may write."""
 _DECODER = json.JSONDecoder()
 _SPACE = " \t\r\n"
 
@@ -97,16 +100,16 @@ def elements(body: bytes) -> list[bytes]:
     return [piece.encode("latin-1") for piece in (*pieces, text[begin:])]
 
 
-def without_trace(got: bytes, sent: bytes) -> bytes:
-    """`got` without the trace context that weir may have added to `sent`: the three keys, and what it made for them."""
+def without_meta(got: bytes, sent: bytes) -> bytes:
+    """`got` without what weir may have added to `sent`: trace context, the deadline, and what it made for them."""
     if sent.lstrip().startswith(b"[") and got.lstrip().startswith(b"["):
         pairs = zip(elements(got), elements(sent), strict=True)
-        return b"".join(_without_trace(theirs, ours) for theirs, ours in pairs)
-    return _without_trace(got, sent)
+        return b"".join(_without_meta(theirs, ours) for theirs, ours in pairs)
+    return _without_meta(got, sent)
 
 
-def _without_trace(got: bytes, sent: bytes) -> bytes:
-    for key in TRACE_KEYS:
+def _without_meta(got: bytes, sent: bytes) -> bytes:
+    for key in META_KEYS:
         got = remove(got, ("params", "_meta", key))
     if value(sent, ("params", "_meta")) is None and value(got, ("params", "_meta")) == b"{}":
         got = remove(got, ("params", "_meta"))
@@ -116,13 +119,13 @@ def _without_trace(got: bytes, sent: bytes) -> bytes:
 
 
 def without_keys(sent: bytes) -> bytes:
-    """`sent` without its own trace context, to compare with `without_trace`."""
+    """`sent` without the like of its own, to compare with `without_meta`."""
     if sent.lstrip().startswith(b"["):
         return b"".join(map(_without_keys, elements(sent)))
     return _without_keys(sent)
 
 
 def _without_keys(sent: bytes) -> bytes:
-    for key in TRACE_KEYS:
+    for key in META_KEYS:
         sent = remove(sent, ("params", "_meta", key))
     return sent

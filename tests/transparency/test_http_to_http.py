@@ -1,7 +1,8 @@
 """HTTP exchanges direct and through weir: what the server gets and what the client gets is the same, to the byte.
 
 Differences that are weir's by design, and all of them: Host names the server dialled; Accept-Encoding is identity, so
-that a reply can be read; headers of one hop end there; with traces on, three keys of `params._meta` and three headers.
+that a reply can be read; headers of one hop end there; with traces on, three keys of `params._meta` and three headers;
+with deadlines, one of each; with retries, a read that failed is asked again.
 """
 
 import asyncio
@@ -12,17 +13,22 @@ import pytest
 
 from support.processes import Running
 from support.rawhttp import Headers, Reply, Request, ScriptedServer, fetch
-from support.weirs import UNTRACED, Config, weir_http
+from support.weirs import GENEROUS, UNTRACED, Config, weir_http
 from transparency.exchanges import BODIES, REPLIES, REQUESTS, Said
 from transparency.headers import end_to_end
-from transparency.spans import TRACE_KEYS, without_keys, without_trace
+from transparency.spans import TRACE_KEYS, without_keys, without_meta
 
 pytestmark = [pytest.mark.anyio, pytest.mark.e2e]
 
 TRACED: Config = {"telemetry": {"traces": {"exporter": "console"}}}
-CONFIGS = {"untraced": UNTRACED, "traced": TRACED}
+CONFIGS = {"untraced": UNTRACED, "traced": TRACED, "policed": {**UNTRACED, **GENEROUS}}
 WEIRS_OWN = {b"host", b"accept-encoding"}
-TRACE_HEADERS = {key.encode() for key in TRACE_KEYS}
+ADDED: dict[str, set[bytes]] = {
+    "untraced": set(),
+    "traced": {key.encode() for key in TRACE_KEYS},
+    "policed": {b"weir-deadline-ms"},
+}
+"""Headers whose keys stand in `params._meta` too."""
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +46,7 @@ async def server() -> AsyncIterator[ScriptedServer]:
 
 @pytest.fixture(scope="module", params=CONFIGS)
 def tracing(request: pytest.FixtureRequest) -> str:
-    """With traces off and on."""
+    """With traces off and on, and with every policy."""
     return str(request.param)
 
 
@@ -59,13 +65,14 @@ class Observed:
     reply: Reply
 
 
-async def observe(server: ScriptedServer, port: int, said: Said) -> Observed:
-    """One exchange, seen from both ends."""
+async def observe(server: ScriptedServer, port: int, said: Said, tries: int = 1) -> Observed:
+    """One exchange, seen from both ends. `tries`: how often at most the server is asked."""
     server.script = said.answer
     server.got.clear()
     async with asyncio.timeout(30):
         reply = await fetch(port, said.verb, f"/mcp{said.query}", said.headers, said.body)
-    assert ([], 1) == (server.errors, len(server.got))
+    assert [] == server.errors
+    assert 1 <= len(server.got) <= tries
     return Observed(server.got[0], reply)
 
 
@@ -78,21 +85,21 @@ def comparable(headers: Headers, ignored: set[bytes]) -> list[tuple[bytes, bytes
 async def assert_same(server: ScriptedServer, weir: Running, tracing: str, said: Said) -> None:
     """Direct and through weir, at both ends."""
     direct = await observe(server, server.port, said)
-    through = await observe(server, weir.port, said)
-    assert_same_request(direct.request, through.request, is_traced=tracing == "traced")
+    through = await observe(server, weir.port, said, tries=3 if tracing == "policed" else 1)
+    assert_same_request(direct.request, through.request, ADDED[tracing])
     assert (direct.reply.status, direct.reply.body) == (through.reply.status, through.reply.body)
     assert comparable(direct.reply.headers, set()) == comparable(through.reply.headers, set())
 
 
-def assert_same_request(direct: Request, through: Request, *, is_traced: bool) -> None:
+def assert_same_request(direct: Request, through: Request, added: set[bytes]) -> None:
     """What the server got."""
-    ignored = WEIRS_OWN | (TRACE_HEADERS if is_traced else set())
+    ignored = WEIRS_OWN | added
     assert direct.line == through.line
     assert comparable(direct.headers, ignored) == comparable(through.headers, ignored)
-    if not is_traced or direct.body == through.body:
+    if not added or direct.body == through.body:
         assert direct.body == through.body
     else:
-        assert without_keys(direct.body) == without_trace(through.body, direct.body)
+        assert without_keys(direct.body) == without_meta(through.body, direct.body)
 
 
 @pytest.mark.parametrize("name", REQUESTS)
@@ -131,4 +138,4 @@ async def test_two_trace_headers_name_weirs_own_span(server: ScriptedServer, wei
     said = REQUESTS["headers of every kind"]
     theirs = dict(said.headers)[b"traceparent"]
     got = (await observe(server, weir.port, said)).request.get(b"traceparent")
-    assert (theirs[:36], tracing == "untraced") == (got[:36], theirs == got)
+    assert (theirs[:36], tracing != "traced") == (got[:36], theirs == got)

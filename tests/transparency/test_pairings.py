@@ -1,7 +1,8 @@
 """The same transcripts between the two ends alone and with weir between them, over every pairing of transports.
 
-Bodies must arrive byte for byte, both ways. With traces on, three keys of `params._meta` are weir's; where modern
-clients share a stdio child, ids and progress tokens are its too, and each must come back as its owner wrote it.
+Bodies must arrive byte for byte, both ways. With traces on, three keys of `params._meta` are weir's, and with policies
+that of the deadline; where modern clients share a stdio child, ids and progress tokens are its too, and each must come
+back as its owner wrote it.
 """
 
 import asyncio
@@ -14,7 +15,7 @@ import pytest
 
 from support.processes import Running
 from support.rawhttp import ScriptedServer
-from support.weirs import UNTRACED, Config, command, weir_http, weir_stdio_argv
+from support.weirs import GENEROUS, UNTRACED, Config, command, weir_http, weir_stdio_argv
 from transparency.conversation import Conversation, Names
 from transparency.ends import HttpClient, HttpServer, StdioServer, stdio_client, stdio_server
 from transparency.transcripts import HANDSHAKE_REVISIONS, TRANSCRIPTS
@@ -25,7 +26,7 @@ HANDSHAKE_SCENES = (*HANDSHAKE_REVISIONS, "batches", "tasks_of_2025_11_25")
 """How the names of transcripts with a session end."""
 TRACED: Config = {"telemetry": {"traces": {"exporter": "console"}}}
 """Spans are made and written to stderr; nothing needs to listen."""
-CONFIGS = {"untraced": UNTRACED, "traced": TRACED}
+CONFIGS = {"untraced": UNTRACED, "traced": TRACED, "policed": {**UNTRACED, **GENEROUS}}
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +56,7 @@ async def servers() -> AsyncIterator[Servers]:
 
 @pytest.fixture(scope="module", params=CONFIGS)
 def tracing(request: pytest.FixtureRequest) -> str:
-    """With traces off and on."""
+    """With traces off and on, and with every policy."""
     return str(request.param)
 
 
@@ -110,7 +111,7 @@ async def test_an_http_client_hears_through_weir_what_it_would_hear_alone(
     server = answering(servers, kind)
     async with asyncio.TaskGroup() as group, http_client(weir.port, group) as client:
         names = Names(may_differ=kind == "stdio")
-        await Conversation(client, server, names, tracing == "traced").run(TRANSCRIPTS[name])
+        await Conversation(client, server, names, tracing != "untraced").run(TRANSCRIPTS[name])
 
 
 @pytest.mark.parametrize("name", TRANSCRIPTS)
@@ -122,6 +123,6 @@ async def test_a_stdio_client_hears_through_weir_what_it_would_hear_alone(
     argv = weir_stdio_argv(tmp_path, servers.upstream(kind), CONFIGS[tracing])
     async with asyncio.TaskGroup() as group, stdio_client(argv, tmp_path / "log", group) as client:
         names = Names(may_differ=kind == "stdio")
-        await Conversation(client, server, names, tracing == "traced").run(TRANSCRIPTS[name])
+        await Conversation(client, server, names, tracing != "untraced").run(TRANSCRIPTS[name])
     if isinstance(server, HttpServer):
         assert name.endswith(HANDSHAKE_SCENES) == bool(server.deleted)

@@ -12,7 +12,7 @@ from support.processes import Running
 from support.rawhttp import Exchange, Reply, ScriptedServer, post
 from support.weirs import UNTRACED, Config, weir_http
 from transparency.exchanges import BODIES
-from transparency.spans import without_keys, without_trace
+from transparency.spans import without_keys, without_meta
 from weir.protocol.methods import WELL_KNOWN_METHODS
 
 pytestmark = [pytest.mark.anyio, pytest.mark.e2e]
@@ -147,5 +147,5 @@ async def test_with_traces_on_only_trace_context_is_added(
     asked, answered = pair
     got, reply = await ask(server, tracing_weir, asked, Answers(200, answered, is_stream=is_stream))
     assert b'"traceparent"' in got
-    assert without_keys(asked) == without_trace(got, asked)
+    assert without_keys(asked) == without_meta(got, asked)
     assert reply.body == (b"data: " + answered + b"\n\n" if is_stream else answered)
