@@ -24,7 +24,7 @@ CALLS = int(os.environ.get("WEIR_CHAOS_CALLS", "1000"))
 OPEN_SECONDS = 1.0
 PROBES_SECONDS = 0.5
 """What three probes may take, and the machine beside them."""
-RATIO, FLOOR = 0.2, 1.0
+RATIO, FLOOR = 0.1, 1.0
 CAPS = RATIO * 100 + FLOOR * 10
 """What a budget may have saved up: a hundred calls' share and ten seconds' floor."""
 GROWTH_BYTES = 96 << 20
@@ -37,7 +37,8 @@ POLICIES: dict[str, Any] = {
         "backoff": {"initial": "10ms", "max": "100ms"},
         "budget": {"ratio": RATIO, "min_per_second": FLOOR},
     },
-    "breaker": {"open_for": "1s", "window": "5s", "slow_call": {"over": "10s"}},
+    # three calls in ten may fail without tripping it
+    "breaker": {"open_for": "1s", "window": "5s", "consecutive_failures": 8, "failure_rate": 0.6, "min_calls": 20},
     "concurrency": {"limit": 64, "queue": 64},
 }
 
@@ -108,12 +109,15 @@ async def endure(stand: Stand, name: str, over: Callable[[], None] = lambda: Non
     assert crowd.recovered_after(ended) <= 2 * OPEN_SECONDS + PROBES_SECONDS
 
 
-def sometimes(share: float, *troubles: Callable[[Asked], Awaitable[None]]) -> Callable[[Asked], Awaitable[None]]:
-    """One of the troubles in such a share of calls, an honest answer in the others."""
+Act = Callable[[Asked], Awaitable[None]]
+
+
+def sometimes(share: float, *troubles: Act, well: Act = honest) -> Act:
+    """One of the troubles in such a share of calls; the others go well."""
     draw = random.Random(3)
 
     async def act(asked: Asked) -> None:
-        await (draw.choice(troubles) if draw.random() < share else honest)(asked)
+        await (draw.choice(troubles) if draw.random() < share else well)(asked)
 
     return act
 
@@ -207,7 +211,8 @@ async def no_http(asked: Asked) -> None:
 
 
 SCENARIOS = {
-    "fails": sometimes(0.3, unavailable, reset, reset_in_stream),
+    # a later attempt may be answered at length, too
+    "fails": sometimes(0.3, unavailable, reset, reset_in_stream, well=sometimes(0.03, deluge)),
     "stalls": sometimes(0.1, stall, stall_in_stream),
     "floods": sometimes(0.05, flood, deluge, deluge_in_stream),
     "lies": sometimes(0.3, foreign, foreign_in_stream, foreign_first, garbage, page, garbage_in_stream, short, no_http),

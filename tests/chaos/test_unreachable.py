@@ -1,4 +1,4 @@
-"""weir before an upstream that nobody reaches, and before one that it has stopped asking: how fast, and at what cost."""
+"""weir before an upstream that nobody reaches, and before one that it has stopped asking."""
 
 import asyncio
 import socket

@@ -11,7 +11,7 @@ from weir.core.call import Attempt, Call, Headers, Peer, Transport
 from weir.core.outcome import NO_ANSWER, PLAIN, Failed, FailureKind, Outcome, Replied, Sent, Verdict
 from weir.protocol.envelope import NOTHING, Message, peek
 from weir.protocol.sse import encode
-from weir.upstream.judging import StreamJudge, decoded, judge_complete
+from weir.upstream.judging import Restored, StreamJudge, decoded, judge_complete
 
 REQUEST = b'{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{"name":"x"}}'
 NOTIFICATION = b'{"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":1,"progress":1}}'
@@ -92,6 +92,20 @@ def test_an_error_without_an_id_answers_a_later_attempt_as_it_is() -> None:
     body = b'{"jsonrpc":"2.0","error":{"code":-32603,"message":"no"}}'
     assert Replied(200, JSON, body, Verdict(-32603, "no")) == judge_complete(attempt, 200, JSON, body, body)
     assert encode(body) == StreamJudge(attempt).feed(encode(body))
+
+
+@given(cut=st.integers(0, 60), further=st.integers(0, 60))
+def test_a_reply_too_large_to_be_read_has_the_callers_id_however_it_is_cut(cut: int, further: int) -> None:
+    """The attempt's id is put back while the reply passes, and its length is not told."""
+    attempt = attempt_of()
+    attempt.wire_id = b'"weir-1234567890"'
+    body = b'{"jsonrpc":"2.0","result":{"a":"\\"weir-1234"},"id":"weir-1234567890"}'
+    restored = Restored(attempt, [*JSON, (b"content-length", b"68")])
+    pieces = [body[:cut], body[cut : cut + further], body[cut + further :]]
+    passed = b"".join(restored.feed(piece) for piece in pieces) + restored.rest()
+    assert body.replace(b'"weir-1234567890"', attempt.call.message.id) == passed
+    assert JSON == restored.headers
+    assert body == Restored(attempt_of(), JSON).feed(body)
 
 
 def judged(body: bytes, *, status: int = 200, request: bytes = REQUEST, headers: Headers = JSON) -> Outcome:

@@ -13,7 +13,7 @@ from weir.upstream.dialing import Dialer, Origin, Proxy, TlsSettings, client_con
 from weir.upstream.exchange import Exchange, Unanswered
 from weir.upstream.hops import HOP_BY_HOP, named_by
 from weir.upstream.http1 import Client, Pool, PoolSettings, Request
-from weir.upstream.judging import StreamJudge, decoded, judge_complete
+from weir.upstream.judging import Restored, StreamJudge, decoded, judge_complete
 
 REPLY_BUFFER_BYTES = 4 * 1024 * 1024
 """A reply body up to this size is judged before it is relayed."""
@@ -153,12 +153,16 @@ class HttpUpstream:
 
     async def _relay_opaque(self, attempt: Attempt, exchange: Exchange) -> Outcome:
         call, sink = attempt.call, attempt.sink
-        headers = _end_to_end(exchange)
+        restored = Restored(attempt, _end_to_end(exchange))
+        headers = restored.headers
         await sink.open(exchange.status, headers)
         self._emit(LimitReached(self.name, "encoded_reply" if exchange.is_events else "reply_buffer"))
         while data := await exchange.read():
             call.committed = True
-            await sink.write(data)
+            if text := restored.feed(data):
+                await sink.write(text)
+        if rest := restored.rest():
+            await sink.write(rest)
         is_answer = call.is_request and 200 <= exchange.status < 300
         return Replied(exchange.status, headers, None, PLAIN if is_answer else NO_ANSWER)
 

@@ -112,15 +112,19 @@ class Restored:
         self.headers = [each for each in headers if each[0] != b"content-length"] if self._wire else headers
 
     def feed(self, data: bytes) -> bytes:
-        """What of the reply is to be relayed now; b"" as data: what was held back of it."""
+        """What of the reply is to be relayed now."""
         wire = self._wire
         if not wire:
             return data
         text = (self._held + data).replace(wire, self._own)
         # the id may go on in the next piece
-        end = len(text) - _begun(text, wire) if data else len(text)
+        end = len(text) - _begun(text, wire)
         self._held = text[end:]
         return text[:end]
+
+    def rest(self) -> bytes:
+        """What was held back for a piece that never came."""
+        return self._held
 
 
 def _begun(text: bytes, wanted: bytes) -> int:
