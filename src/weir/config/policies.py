@@ -120,12 +120,12 @@ class Breaker(Section):
     half_open_probes: Count = Field(default=3, description="That many must succeed to close.")
 
 
-Dimension = Literal["client", "tool", "upstream"]
+Dimension = Literal["client", "tool", "upstream", "method_class", "global"]
 
 
 def _as_list(written: object) -> object:
     if written == []:
-        raise ValueError("must not be empty; name client, tool or upstream")
+        raise ValueError("must not be empty; name client, tool, upstream, method_class or global")
     return [written] if isinstance(written, str) else written
 
 
@@ -140,7 +140,8 @@ class RateLimit(Section):
 
     mode: Mode = Field(default="enforce", description=MODE_HELP)
     per: Dimensions = Field(
-        description="What is counted apart: client, tool, upstream, or a list of them.",
+        description="What is counted apart: client, tool, method_class (lists, other calls), upstream, or a list of "
+        "them; global counts over all upstreams.",
         examples=["client", ["client", "tool"]],
     )
     limit: Count
