@@ -262,8 +262,8 @@ slo:
             f"{ONE}policies: {{rate_limits: [{{per: [tool, tool], limit: 1, window: 1s}}]}}",
         ),
         (
-            "weir.yaml:3: policies.rate_limits[0].per: 'clients' is not client, tool, upstream, method_class or global; "
-            "did you mean 'client'?",
+            "weir.yaml:3: policies.rate_limits[0].per: 'clients' is not client, tool, upstream, method_class "
+            "or global; did you mean 'client'?",
             f"{ONE}policies: {{rate_limits: [{{per: clients, limit: 1, window: 1s}}]}}",
         ),
         (
