@@ -243,6 +243,15 @@ def test_more_than_the_limit_never_fits(window: Window) -> None:
     assert 0.0 == window.wait(0.0, 5)
 
 
+def test_counted_full_is_full() -> None:
+    """Not one more."""
+    window = CountedWindow(1500, 10.0)
+    window.take(1000.25, 1499)
+    assert 0.0 == window.wait(1000.75)
+    window.take(1000.75)
+    assert window.wait(1000.75) > 9.0
+
+
 def test_a_counted_window_never_grows() -> None:
     """88 bytes for any limit."""
     window = CountedWindow(10**9, 10.0)
