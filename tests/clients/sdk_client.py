@@ -17,6 +17,12 @@ from mcp import Client, StdioServerParameters
 from mcp_types import CreateMessageResult, ElicitResult, TextContent
 
 
+def server_of(target: dict[str, Any]) -> Any:
+    """What a client is made with."""
+    argv = target.get("command")
+    return target["url"] if argv is None else StdioServerParameters(command=argv[0], args=argv[1:])
+
+
 async def elicited(context: Any, params: Any) -> ElicitResult:
     """The person answers."""
     return ElicitResult(action="accept", content={"name": "Ada"})
@@ -58,7 +64,7 @@ def described(error: BaseException) -> dict[str, Any]:
 async def fail(mode: str, target: dict[str, Any]) -> list[Any]:
     """Connect and call twice."""
     try:
-        async with Client(target["url"], mode=mode) as client:
+        async with Client(server_of(target), mode=mode) as client:
             first = await shown(client.call_tool("add", {"a": 2, "b": 3}))
             if "kill" in target:
                 await end(target["kill"], target["server"])
@@ -81,14 +87,12 @@ async def end(pid: int, url: str) -> None:
 
 async def see(mode: str, target: dict[str, Any]) -> dict[str, Any]:
     """Connect, ask everything, note what came back."""
-    argv = target.get("command")
-    server = target["url"] if argv is None else StdioServerParameters(command=argv[0], args=argv[1:])
     steps: list[float] = []
 
     async def progressed(progress: float, total: float | None, message: str | None) -> None:
         steps.append(progress)
 
-    async with Client(server, mode=mode, elicitation_callback=elicited, sampling_callback=sampled) as client:
+    async with Client(server_of(target), mode=mode, elicitation_callback=elicited, sampling_callback=sampled) as client:
         seen = {
             "tools": [tool.name for tool in (await client.list_tools()).tools],
             "add": await outcome(client.call_tool("add", {"a": 2, "b": 3})),

@@ -15,7 +15,7 @@ import pytest
 from clients.programs import COMMANDS, HERE, run
 from support.installs import require_installed
 from support.processes import free_port, running
-from support.weirs import UNTRACED, Config, weir_http
+from support.weirs import UNTRACED, Config, weir_http, weir_stdio_argv
 
 pytestmark = [pytest.mark.e2e, pytest.mark.node]
 
@@ -94,6 +94,19 @@ def test_a_rate_limit_is_shown_with_its_reason_and_when_to_come_again(
     assert {"reason": "rate_limited", "upstream": "one", "blame": "downstream", "scope": "tool"} == error["data"]
     assert 30_000 < milliseconds <= 60_000
     assert "Rate limit of MCP server 'one' reached: 1 call per 60 s per tool. Try again in " in error["message"]
+
+
+@pytest.mark.parametrize("client", ["python-sdk-legacy", "python-sdk-modern", "typescript-1", "typescript-2-modern"])
+def test_on_a_pipe_every_client_shows_the_json_rpc_error(
+    client: str, server_port: int, server_pid: int, tmp_path: Path
+) -> None:
+    """There is no status on stdio."""
+    upstream = {"url": f"http://127.0.0.1:{server_port}/mcp", **ONE_A_MINUTE}
+    target = {"command": [str(part) for part in weir_stdio_argv(tmp_path, upstream)], "fails": True}
+    first, second = json.loads(run([*COMMANDS[client], json.dumps(target)]))
+    error = error_of(client, second, None)
+    assert (None, -33429, "rate_limited") == (first, error["code"], error["data"]["reason"])
+    assert 30_000 < error["data"]["retryAfterMs"] <= 60_000
 
 
 def assert_unreached(error: Shown) -> None:

@@ -190,6 +190,15 @@ async def test_refusals_can_be_sent_as_200() -> None:
     assert (200, b"3", -33429) == (status, headers[b"retry-after"], json.loads(body)["error"]["code"])
 
 
+async def test_a_failed_discovery_keeps_its_status() -> None:
+    """A JSON-RPC error to it is what an older server says, and would make the client speak an older revision."""
+    refused = Refused(RefusalKind.OVERLOADED, "No.", retry_after_seconds=3)
+    discover = b'{"jsonrpc":"2.0","id":1,"method":"server/discover"}'
+    async with port(answering(refused), HttpSettings(refusals_as_200=True)) as mcp:
+        status, _, body = await mcp.exchange(request(discover))
+    assert (503, -33503) == (status, json.loads(body)["error"]["code"])
+
+
 async def test_a_bug_is_one_clear_error_and_is_told_to_the_log() -> None:
     """The connection's last resort."""
 
