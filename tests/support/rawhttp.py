@@ -167,6 +167,7 @@ class ScriptedServer:
     connections: int = 0
     _group: asyncio.TaskGroup = field(default_factory=asyncio.TaskGroup)
     _server: asyncio.Server | None = None
+    _is_closing: bool = False
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
     async def __aenter__(self) -> Self:
@@ -180,6 +181,7 @@ class ScriptedServer:
     ) -> None:
         assert self._server is not None
         self._server.close()
+        self._is_closing = True
         for task in self._tasks:
             task.cancel()
         await self._group.__aexit__(kind, error, trace)
@@ -190,6 +192,10 @@ class ScriptedServer:
         return f"http://127.0.0.1:{self.port}/mcp"
 
     def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._is_closing:
+            # accepted while the server was closing
+            writer.transport.abort()
+            return
         self.connections += 1
         task = self._group.create_task(self._serve(reader, writer))
         self._tasks.add(task)
