@@ -187,6 +187,15 @@ def test_a_large_event_in_many_chunks_is_read_in_linear_time() -> None:
     assert 4_000_000 == len(event.data or b"")
 
 
+@pytest.mark.parametrize("end", [b"\n", b"\r\n"])
+def test_many_events_in_one_chunk_are_read_in_linear_time(end: bytes) -> None:
+    """The end of one is not searched for in all that follow, whichever line ends the sender uses."""
+    chunk = (b"id: 1" + end + b"data: x" + end + end) * 40_000
+    events = Splitter().feed(chunk)
+    assert [b"x"] * 40_000 == [event.data for event in events]
+    assert chunk == b"".join(event.raw for event in events)
+
+
 @given(st.binary(max_size=60), st.sampled_from([b"", b"message", b"endpoint"]), st.sampled_from([None, b"1"]))
 def test_what_is_encoded_is_read_again(data: bytes, event: bytes, id: bytes | None) -> None:  # noqa: A002
     """Line ends inside the data become line feeds, the rest stays."""
