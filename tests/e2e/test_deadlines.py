@@ -1,0 +1,231 @@
+"""Deadlines in a running weir: what the caller gets, what the server is told, and whose time is not counted."""
+
+import asyncio
+import json
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from support.processes import Running
+from support.rawhttp import JSON_POST, LIMIT_SECONDS, Exchange, Reply, Request, ScriptedServer, ask, post
+from support.weirs import UNTRACED, Config, weir_http
+from weir.policies.deadline_wire import DEADLINE_HEADER
+from weir.protocol.envelope import DEADLINE_KEY
+
+pytestmark = [pytest.mark.anyio, pytest.mark.e2e]
+
+CALL = b'{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{"name":"slow"}}'
+MODERN = b'{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{"name":"slow","_meta":%b}}' % (
+    b'{"io.modelcontextprotocol/protocolVersion":"2026-07-28"}'
+)
+OK = b'{"jsonrpc":"2.0","id":7,"result":{}}'
+SESSION = [(b"Mcp-Session-Id", b"s-1"), (b"MCP-Protocol-Version", b"2025-11-25")]
+ENVELOPE = [(b"MCP-Protocol-Version", b"2026-07-28"), (b"Mcp-Method", b"tools/call"), (b"Mcp-Name", b"slow")]
+
+
+def limits(**timeout: Any) -> Config:
+    """weir with these timers."""
+    return {**UNTRACED, "policies": {"timeout": timeout}}
+
+
+class Silent:
+    """A server that answers no call, takes every notification, and notices when it is left."""
+
+    def __init__(self) -> None:
+        self.left = asyncio.Event()
+        self.told = asyncio.Event()
+
+    async def __call__(self, exchange: Exchange) -> None:
+        """One request."""
+        if b'"notifications/' in exchange.request.body:
+            await exchange.reply(202)
+            self.told.set()
+            return
+        await exchange.gone()
+        self.left.set()
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[ScriptedServer]:
+    """The upstream."""
+    async with ScriptedServer() as one:
+        yield one
+
+
+def error_of(reply: Reply) -> dict[str, Any]:
+    """The JSON-RPC error that the caller got."""
+    tree = json.loads(reply.body)
+    assert 7 == tree["id"]
+    error: dict[str, Any] = tree["error"]
+    return error
+
+
+def notifications(server: ScriptedServer) -> list[Request]:
+    """Those that the server got."""
+    return [request for request in server.got if b'"notifications/' in request.body]
+
+
+async def test_a_legacy_server_is_told_that_nobody_waits_any_more(server: ScriptedServer, tmp_path: Path) -> None:
+    """Its exchange ends, and `notifications/cancelled` comes with the session and the request's id."""
+    server.script = silent = Silent()
+    with weir_http(tmp_path, {"url": server.url}, limits(attempt="500ms")) as weir:
+        reply = await post(weir.port, CALL, SESSION)
+        assert 504 == reply.status
+        error = error_of(reply)
+        data = error["data"]
+        assert ("upstream_timeout", "attempt", 500) == (data["reason"], data["timer"], data["afterMs"])
+        assert ("upstream", True) == (data["blame"], data["sent"])
+        assert "no answer within 0.5 s (timer 'attempt'); weir was waiting for the MCP server" in error["message"]
+        async with asyncio.timeout(LIMIT_SECONDS):
+            await silent.left.wait()
+            await silent.told.wait()
+    (told,) = notifications(server)
+    assert 7 == json.loads(told.body)["params"]["requestId"]
+    assert b"s-1" == told.get(b"mcp-session-id")
+
+
+async def test_a_modern_servers_exchange_just_ends(server: ScriptedServer, tmp_path: Path) -> None:
+    """From 2026-07-28 on that is the cancellation, and a notification would be a mistake."""
+    server.script = silent = Silent()
+    with weir_http(tmp_path, {"url": server.url}, limits(attempt="500ms")) as weir:
+        assert 504 == (await post(weir.port, MODERN, ENVELOPE)).status
+        async with asyncio.timeout(LIMIT_SECONDS):
+            await silent.left.wait()
+        server.script = answers
+        assert 200 == (await post(weir.port, MODERN, ENVELOPE)).status
+    assert [] == notifications(server)
+
+
+async def answers(exchange: Exchange) -> None:
+    """At once."""
+    await exchange.json(OK)
+
+
+async def test_the_server_learns_how_long_weir_waits(server: ScriptedServer, tmp_path: Path) -> None:
+    """In `_meta` and in a header; nothing of that without the policy."""
+    server.script = answers
+    with weir_http(tmp_path, {"url": server.url}, limits(total="90s")) as weir:
+        assert OK == (await post(weir.port, CALL)).body
+    with weir_http(tmp_path, {"url": server.url}) as weir:
+        assert OK == (await post(weir.port, CALL, [(DEADLINE_HEADER, b"1234")])).body
+    with_policy, without = server.got
+    told = json.loads(with_policy.body)["params"]["_meta"][DEADLINE_KEY]
+    assert b"%d" % told == with_policy.get(DEADLINE_HEADER)
+    assert 80_000 < told <= 90_000
+    assert (CALL, b"1234") == (without.body, without.get(DEADLINE_HEADER))
+
+
+async def test_weir_before_weir_waits_no_longer_than_the_first(server: ScriptedServer, tmp_path: Path) -> None:
+    """The second one ends the call when the first one's total is over, and says whose time it was."""
+    server.script = Silent()
+    with weir_http(tmp_path, {"url": server.url}, limits(total="60s")) as second:
+        reply = await post(second.port, CALL, [(DEADLINE_HEADER, b"400")])
+    error = error_of(reply)
+    assert (504, "total", 400, "downstream") == (
+        reply.status,
+        error["data"]["timer"],
+        error["data"]["afterMs"],
+        error["data"]["blame"],
+    )
+
+
+async def test_progress_keeps_a_call_alive(server: ScriptedServer, tmp_path: Path) -> None:
+    """Two seconds of work, with an attempt's limit of one."""
+
+    async def working(exchange: Exchange) -> None:
+        await exchange.open()
+        for step in range(8):
+            await asyncio.sleep(0.25)
+            params = b'{"progressToken":1,"progress":%d}' % step
+            await exchange.write(b'data: {"jsonrpc":"2.0","method":"notifications/progress","params":%b}\n\n' % params)
+        await exchange.write(b"data: %b\n\n" % OK)
+        await exchange.end()
+
+    server.script = working
+    with weir_http(tmp_path, {"url": server.url}, limits(attempt="1s", total="30s")) as weir:
+        reply = await post(weir.port, CALL)
+    assert 8 == reply.body.count(b"notifications/progress")
+    assert OK in reply.body
+
+
+async def test_the_time_that_the_client_takes_is_not_the_servers(server: ScriptedServer, tmp_path: Path) -> None:
+    """It is asked, and thinks for longer than an attempt may take."""
+    answered = asyncio.Event()
+
+    async def asking(exchange: Exchange) -> None:
+        if b'"result"' in exchange.request.body:
+            await exchange.reply(202)
+            answered.set()
+            return
+        await exchange.open()
+        await exchange.write(b'data: {"jsonrpc":"2.0","id":"q","method":"sampling/createMessage","params":{}}\n\n')
+        await answered.wait()
+        await exchange.write(b"data: %b\n\n" % OK)
+        await exchange.end()
+
+    server.script = asking
+    with weir_http(tmp_path, {"url": server.url}, limits(attempt="500ms", total="6s")) as weir:
+        async with ask(weir.port, "POST", "/mcp", [*JSON_POST, *SESSION], CALL) as answer:
+            assert b"sampling/createMessage" in await answer.event()
+            await asyncio.sleep(2.0)
+            assert 202 == (await post(weir.port, b'{"jsonrpc":"2.0","id":"q","result":{}}', SESSION)).status
+            assert OK in await answer.event()
+
+
+async def test_a_client_that_is_asked_and_says_nothing_is_given_up(server: ScriptedServer, tmp_path: Path) -> None:
+    """After client_input; the failure is the stream's last event, and names what was asked."""
+
+    async def asking(exchange: Exchange) -> None:
+        if b'"notifications/' in exchange.request.body:
+            await exchange.reply(202)
+            return
+        await exchange.open()
+        await exchange.write(b'data: {"jsonrpc":"2.0","id":"q","method":"elicitation/create","params":{}}\n\n')
+        await exchange.gone()
+
+    server.script = asking
+    with weir_http(tmp_path, {"url": server.url}, limits(client_input="500ms")) as weir:
+        async with ask(weir.port, "POST", "/mcp", [*JSON_POST, *SESSION], CALL) as answer:
+            await answer.event()
+            last = json.loads((await answer.event()).partition(b"data:")[2])
+    assert ("client_input", "downstream") == (last["error"]["data"]["timer"], last["error"]["data"]["blame"])
+    assert "waiting for the client's answer to elicitation/create" in last["error"]["message"]
+
+
+RECORDING = """
+import json, pathlib, sys
+for line in sys.stdin:
+    with pathlib.Path(sys.argv[1]).open("a") as record:
+        record.write(line)
+    message = json.loads(line)
+    if message["method"] == "initialize":
+        result = {"protocolVersion": "2025-11-25", "capabilities": {}, "serverInfo": {}}
+        print(json.dumps({"jsonrpc": "2.0", "id": message["id"], "result": result}), flush=True)
+"""
+"""A server on a pipe that keeps what it reads, and answers no call."""
+
+
+@pytest.mark.parametrize("is_modern", [False, True])
+async def test_a_server_on_a_pipe_is_told_in_every_revision(is_modern: bool, tmp_path: Path) -> None:
+    """There is no exchange that could end."""
+    record = tmp_path / "record"
+    upstream = {"command": [sys.executable, "-c", RECORDING, str(record)]}
+    with weir_http(tmp_path, upstream, limits(attempt="500ms")) as weir:
+        headers = ENVELOPE if is_modern else [(b"Mcp-Session-Id", await initialized(weir))]
+        assert 504 == (await post(weir.port, MODERN if is_modern else CALL, headers)).status
+        weir.stop()
+    *_, called, told = map(json.loads, record.read_text().splitlines())
+    assert ("notifications/cancelled", called["id"]) == (told["method"], told["params"]["requestId"])
+    assert 0 < called["params"]["_meta"][DEADLINE_KEY] <= 120_000
+
+
+async def initialized(weir: Running) -> bytes:
+    """A session with the server."""
+    reply = await post(
+        weir.port,
+        b'{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-11-25"}}',
+    )
+    return reply.get(b"mcp-session-id")
