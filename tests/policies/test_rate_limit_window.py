@@ -148,6 +148,29 @@ def test_who_holds_nothing_is_known_by_its_instant() -> None:
         assert (-math.inf, 0) == (window.empty_at, window.used(100.0))
 
 
+@pytest.mark.parametrize("kind", [ExactWindow, CountedWindow])
+def test_one_call_is_meant_where_no_number_is_said(kind: type[ExactWindow] | type[CountedWindow]) -> None:
+    """By every method."""
+    window = kind(8, 10.0)
+    window.take(100.0, 7)
+    assert 0.0 == window.wait(100.0)
+    window.take(100.0)
+    assert (8, True) == (window.used(100.0), window.wait(100.0) > 0.0)
+    window.give_back(100.0)
+    assert 7 == window.used(100.0)
+
+
+def test_room_is_for_one_where_no_number_is_said() -> None:
+    """A ring of four is full with four."""
+    window = ExactWindow(8, 10.0)
+    window.take(100.0, 3)
+    assert 0 == window.growth_bytes(100.0)
+    window.grow(100.0)
+    assert 32 == window.counts_bytes
+    window.take(100.0)
+    assert 32 == window.growth_bytes(100.0)
+
+
 # the counted window
 
 
