@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from support.policed import attempt_of, call_of
-from weir.core.call import Call
-from weir.core.phases import of
+from weir.core.call import NOWHERE, Attempt, Call, Peer, Transport
+from weir.core.phases import Phases, of
 
 INSTANTS = st.floats(0, 100, allow_nan=False)
 
@@ -70,3 +70,18 @@ def test_phases_are_never_negative_and_never_more_than_the_call_took(attempts: l
     phases = of(call)
     assert min(phases) >= 0.0
     assert pytest.approx(200.0) == sum(phases)
+
+
+def test_the_short_way_of_one_attempt_says_what_the_long_way_says() -> None:
+    """Nearly every call goes it; a call that has waited a nanosecond goes the long way."""
+
+    def made(queued_seconds: float) -> Phases:
+        call = Call(upstream="u", peer=Peer(Transport.HTTP), sink=NOWHERE, received_at=10.0)
+        call.body_at, call.ended_at, call.queued_seconds = 11.0, 30.0, queued_seconds
+        attempt = Attempt(call, 1, 12.0)
+        attempt.connect_seconds, attempt.sent_at, attempt.first_byte_at, attempt.ended_at = 1.5, 14.0, 20.0, 27.0
+        call.attempts.append(attempt)
+        return of(call)
+
+    assert tuple(made(1e-12)) == pytest.approx(tuple(made(0.0)), abs=1e-9)
+    assert Phases(1.0, 0.0, 1.0, 1.5, 6.0, 7.0, 0.0, 3.5) == made(0.0)

@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from weir.core.call import Call
+from weir.core.call import Attempt, Call
 
 
 class Phases(NamedTuple):
@@ -26,6 +26,11 @@ class Phases(NamedTuple):
 
 def of(call: Call) -> Phases:
     """The phases of a finished call."""
+    attempts = call.attempts
+    if len(attempts) == 1 and not call.queued_seconds and not call.client_seconds:
+        only = attempts[0]
+        if only.sent_at and only.ended_at:
+            return _of_one(call, only)
     total = call.ended_at - call.received_at
     receive = call.body_at - call.received_at
     connect = first_byte = stream = 0.0
@@ -56,4 +61,24 @@ def of(call: Call) -> Phases:
         stream - client,
         client,
         max(0.0, total - known),
+    )
+
+
+def _of_one(call: Call, attempt: Attempt) -> Phases:
+    """The same for what nearly every call is: one attempt, that neither waited nor asked the client anything."""
+    receive = call.body_at - call.received_at
+    policy = attempt.started_at - call.body_at
+    answered_at = attempt.first_byte_at or attempt.ended_at
+    first_byte = answered_at - attempt.sent_at
+    stream = attempt.ended_at - answered_at
+    relay = call.ended_at - call.received_at - receive - policy - attempt.connect_seconds - first_byte - stream
+    return Phases(
+        receive,
+        0.0,
+        policy if policy > 0.0 else 0.0,
+        attempt.connect_seconds,
+        first_byte if first_byte > 0.0 else 0.0,
+        stream if stream > 0.0 else 0.0,
+        0.0,
+        relay if relay > 0.0 else 0.0,
     )
