@@ -75,10 +75,10 @@ def _of_one(call: Call, attempt: Attempt) -> Phases:
     return Phases(
         receive,
         0.0,
-        policy if policy > 0.0 else 0.0,
+        max(0.0, policy),
         attempt.connect_seconds,
-        first_byte if first_byte > 0.0 else 0.0,
-        stream if stream > 0.0 else 0.0,
+        max(0.0, first_byte),
+        max(0.0, stream),
         0.0,
-        relay if relay > 0.0 else 0.0,
+        max(0.0, relay),
     )
