@@ -143,9 +143,10 @@ def test_while_a_change_may_have_been_answered_nobody_joins() -> None:
     assert "a" == table.find(b"1")
     change.committed = True
     assert table.find(b"1") is None
-    table.offer(b"1", "b")
     table.change_ended(change)
     assert table.find(b"1") is None
+    table.offer(b"1", "b")
+    assert "b" == table.find(b"1")
 
 
 # the layer

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from support.policed import (
@@ -155,6 +155,8 @@ def test_a_fault_befalls_its_upstream_and_tool(upstream: str, tool: str, expecte
 
 
 @given(st.floats(0, 1, exclude_max=True), st.floats(0.1, 100))
+@example(0.499, 50.0)
+@example(0.5, 50.0)
 def test_a_fault_befalls_its_share(drawn: float, percent: float) -> None:
     """Of a hundred attempts so many, as draws are spread evenly."""
     registry = Registry()

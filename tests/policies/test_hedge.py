@@ -210,6 +210,19 @@ def test_old_latencies_are_forgotten() -> None:
     assert 2.0 == latencies.late_after(READ)
 
 
+def test_late_is_counted_anew_now_and_then() -> None:
+    """Sixteen calls later."""
+    latencies = Latencies(95)
+    for seconds in [1.0] * LATENCIES_MIN + [9.0] * 15:
+        latencies.add(READ, seconds)
+    assert 1.0 == latencies.late_after(READ)
+    latencies.add(READ, 9.0)
+    assert 9.0 == latencies.late_after(READ)
+    for _ in range(15):
+        latencies.add(READ, 20.0)
+    assert 9.0 == latencies.late_after(READ)
+
+
 def test_what_is_kept_is_bounded() -> None:
     """Tools are the server's to invent."""
     latencies = Latencies(95)

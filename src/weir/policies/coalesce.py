@@ -111,7 +111,6 @@ class Joinable(Generic[S]):
         found = self._shared.get(key)
         if found is not None and any(call.committed or call.answer is not None for call in self._changing):
             # a change may have been answered, inside a stream that has not ended yet
-            self.outdate()
             return None
         return found
 

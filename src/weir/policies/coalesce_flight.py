@@ -202,6 +202,7 @@ class Flight:
                 self.call.answered(message.id, _verdict(message))
                 self.settled.set()
                 self._close()
+                return
 
     def join(self, call: Call, now: float) -> None:
         """Another caller waits for it."""

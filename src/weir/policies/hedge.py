@@ -34,6 +34,7 @@ LATENCIES_MIN = 20
 KINDS_LIMIT = 1000
 """Methods and tools whose latencies are kept, 2 kB each. Of a server with more, those beyond are not hedged."""
 
+# sorting for every call would cost more than it tells
 _COUNTED_ANEW = 16
 _OUTRUN = Failed(FailureKind.CANCELLED, "another try of this call answered first", Blame.WEIR)
 
@@ -87,7 +88,7 @@ class Latencies:
         since = self._since[kind] = self._since.get(kind, _COUNTED_ANEW) + 1
         if len(kept) >= self._needed and since >= _COUNTED_ANEW:
             self._since[kind] = 0
-            self._late[kind] = sorted(kept)[min(len(kept) - 1, int(len(kept) * self._share))]
+            self._late[kind] = sorted(kept)[int(len(kept) * self._share)]
 
     def late_after(self, kind: tuple[str, str]) -> float | None:
         """The seconds after which a call of that kind is late; None: too little is known."""
