@@ -190,6 +190,15 @@ def test_as_many_successes_in_a_row_close_it() -> None:
     assert "open" == played.end(ILL)
 
 
+def test_a_closed_circuit_begins_with_an_empty_window() -> None:
+    """However long the window is: what opened it is over, and so are its probes."""
+    played = Played(half_open_probes=3, consecutive_failures=5, window_seconds=3600.0, min_calls=4).opened()
+    played.now += 60.0
+    played.end(WELL, WELL, WELL)
+    assert "closed" == played.end(ILL, ILL, ILL)
+    assert "open" == played.end(ILL)
+
+
 def test_one_failure_of_a_probe_opens_it_again() -> None:
     """For the whole time, and with the trace of the probe; what tripped it first stays its trouble."""
     played = Played(min_calls=2, slow_rate=1.0)
