@@ -42,6 +42,7 @@ def test_only_a_hint_makes_a_tool_repeatable() -> None:
     )
     names = ("reads", "sets", "says nothing", "says no", "never listed")
     assert [True, True, False, False, False] == [catalog.is_repeatable("u", name) for name in names]
+    assert [True, False, False, False, False] == [catalog.is_read_only("u", name) for name in names]
 
 
 def test_the_newest_word_counts() -> None:

@@ -53,7 +53,7 @@ class Protections:
         self._means = means
         self._policies = config.policies_for(one)
         self._withdrawal = Withdrawal(upstream, means.clock)
-        self.services: list[Service] = []
+        self.services: list[Service] = [self._withdrawal.run]
         deadline = self._deadlines = self._deadline(self._policies.timeout)
         self.total_deadline: CallLayer | None = deadline.total if deadline is not None else None
         self.attempt_deadline: AttemptLayer | None = deadline.attempt if deadline is not None else None
@@ -97,18 +97,16 @@ class Protections:
             withdraw=withdraw,
             take_slot=admission.spare_place if admission is not None else lambda call: FREE,
             mint=_fresh_id,
-            is_read=self._is_safe_tool,
+            is_read=self._is_read,
+            give_up=self._withdrawal,
         )
         return Hedge(name, settings, lent, attempt, means.emit, means.clock)
 
-    def _is_safe_tool(self, call: Call) -> bool:
-        """The operator calls the tool safe to repeat, or the server does and is trusted."""
-        tool, retry = call.message.name, self._policies.retry
-        said = self._one.tools.get(tool)
-        if said is not None and said.retry != "auto":
-            return said.retry == "always"
+    def _is_read(self, call: Call) -> bool:
+        """A trusted server says that the tool only reads. Safe to repeat is not enough for two tries at once."""
+        retry = self._policies.retry
         is_trusted = retry is not None and retry.trust_annotations
-        return is_trusted and self._means.catalog.is_repeatable(self._one.name, tool)
+        return is_trusted and self._means.catalog.is_read_only(self._one.name, call.message.name)
 
     def _retry_settings(self, said: RetrySection) -> RetrySettings:
         return RetrySettings(
@@ -140,7 +138,6 @@ class Protections:
         }
         if (timeout is None and not tools) or (timeout is not None and timeout.mode == "off"):
             return None
-        self.services.append(self._withdrawal.run)
         base = timeout or Timeout()
         settings = DeadlineSettings(Mode(base.mode), _limits(base), tools)
         return Deadline(settings, self._means.emit, self._means.clock, self._withdrawal)
@@ -168,7 +165,7 @@ class Protections:
         if policies.coalesce is None or policies.coalesce.mode == "off":
             return None
         means = self._means
-        settings = CoalesceSettings(Mode(policies.coalesce.mode))
+        settings = CoalesceSettings(Mode(policies.coalesce.mode), policies.coalesce.headers)
         coalesce = Coalesce(self._one.name, settings, means.emit, means.clock, means.finished)
         self.services.append(coalesce.run)
         return coalesce

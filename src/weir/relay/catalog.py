@@ -42,7 +42,7 @@ class Catalog:
 
     def __init__(self, emit: Emit) -> None:
         self._emit = emit
-        self._repeatable: dict[str, dict[str, bool]] = {}
+        self._hints: dict[str, dict[str, _Annotations]] = {}
 
     def handlers(self) -> dict[type, Callable[[Any], None]]:
         """What it folds."""
@@ -50,11 +50,17 @@ class Catalog:
 
     def is_known(self, upstream: str, tool: str) -> bool:
         """The server has named this tool."""
-        return tool in self._repeatable.get(upstream, ())
+        return tool in self._hints.get(upstream, ())
 
     def is_repeatable(self, upstream: str, tool: str) -> bool:
         """The server says that the tool only reads, or that calling it again changes nothing more."""
-        return self._repeatable.get(upstream, {}).get(tool, False)
+        hints = self._hints.get(upstream, {}).get(tool)
+        return hints is not None and (hints.read_only or hints.idempotent)
+
+    def is_read_only(self, upstream: str, tool: str) -> bool:
+        """The server says that the tool changes nothing at all: two at once do no harm either."""
+        hints = self._hints.get(upstream, {}).get(tool)
+        return hints is not None and hints.read_only
 
     def _listed(self, event: Listed) -> None:
         if event.method != "tools/list":
@@ -64,9 +70,9 @@ class Catalog:
         except (msgspec.DecodeError, UnicodeDecodeError):
             # of a list that cannot be read nothing is believed
             return
-        known = self._repeatable.setdefault(event.upstream, {})
+        known = self._hints.setdefault(event.upstream, {})
         for tool in tools:
             if tool.name not in known and len(known) >= TOOLS_LIMIT:
                 self._emit(LimitReached(event.upstream, "catalog"))
                 return
-            known[tool.name] = tool.annotations.read_only or tool.annotations.idempotent
+            known[tool.name] = tool.annotations
