@@ -25,7 +25,7 @@ from support.policed import (
 from support.virtual_loop import VIRTUAL, turns
 from weir.core.call import Call
 from weir.core.events import Decided
-from weir.core.outcome import Outcome, RefusalKind, Refused
+from weir.core.outcome import Mode, Outcome, RefusalKind, Refused
 from weir.policies.admission import answer_seconds, rank_of
 from weir.policies.admission_queue import Places, Rank
 
@@ -105,6 +105,7 @@ async def test_a_queue_of_no_seconds_is_none() -> None:
     async with asyncio.TaskGroup() as group:
         await started(group, stand, [tool_call()])
         refused(await stand.serve(tool_call()))
+        assert ["refused"] == stand.told.actions()
         stand.gate.answer(0, OK)
 
 
@@ -251,6 +252,30 @@ async def test_a_server_that_serves_one_call_at_a_time_is_told_of() -> None:
                 group.create_task(stand.layer(tool_call(), serial))
         await asyncio.sleep(10.0)
     assert [1.0] == stand.levels("serial")
+
+
+async def test_in_shadow_a_server_is_watched_as_well() -> None:
+    """That changes nothing anyhow; what was not answered says nothing."""
+    stand = Stand(limit=8, watches_serial=True, mode=Mode.SHADOW)
+    one = asyncio.Lock()
+    outcomes: list[Outcome] = [UNREACHED, OK]
+
+    async def serial(call: Call) -> Outcome:
+        attempt_of(call)
+        async with one:
+            await asyncio.sleep(1.0)
+        return outcomes[0]
+
+    told = []
+    for _ in range(2):
+        for _ in range(4):
+            async with asyncio.TaskGroup() as group:
+                for _ in range(5):
+                    group.create_task(stand.layer(tool_call(), serial))
+            await asyncio.sleep(10.0)
+        told.append(stand.levels("serial"))
+        outcomes.reverse()
+    assert [[], [1.0]] == told
 
 
 async def test_an_adaptive_limit_follows_the_server_and_tells_what_it_found() -> None:

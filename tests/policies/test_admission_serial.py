@@ -91,6 +91,75 @@ def test_two_that_end_nearly_together_are_too() -> None:
     assert not serial.is_serial
 
 
+def after_pairs(gaps: list[tuple[float, float]], alone: float = 1.0) -> SerialWatch:
+    """A call alone; then pairs: the second comes so long before the first ends, and ends so long after it."""
+    serial, now = SerialWatch(), 100.0
+    serial.ended(serial.began(now), now + alone)
+    for early, gap in gaps:
+        now += 100.0
+        first = serial.began(now)
+        second = serial.began(now + 1.0 - early)
+        serial.ended(first, now + 1.0)
+        serial.ended(second, now + 1.0 + gap)
+    return serial
+
+
+def test_the_evidence_is_of_eight_calls() -> None:
+    """The alone ones between them say what a call takes."""
+    assert not after_pairs([(0.75, 1.0)] * 7).is_serial
+    assert after_pairs([(0.75, 1.0)] * 8).is_serial
+
+
+def test_one_that_says_the_opposite_ends_the_evidence_before_it() -> None:
+    """It begins from nothing."""
+    assert not after_pairs([*[(0.75, 1.0)] * 7, (0.75, 0.25), *[(0.75, 1.0)] * 7]).is_serial
+    assert after_pairs([*[(0.75, 1.0)] * 7, (0.75, 0.25), *[(0.75, 1.0)] * 8]).is_serial
+
+
+@pytest.mark.parametrize(("early", "expected"), [(0.5, True), (0.4375, False)])
+def test_only_calls_that_came_in_the_first_half_are_evidence(early: float, expected: bool) -> None:
+    """Of the time that the one before them took."""
+    assert expected is after_pairs([(early, 1.0)] * 8).is_serial
+
+
+@pytest.mark.parametrize(("gap", "expected"), [(0.5, True), (0.4375, False), (2.0, True), (2.125, False)])
+def test_evidence_ends_after_about_the_time_of_a_call(gap: float, expected: bool) -> None:
+    """From the half of it to the double."""
+    assert expected is after_pairs([(0.75, gap)] * 8).is_serial
+
+
+def test_a_call_of_another_kind_neither_adds_to_the_evidence_nor_ends_it() -> None:
+    """It took three times as long."""
+    assert after_pairs([*[(0.75, 1.0)] * 4, (0.75, 3.0), *[(0.75, 1.0)] * 4]).is_serial
+
+
+def test_what_a_call_takes_follows_the_calls_that_are_alone() -> None:
+    """A fifth of each is taken over: after one of 1 s and ten of 4 s it is nearly 4 s."""
+    serial, now = SerialWatch(), 100.0
+    for took in [1.0, *[4.0] * 10]:
+        now += 100.0
+        serial.ended(serial.began(now), now + took)
+    assert 3.4 < serial._alone_seconds < 3.7
+
+
+def test_a_call_that_comes_when_the_one_before_ends_is_alone() -> None:
+    """It found the server free."""
+    serial = SerialWatch()
+    for number in range(50):
+        serial.ended(serial.began(100.0 + number), 101.0 + number)
+    assert not serial.is_serial
+
+
+def test_without_a_call_alone_nothing_is_known() -> None:
+    """What a call takes cannot be told from calls that waited."""
+    serial = SerialWatch()
+    hanging = serial.began(1.0)
+    serial.forgotten(hanging)
+    turns = [serial.began(2.0) for _ in range(20)]
+    for number, turn in enumerate(turns[1:]):
+        assert not serial.ended(turn, 3.0 + number)
+
+
 def test_it_says_so_once() -> None:
     """When it changes."""
     serial = SerialWatch()
@@ -124,5 +193,5 @@ def test_an_end_that_is_told_twice_is_heard_once() -> None:
 def test_it_watches_a_bounded_number_of_calls() -> None:
     """Those beyond are let go."""
     serial = SerialWatch()
-    turns = [serial.began(1.0) for _ in range(OPEN_LIMIT + 5)]
-    assert not serial.ended(turns[-1], 2.0)
+    turns = [serial.began(1.0) for _ in range(OPEN_LIMIT + 1)]
+    assert (OPEN_LIMIT, turns[-2]) == (len(serial._open), next(reversed(serial._open)))

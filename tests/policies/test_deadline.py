@@ -35,9 +35,23 @@ class Playing:
 def test_between_attempts_only_the_total_can_run_out() -> None:
     """It is looked at when it can be over, not before."""
     play = Playing()
-    assert 120.0 == play.look()
+    assert (120.0, False) == (play.look(), play.allowance.is_extended)
     assert 20.0 == play.look(100.0)
     assert Expired("total", 120.0) == play.look(20.0)
+
+
+def test_the_limits_are_those_of_the_example() -> None:
+    """weir.example.yaml."""
+    assert Limits(60.0, 120.0, 600.0, True, None) == Limits()
+
+
+def test_half_a_second_before_the_end_nothing_has_run_out() -> None:
+    """Neither of the attempt nor of the total."""
+    play = Playing()
+    assert 0.5 == play.look(119.5)
+    play = Playing()
+    play.allowance.begin_attempt(play.now)
+    assert 0.5 == play.look(59.5)
 
 
 def test_an_attempt_has_its_own_limit_until_it_ends() -> None:

@@ -190,6 +190,21 @@ async def test_attempts_in_tasks_of_their_own_have_their_limits() -> None:
     assert pytest.approx(120.0, abs=2 * LOOK_AGAIN_SECONDS) == stand.seconds()
 
 
+async def test_after_attempts_in_tasks_of_their_own_the_total_ends_what_waits() -> None:
+    """In time, and not when somebody looks by chance."""
+    stand = Stand(after(10.0, LOST))
+
+    async def race_and_wait(call: Call) -> Outcome:
+        async with asyncio.TaskGroup() as group:
+            for _ in range(2):
+                group.create_task(stand.once(call))
+        await asyncio.sleep(1000.0)
+        raise AssertionError
+
+    assert LOST is await stand.deadline.total(tool_call(), race_and_wait)
+    assert pytest.approx(120.0, abs=0.01) == stand.seconds()
+
+
 async def test_a_thousand_calls_each_end_in_their_own_time() -> None:
     """One timer serves them all."""
     stand = Stand(Stalled())
@@ -224,6 +239,21 @@ async def test_shadow_tells_what_would_have_timed_out_and_changes_nothing() -> N
     ]
     assert math.inf == call.deadline_at
     assert (call.body, [(DEADLINE_HEADER, b"250")]) == (seen[0].body, seen[0].headers)
+
+
+async def test_in_shadow_progress_extends_as_it_would() -> None:
+    """And is told as what would have been."""
+    clock = asyncio.get_running_loop().time
+
+    async def working(attempt: Attempt) -> Outcome:
+        for _ in range(4):
+            await asyncio.sleep(25.0)
+            attempt.call.progressed(clock())
+        return OK
+
+    stand = Stand(working, mode=Mode.SHADOW)
+    assert OK is await stand(tool_call())
+    assert [("extended", True)] == [(each.action, each.is_shadow) for each in stand.told.of(Decided)]
 
 
 async def test_off_does_nothing() -> None:

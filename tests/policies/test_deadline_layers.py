@@ -17,6 +17,7 @@ from support.policed import (
 from support.timing import Stalled, Stand, after, failed
 from support.virtual_loop import VIRTUAL
 from weir.core.call import Attempt, Call
+from weir.core.events import Decided
 from weir.core.outcome import Blame, Outcome, Sent
 from weir.policies.deadline import (
     LOOK_AGAIN_SECONDS,
@@ -143,7 +144,7 @@ async def test_progress_extends_an_attempt_up_to_the_total() -> None:
     outcome = failed(await stand(tool_call()))
     assert pytest.approx(120.0, abs=0.01) == stand.seconds()
     assert "total" == outcome.timer
-    assert ["extended"] == stand.told.actions()
+    assert [("extended", False)] == [(each.action, each.is_shadow) for each in stand.told.of(Decided)]
 
 
 async def test_silence_after_progress_ends_the_attempt() -> None:
@@ -176,6 +177,33 @@ async def test_progress_on_the_get_stream_finds_its_call_by_session_and_token() 
     assert OK is mine.result()
     assert "attempt" == failed(other.result()).timer
     stand.deadline.progressed(call_with(session="s-1"), news)
+
+
+async def test_progress_without_a_token_is_nobodys() -> None:
+    """Not even of a call that gave none."""
+    stand = Stand(after(110.0))
+    body = body_of("tools/call", {"name": "add", "_meta": {}})
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(stand(call_with(body, session="s-1")))
+        await asyncio.sleep(55.0)
+        news = peek(body_of("notifications/progress", {"progress": 1}, None))
+        stand.deadline.progressed(call_with(session="s-1"), news)
+    assert "attempt" == failed(task.result()).timer
+
+
+async def test_of_two_calls_with_one_token_the_later_one_keeps_it() -> None:
+    """The client's mistake; the end of the earlier takes nothing from the later."""
+    body = body_of("tools/call", {"name": "add", "_meta": {"progressToken": 7}})
+    news = peek(body_of("notifications/progress", {"progressToken": 7, "progress": 1}, None))
+    stand = Stand(after(50.0))
+    async with asyncio.TaskGroup() as group:
+        group.create_task(stand(call_with(body, session="s-1")))
+        await asyncio.sleep(10.0)
+        later = call_with(body, session="s-1")
+        group.create_task(stand(later))
+        await asyncio.sleep(45.0)
+        stand.deadline.progressed(call_with(session="s-1"), news)
+    assert stand.began + 55.0 == later.progress_at
 
 
 async def test_clocks_stand_while_the_client_is_asked_and_the_calls_deadline_moves_on() -> None:

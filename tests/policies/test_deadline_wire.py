@@ -114,6 +114,15 @@ def test_it_stands_beside_the_trace_context() -> None:
     assert {DEADLINE_KEY: 30000, "traceparent": TRACE.traceparent} == body["params"]["_meta"]
 
 
+def test_a_context_that_was_put_beside_other_members_is_found_there() -> None:
+    """The key stands directly before it; nothing else moves."""
+    raw = b'{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"_meta":{"k":1%b},"name":"add"}}'
+    attempt = attempt_of(call_with(raw % b""))
+    attempt.trace, attempt.body = TRACE, raw % b',"traceparent":"%b"' % TRACE.traceparent.encode()
+    tell_upstream(attempt, [], 30.0)
+    assert raw % b',"%b":30000,"traceparent":"%b"' % (DEADLINE_KEY.encode(), TRACE.traceparent.encode()) == attempt.body
+
+
 def test_a_span_id_in_the_arguments_is_not_the_one_of_meta() -> None:
     """The caller cannot know the attempt's; should it stand there all the same, it is no traceparent."""
     raw = body_of("tools/call", {"arguments": {"id": TRACE.span_id}, "name": "add"})

@@ -70,14 +70,14 @@ def answer_seconds(call: Call, outcome: Outcome | None, seconds: float) -> float
 class Place:
     """The places that a call holds: core's `Slot`. Whatever happens, each is given back once."""
 
-    __slots__ = ("_admission", "_began_at", "_call", "_held", "_phases", "_turn", "_wanted")
+    __slots__ = ("_admission", "_began_at", "_call", "_phases", "_turn", "_wanted")
 
     def __init__(self, admission: "Admission", call: Call, wanted: Sequence[Bulkhead]) -> None:
         self._admission = admission
         self._call = call
         self._wanted = wanted
-        self._held = 0
         self._phases: list[Phase | None] = []
+        """One for each place that is held now, in the order of `wanted`."""
         self._began_at = 0.0
         self._turn = 0
 
@@ -85,9 +85,8 @@ class Place:
         """Take a place in each bulkhead if all have one free. It says nothing of how long calls take."""
         for bulkhead in self._wanted:
             if not bulkhead.enter():
-                self._give_back(None)
+                self.end(None)
                 return False
-            self._held += 1
             self._phases.append(None)
         return True
 
@@ -99,31 +98,26 @@ class Place:
                 try:
                     refused = await admission.wait(self._call, bulkhead, rank, began + bulkhead.timeout_seconds)
                 except BaseException:
-                    self._give_back(None)
+                    self.end(None)
                     raise
                 if refused is not None:
-                    self._give_back(None)
+                    self.end(None)
                     return refused
                 now = admission.now()
-            self._held += 1
             self._phases.append(bulkhead.began())
         self._began_at, self._turn = now, admission.began(now)
         return None
 
     def release(self) -> None:
         """See Slot."""
-        self._give_back(None)
+        self.end(None)
 
     async def acquire(self) -> bool:
         """See Slot."""
-        return self._held > 0 or await self.take(Rank.RETURNING, self._admission.now()) is None
+        return bool(self._phases) or await self.take(Rank.RETURNING, self._admission.now()) is None
 
     def end(self, outcome: Outcome | None) -> None:
-        """The call is over; None: it was cancelled."""
-        if self._held:
-            self._give_back(outcome)
-
-    def _give_back(self, outcome: Outcome | None) -> None:
+        """Give the places back, if they are held. `outcome` is the call's; None: it has none."""
         admission, now = self._admission, self._admission.now()
         seconds = answer_seconds(self._call, outcome, now - self._began_at)
         if self._turn:
@@ -133,7 +127,6 @@ class Place:
             if bulkhead.ended(phase, seconds):
                 admission.tell_level(bulkhead, "limit", bulkhead.capacity)
             bulkhead.leave(now)
-        self._held = 0
         self._phases.clear()
 
 
