@@ -31,6 +31,7 @@ from support.policed import (
     traced,
 )
 from support.virtual_loop import VIRTUAL, turns
+from weir.config.policies import Breaker as Section
 from weir.core.call import Call
 from weir.core.events import BreakerMoved, Decided, LevelChanged, LimitReached
 from weir.core.outcome import Mode, Outcome, RefusalKind, Refused
@@ -294,6 +295,34 @@ def test_exempt_calls_take_no_place_and_are_heard() -> None:
     for _ in range(5):
         played.circuit.report(played.circuit.enter_exempt(), ILL, played.now)
     assert "open" == played.circuit.state
+
+
+def test_an_exempt_call_that_is_cancelled_frees_nobodys_place() -> None:
+    """It had none."""
+    played = Played(half_open_probes=1).opened()
+    played.now += 60.0
+    played.circuit.enter(played.now)
+    played.circuit.leave(played.circuit.enter_exempt())
+    assert PROBE_RETRY_SECONDS == played.circuit.wait(played.now) == 1.0
+
+
+def test_the_defaults_are_those_of_the_configuration() -> None:
+    """A section without values means the same in both rooms."""
+    said = Section()
+    assert BreakerSettings() == BreakerSettings(
+        Mode(said.mode),
+        Scope(said.scope),
+        said.consecutive_failures,
+        said.failure_rate,
+        said.slow_call.over_seconds,
+        said.slow_call.rate,
+        said.tool_errors.count,
+        said.tool_errors.rate,
+        said.window_seconds,
+        said.min_calls,
+        said.open_seconds,
+        said.half_open_probes,
+    )
 
 
 @pytest.mark.parametrize("zone", ["Pacific/Kiritimati", "Pacific/Pago_Pago", "Europe/Lisbon"])
@@ -711,7 +740,7 @@ async def test_circuits_of_tools_are_bounded() -> None:
     stand.breaker = Breaker("demo", BY_TOOL, lambda _: True, stand.told.append, stand.clock)
     for number in range(TOOLS_LIMIT + 1):
         await stand.call(tool_call(f"tool-{number}"))
-    assert TOOLS_LIMIT + 1 == len(stand.breaker.scopes())
+    assert TOOLS_LIMIT + 1 == len(stand.breaker.scopes()) == 1001
     assert [LimitReached("demo", "breaker_tools")] == stand.told.of(LimitReached)
 
 

@@ -462,6 +462,15 @@ def test_bytes_are_bounded_when_rings_grow() -> None:
     assert [False, True] == [take(clients, "a", now) for now in (9.9, 10.0)]
 
 
+def test_what_just_fits_is_taken() -> None:
+    """To the last byte and key."""
+    ledger = Ledger(keys_limit=1, bytes_limit=1000)
+    assert [True, False, False] == [ledger.reserve(*what, now=0.0) for what in ((1000, 1), (1, 0), (0, 1))]
+    ledger.release(1000, 1)
+    assert (0, 0) == (ledger.keys, ledger.bytes)
+    assert (100_000, 64_000_000) == (KEYS_LIMIT, BYTES_LIMIT)
+
+
 def test_the_ledger_adds_up() -> None:
     """After growth, eviction and refusals: nothing is left of what is gone."""
     ledger = Ledger()
@@ -476,7 +485,8 @@ def test_the_ledger_adds_up() -> None:
 
 def test_long_names_are_hashed() -> None:
     """A megabyte of name takes 33 characters, and two of them stay two."""
-    assert "short" == known_as("short")
+    assert ["short", "x" * 64] == [known_as("short"), known_as("x" * 64)]
+    assert 33 == len(known_as("x" * 65))
     one, two = known_as("x" * 1_000_000), known_as("x" * 999_999 + "y")
     assert (33, 33) == (len(one), len(two))
     assert one != two

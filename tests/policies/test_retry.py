@@ -27,6 +27,7 @@ from support.policed import (
     tool_call,
 )
 from support.virtual_loop import VIRTUAL, turns
+from weir.config.policies import Retry as Section
 from weir.core.call import Attempt, Call, Headers
 from weir.core.events import Decided, LevelChanged
 from weir.core.held import HEAD_HOLD_SECONDS
@@ -82,6 +83,21 @@ class Stand:
 
 def read() -> Call:
     return call_of("tools/list")
+
+
+def test_the_defaults_are_those_of_the_configuration() -> None:
+    """A section without values means the same in both rooms."""
+    said = Section()
+    assert RetrySettings() == RetrySettings(
+        Mode(said.mode),
+        said.attempts,
+        said.backoff.initial_seconds,
+        said.backoff.max_seconds,
+        said.budget.ratio,
+        said.budget.min_per_second,
+        said.trust_annotations,
+    )
+    assert (60.0, 8.0) == (LONGEST_RETRY_AFTER_SECONDS, HANDSHAKE_SECONDS)
 
 
 # attempts and their outcomes
