@@ -10,8 +10,9 @@ import httptools
 
 from weir.core.call import Headers
 from weir.core.outcome import FailureKind, Sent
+from weir.protocol.headers import HOP_BY_HOP
 from weir.upstream.exchange import Exchange, Unanswered
-from weir.upstream.hops import HOP_BY_HOP, named_by
+from weir.upstream.hops import named_by
 
 MAX_HEAD_BYTES = 64 * 1024
 """Of a reply's head, its trailers, and anything else that is not body: more is no honest server."""

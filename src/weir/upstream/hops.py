@@ -1,20 +1,5 @@
 """Headers that are meant for one hop only and are never passed on (RFC 9110, section 7.6.1)."""
 
-HOP_BY_HOP = frozenset(
-    (
-        b"connection",
-        b"keep-alive",
-        b"proxy-authenticate",
-        b"proxy-authorization",
-        b"proxy-connection",
-        b"te",
-        b"trailer",
-        b"transfer-encoding",
-        b"upgrade",
-    )
-)
-"""By their names: the standard's, and what older software sends besides."""
-
 _PERSISTENCE = frozenset((b"close", b"keep-alive", b""))
 _NONE: frozenset[bytes] = frozenset()
 

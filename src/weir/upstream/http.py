@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from weir.core.call import Attempt, Headers, Peer, Transport, header
 from weir.core.events import ConnectionOpened, Emit, LimitReached, Listed
 from weir.core.outcome import NO_ANSWER, PLAIN, Blame, Failed, FailureKind, Outcome, Replied
+from weir.protocol.headers import HOP_BY_HOP
 from weir.protocol.methods import LISTS
 from weir.protocol.tracecontext import TraceContext
 from weir.upstream.dialing import Dialer, Origin, Proxy, TlsSettings, client_context, origin_of, proxy_at, proxy_for
 from weir.upstream.exchange import Exchange, Unanswered
-from weir.upstream.hops import HOP_BY_HOP, named_by
+from weir.upstream.hops import named_by
 from weir.upstream.http1 import Client, Pool, PoolSettings, Request
 from weir.upstream.judging import Restored, StreamJudge, decoded, judge_complete
 
