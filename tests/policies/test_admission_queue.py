@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from weir.policies.admission_queue import (
-    LONGEST_RETRY_SECONDS,
     OVERLOAD_SECONDS,
     Bulkhead,
     Overload,
@@ -133,6 +132,20 @@ def test_who_returns_needs_no_room_in_the_queue() -> None:
     assert ["back 1", "back 2", "a"] == hall.let_in
 
 
+def test_those_who_return_take_no_room_from_the_queue() -> None:
+    """It is as long as it was for those who come."""
+    hall = Hall(limit=2, queue=1)
+    hall.fill()
+    hall.come("back", BACK)
+    assert hall.come("a") is not None
+    assert hall.come("b") is None
+
+
+def test_the_places_are_those_of_the_example() -> None:
+    """weir.example.yaml."""
+    assert Places(64, 32, 5.0, False) == Places()
+
+
 def test_who_goes_away_is_not_let_in() -> None:
     """The next one is."""
     hall = Hall()
@@ -180,7 +193,7 @@ def test_nobody_is_told_to_come_again_in_hours() -> None:
     hall.fill()
     for number in range(100):
         hall.come(str(number))
-    assert LONGEST_RETRY_SECONDS == hall.bulkhead.retry_after(hall.now)
+    assert 60.0 == hall.bulkhead.retry_after(hall.now)
     assert hall.bulkhead.retry_after(hall.now + 3600.0) is None
 
 
@@ -193,6 +206,13 @@ def test_a_rate_is_that_of_late(per_second: float) -> None:
         rate.note(now)
     assert rate.per_second(now) <= 1.2 * per_second + 0.2
     assert rate.per_second(now) >= 0.9 * per_second
+
+
+def test_what_was_five_seconds_ago_counts_a_third() -> None:
+    """1 / e, to be exact."""
+    rate = Rate()
+    rate.note(1000.0)
+    assert [pytest.approx(0.2), pytest.approx(0.2 / math.e)] == [rate.per_second(1000.0), rate.per_second(1005.0)]
 
 
 def test_nothing_has_no_rate() -> None:
