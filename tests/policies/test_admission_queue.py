@@ -274,6 +274,34 @@ def test_in_an_overload_the_queue_of_an_adaptive_bulkhead_is_short() -> None:
     assert [3, 32] == waiting
 
 
+def test_after_an_overload_the_queue_is_as_long_as_before() -> None:
+    """Once nobody has waited for a while."""
+    hall = Hall(limit=8, queue=32, adaptive=True)
+    hall.fill()
+    hall.come("first")
+    hall.now += 1.0
+    hall.come("second")
+    hall.leave(3)
+    assert 7 == hall.bulkhead.in_use
+    hall.now += 1.0
+    hall.fill()
+    for number in range(40):
+        hall.come(str(number))
+    assert 32 == hall.bulkhead.waiting
+
+
+def test_in_an_overload_one_may_always_wait() -> None:
+    """Before a single place too."""
+    hall = Hall(limit=1, queue=32, adaptive=True)
+    hall.fill()
+    hall.come("first")
+    hall.now += 1.0
+    assert hall.come("second") is None
+    hall.leave()
+    assert hall.come("third") is not None
+    assert hall.come("fourth") is None
+
+
 def test_shadow_counts_and_never_stops_anybody() -> None:
     """What would have happened."""
     bulkhead = Bulkhead(Places(limit=2, queue=1), "")
