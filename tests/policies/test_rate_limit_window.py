@@ -291,15 +291,13 @@ def test_spilled_both_together_stay_within_the_limit() -> None:
     own, shared = ExactWindow(4, 10.0), ExactWindow(4, 10.0)
     own.take(100.0, 2)
     spilled = SpilledWindow(own, shared, 4)
-    assert (0.0, 0) == (spilled.wait(101.0, 2), spilled.growth_bytes(101.0, 2))
-    spilled.grow(101.0, 2)
+    assert 0.0 == spilled.wait(101.0, 2)
     spilled.take(101.0, 2)
     assert (2, 2, 4) == (own.used(101.0), shared.used(101.0), spilled.used(101.0))
     assert 0.0 < spilled.wait(101.0) <= 10.0
     assert 0.0 == spilled.wait(101.0 + spilled.wait(101.0))
     spilled.give_back(101.0, 1)
-    assert (0.0, 1, 0) == (spilled.wait(101.0), shared.used(101.0), spilled.counts_bytes)
-    assert 111.0 == spilled.empty_at
+    assert (0.0, 1) == (spilled.wait(101.0), shared.used(101.0))
 
 
 def test_spilled_a_full_shared_window_is_waited_for() -> None:
@@ -308,3 +306,32 @@ def test_spilled_a_full_shared_window_is_waited_for() -> None:
     own.take(100.0)
     shared.take(95.0, 4)
     assert 5.0 == SpilledWindow(own, shared, 4).wait(100.0)
+
+
+def test_what_is_absorbed_counts_as_its_own() -> None:
+    """Instant by instant, until it leaves; of more than the limit the newest."""
+    own, shared = ExactWindow(4, 10.0), ExactWindow(4, 10.0)
+    for at in (85.0, 95.0, 97.0):
+        shared.take(at)
+    own.take(96.0)
+    own.absorb(shared, 100.0)
+    assert (3, 107.0, 32) == (own.used(100.0), own.empty_at, own.counts_bytes)
+    own.take(100.0)
+    assert 5.0 == own.wait(100.0)
+    own.absorb(shared, 100.0)
+    assert (4, 6.0) == (own.used(100.0), own.wait(100.0))
+    fresh = ExactWindow(4, 10.0)
+    fresh.absorb(ExactWindow(4, 10.0), 100.0)
+    assert (0, -math.inf) == (fresh.used(100.0), fresh.empty_at)
+
+
+def test_counted_what_is_absorbed_counts_as_its_own() -> None:
+    """Slice by slice."""
+    own, shared = CountedWindow(1500, 10.0), CountedWindow(1500, 10.0)
+    shared.take(992.5, 100)
+    shared.take(995.5, 200)
+    own.take(990.5, 10)
+    own.absorb(shared, 1000.0)
+    assert 310 == own.used(1000.0)
+    assert (1006.0, 88) == (own.empty_at, own.most_bytes)
+    assert 300 == own.used(1002.0)

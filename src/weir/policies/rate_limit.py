@@ -24,7 +24,7 @@ from weir.core.call import Call
 from weir.core.events import Decided, Emit, LimitReached
 from weir.core.layer import CallHandler
 from weir.core.outcome import Mode, Outcome, RefusalKind, Refused
-from weir.policies.rate_limit_window import SpilledWindow, Window, window_for
+from weir.policies.rate_limit_window import Counts, SpilledWindow, Window, window_for
 from weir.protocol.envelope import Kind, Message
 from weir.protocol.methods import traffic_class
 
@@ -70,6 +70,8 @@ class Ledger:
         self._bytes_limit = bytes_limit
         self.keys = 0
         self.bytes = 0
+        self.in_hand: list[Window] = []
+        """Those that the call in progress has been given: not to be let go of, although they may be empty yet."""
         self._tables: list[Table] = []
         self._global: dict[RateLimitSettings, Table] = {}
         self._full_until = -math.inf
@@ -115,7 +117,9 @@ class Table:
         self._ledger = ledger
         self._overflowed = overflowed
         self._windows: OrderedDict[str, Window] = OrderedDict()
+        # where keys count that have no room of their own, and which of those with a window have calls there
         self._shared: Window = window_for(self._limit, self._seconds)
+        self._spilled: set[str] = set()
         self._shared.grow(0.0, self._limit)
         ledger.release(-self._shared.counts_bytes, 0)
 
@@ -127,35 +131,57 @@ class Table:
         """From when on a window may be let go of."""
         return next(iter(self._windows.values())).empty_at if self._windows else math.inf
 
-    def place(self, key: str, now: float, count: int = 1) -> Window:
+    def place(self, key: str, now: float, count: int = 1) -> Counts:
         """Where so many calls of a key count: in its own window, if there is room for it."""
         window = self._windows.get(key)
         if window is None:
             return self._new(key, now, count)
-        size = window.growth_bytes(now, count)
-        if not size:
+        self._ledger.in_hand.append(window)
+        is_spilled = bool(self._spilled) and key in self._spilled
+        if not is_spilled and not window.growth_bytes(now, count):
             return window
-        if self._ledger.reserve(size, 0, now):
-            window.grow(now, count)
+        if self._grow(window, now, count, is_spilled):
+            self._spilled.discard(key)
             return window
+        self._spilled.add(key)
         self._overflowed()
         return SpilledWindow(window, self._shared, self._limit)
 
-    def _new(self, key: str, now: float, count: int) -> Window:
+    def _new(self, key: str, now: float, count: int) -> Counts:
         window = window_for(self._limit, self._seconds)
-        window.grow(now, min(count, self._limit))
-        if not self._ledger.reserve(entry_bytes(key, window), 1, now):
-            self._overflowed()
-            return self._shared
-        self._windows[key] = window
-        return window
+        size = entry_bytes(key, window)
+        if self._ledger.reserve(size, 1, now):
+            if self._grow(window, now, min(count, self._limit), True):
+                self._windows[key] = window
+                self._ledger.in_hand.append(window)
+                return window
+            self._ledger.release(size, 1)
+        self._overflowed()
+        return self._shared
+
+    def _grow(self, window: Window, now: float, count: int, may_have_shared: bool) -> bool:
+        """Make room for so many calls. What of the shared window may be the key's own counts as such from now on."""
+        absorbs = may_have_shared and self._shared.empty_at > now
+        before = window.counts_bytes
+        size = window.most_bytes - before if absorbs else window.growth_bytes(now, count)
+        if not self._ledger.reserve(size, 0, now):
+            return False
+        if absorbs:
+            window.absorb(self._shared, now)
+        window.grow(now, count)
+        self._ledger.release(size - (window.counts_bytes - before), 0)
+        return True
 
     def drop_unused(self, key: str) -> None:
         """Let go of a window that holds nothing: its first calls were refused."""
         window = self._windows.get(key)
         if window is not None and window.empty_at == -math.inf:
-            del self._windows[key]
-            self._ledger.release(entry_bytes(key, window), 1)
+            self._remove(key, window)
+
+    def _remove(self, key: str, window: Window) -> None:
+        del self._windows[key]
+        self._spilled.discard(key)
+        self._ledger.release(entry_bytes(key, window), 1)
 
     def touch(self, key: str) -> None:
         """It is the last to be let go of."""
@@ -165,21 +191,22 @@ class Table:
     def evict(self, now: float) -> int:
         """Let go of windows that are empty, of those used longest ago; returns of how many."""
         freed = 0
-        while self._windows and freed < EVICTIONS_AT_ONCE and self.empty_at <= now:
-            key, window = self._windows.popitem(last=False)
-            self._ledger.release(entry_bytes(key, window), 1)
+        while self._windows and freed < EVICTIONS_AT_ONCE:
+            key, window = next(iter(self._windows.items()))
+            if window.empty_at > now or any(window is one for one in self._ledger.in_hand):
+                break
+            self._remove(key, window)
             freed += 1
         return freed
 
     def remaining(self, key: str, now: float) -> int:
         """How many more calls of a key would pass now."""
-        window = self._windows.get(key)
-        return max(0, math.floor(self._limit - window.used(now))) if window is not None else self._limit
+        window = self._windows.get(key, self._shared)
+        return max(0, math.floor(self._limit - window.used(now)))
 
     def reset(self, key: str, now: float) -> float:
         """Seconds until the whole limit is there again for a key, if nothing more is taken."""
-        window = self._windows.get(key)
-        return max(0.0, window.empty_at - now) if window is not None else 0.0
+        return max(0.0, self._windows.get(key, self._shared).empty_at - now)
 
 
 _WORDS = {"upstream": "server", "method_class": "kind of method"}
@@ -240,8 +267,8 @@ class Standing(NamedTuple):
     reset_seconds: float
 
 
-Taken = tuple[Table, str, Window, int]
-"""Calls that were counted: in which table, under which key, in which window, how many."""
+Taken = tuple[Table, str, Counts, int]
+"""Calls that were counted: in which table, under which key, where, how many."""
 
 # what cannot be read may be a request
 _COUNTED = (Kind.REQUEST, Kind.OPAQUE)
@@ -264,6 +291,7 @@ class RateLimiter:
         self._emit = emit
         self._clock = clock
         tables = {ledger.table(one, self._overflowed): one for one in limits if one.mode is not Mode.OFF}
+        self._ledger = ledger
         self._rules = [Rule(one, table) for table, one in tables.items()]
         self._by_client = any(rule.by_client for rule in self._rules)
 
@@ -311,6 +339,7 @@ class RateLimiter:
     def _take(self, call: Call, now: float) -> list[Taken] | Refused:
         """Ask all limits, then take from all: nobody else runs in between."""
         wanted = self._wanted(call)
+        self._ledger.in_hand.clear()
         taken: list[Taken] = []
         missed: list[tuple[float, Rule]] = []
         for rule, key, count in wanted:

@@ -19,12 +19,8 @@ _FIRST_RING = 4
 _PRECISION = 1e-6
 
 
-class Window(Protocol):
-    """The calls of one key. `count` calls are taken together, after `wait` has said 0.0."""
-
-    @property
-    def empty_at(self) -> float:
-        """From when on it holds nothing, if nothing more is taken; -inf: it never held anything."""
+class Counts(Protocol):
+    """Calls that count. `count` calls are taken together, after `wait` has said 0.0."""
 
     def wait(self, now: float, count: int = 1) -> float:
         """Seconds until so many more fit, if nothing more is taken; 0.0: now; inf: never."""
@@ -37,16 +33,6 @@ class Window(Protocol):
 
     def used(self, now: float) -> float:
         """How many are in the window."""
-
-    def growth_bytes(self, now: float, count: int = 1) -> int:
-        """By how much `grow` for so many more would make `counts_bytes` larger."""
-
-    def grow(self, now: float, count: int = 1) -> None:
-        """Make room for so many more."""
-
-    @property
-    def counts_bytes(self) -> int:
-        """What its counts take, beside what every window takes."""
 
 
 class ExactWindow:
@@ -115,10 +101,25 @@ class ExactWindow:
         if ring > len(self._stamps):
             self._fill([self._stamp(place) for place in range(self._size)], ring)
 
+    def absorb(self, other: "Window", now: float) -> None:
+        """Count what another holds too. Of more than the limit the newest are enough: it is them one waits for."""
+        assert isinstance(other, ExactWindow), "windows of one limit are of one kind"
+        self._forget(now)
+        other._forget(now)
+        both = sorted(window._stamp(place) for window in (self, other) for place in range(window._size))[-self._limit :]
+        self._size = len(both)
+        self._fill(both, self._ring_for(0))
+        self.empty_at = both[-1] + self._seconds if both else self.empty_at
+
     @property
     def counts_bytes(self) -> int:
         """The ring."""
         return len(self._stamps) * _STAMP_BYTES
+
+    @property
+    def most_bytes(self) -> int:
+        """The ring, when it holds the limit."""
+        return self._limit * _STAMP_BYTES
 
     def _stamp(self, place: int) -> float:
         """The instant at a place, the oldest first."""
@@ -213,10 +214,24 @@ class CountedWindow:
     def grow(self, now: float, count: int = 1) -> None:
         """Nothing to do."""
 
+    def absorb(self, other: "Window", now: float) -> None:
+        """Count what another holds too. Slices of all windows of a limit are of the same instants."""
+        assert isinstance(other, CountedWindow), "windows of one limit are of one kind"
+        self._advance(now)
+        other._advance(now)
+        self._counts = array("q", map(sum, zip(self._counts, other._counts, strict=True)))
+        self._total += other._total
+        self._last = max(self._last, other._last)
+
     @property
     def counts_bytes(self) -> int:
         """The slices."""
         return len(self._counts) * _STAMP_BYTES
+
+    @property
+    def most_bytes(self) -> int:
+        """No more."""
+        return self.counts_bytes
 
     def _advance(self, now: float) -> None:
         at = int(now / self._slice_seconds)
@@ -228,8 +243,12 @@ class CountedWindow:
         self._at = at
 
 
+Window = ExactWindow | CountedWindow
+"""The calls of one key. `empty_at`: from when on it holds nothing, if nothing more is taken; -inf: it never did."""
+
+
 class SpilledWindow:
-    """A window that could not grow, and the one that many keys share: further calls count there.
+    """A window that cannot grow, and the one that many keys share: further calls count there.
 
     Both together stay within the limit, so that the key gets no more than it should.
     """
@@ -241,16 +260,12 @@ class SpilledWindow:
         self._shared = shared
         self._limit = limit
 
-    @property
-    def empty_at(self) -> float:
-        """When both are."""
-        return max(self._own.empty_at, self._shared.empty_at)
-
     def wait(self, now: float, count: int = 1) -> float:
         """At most so long: until the later of both is empty, when neither alone is what is in the way."""
         if self.used(now) + count <= self._limit:
             return 0.0
-        return max(self._own.wait(now, count), self._shared.wait(now, count)) or max(0.0, self.empty_at - now)
+        empty_at = max(self._own.empty_at, self._shared.empty_at)
+        return max(self._own.wait(now, count), self._shared.wait(now, count)) or max(0.0, empty_at - now)
 
     def take(self, now: float, count: int = 1) -> None:
         """In the shared one."""
@@ -263,18 +278,6 @@ class SpilledWindow:
     def used(self, now: float) -> float:
         """Those of both."""
         return self._own.used(now) + self._shared.used(now)
-
-    def growth_bytes(self, now: float, count: int = 1) -> int:
-        """The shared one's room was reserved from the start."""
-        return 0
-
-    def grow(self, now: float, count: int = 1) -> None:
-        """Nothing to do."""
-
-    @property
-    def counts_bytes(self) -> int:
-        """It has none of its own."""
-        return 0
 
 
 def window_for(limit: int, seconds: float) -> Window:
