@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from support.simulated import Draw, Figures, Load, Simulation, jittered, steady
-from weir.policies.admission_limit import AdaptiveLimit
+from weir.policies.admission_limit import AdaptiveLimit, Phase
 from weir.policies.admission_queue import Places
 
 SERVICE = 0.05
@@ -132,9 +132,9 @@ def test_calls_that_hang_do_not_stop_the_search() -> None:
     limit = AdaptiveLimit(64)
     for number in range(5000):
         phase = limit.began(True)
-        if number % 3:
+        if number % 11:
             limit.ended(phase, 1.0)
-    assert limit.typical_seconds == pytest.approx(1.0) or limit.limit == 64
+    assert 1.0 == limit.typical_seconds
 
 
 def test_a_call_without_an_answer_makes_room_for_another_in_the_phase() -> None:
@@ -143,6 +143,116 @@ def test_a_call_without_an_answer_makes_room_for_another_in_the_phase() -> None:
     for _ in range(1000):
         limit.forgotten(limit.began(True))
     assert 0.0 == limit.typical_seconds
+
+
+def transcript(*places: int) -> list[tuple[int, int, int, float]]:
+    """A server of so many places in each phase, and 50 ms, give or take 10: limit, calls let pass, calls counted,
+    and the estimate after the phase."""
+    limit, rows, number = AdaptiveLimit(64), [], 0
+    for slots in places:
+        first, before, passed, counted = None, limit.limit, 0, 0
+        while first is None or limit._phase is first:
+            number += 1
+            phase = limit.began(True)
+            if phase is None:
+                passed += 1
+                continue
+            first, counted = phase, counted + 1
+            limit.ended(phase, 0.05 * max(1.0, before / slots) * (1.2 if number % 2 else 0.8))
+        rows.append((before, passed, counted, round(limit.estimate, 3)))
+    return rows
+
+
+def test_how_ten_places_are_found() -> None:
+    """From far above in a few phases, then to and fro around them."""
+    assert [
+        (64, 32, 22, 64.0),
+        (16, 8, 15, 16.26),
+        (20, 10, 22, 16.26),
+        (4, 2, 15, 9.873),
+        (12, 6, 36, 9.873),
+        (9, 4, 15, 9.986),
+        (12, 6, 36, 9.986),
+        (9, 4, 15, 9.934),
+    ] == transcript(*[10] * 8)
+
+
+def test_how_a_server_that_grew_is_followed() -> None:
+    """From 4 places to 40: further each time that there is room."""
+    assert [
+        (5, 2, 58, 4.008),
+        (3, 1, 15, 4.461),
+        (5, 2, 57, 4.461),
+        (4, 2, 22, 5.75),
+        (7, 3, 40, 5.75),
+        (5, 2, 15, 9.601),
+        (12, 6, 31, 9.601),
+        (9, 4, 15, 18.773),
+        (23, 11, 36, 18.773),
+        (17, 8, 15, 41.621),
+        (50, 25, 36, 41.621),
+        (39, 19, 17, 39.85),
+    ] == transcript(*[4] * 8, *[40] * 12)[8:]
+
+
+def test_how_a_server_that_shrank_is_followed() -> None:
+    """From 16 places to 8: the lower limit goes down until there is a difference."""
+    assert [
+        (19, 9, 42, 15.956),
+        (15, 7, 19, 15.275),
+        (18, 9, 22, 15.275),
+        (10, 5, 15, 10.125),
+        (12, 6, 22, 10.125),
+        (5, 2, 15, 8.124),
+        (10, 5, 42, 8.124),
+        (7, 3, 15, 8.017),
+    ] == transcript(*[16] * 8, *[8] * 8)[8:]
+
+
+def test_how_a_server_with_room_to_spare_is_left_alone() -> None:
+    """Eight calls at the ceiling for each one below it."""
+    assert [
+        (64, 32, 22, 64.0),
+        (16, 8, 15, 64.0),
+        (64, 32, 2160, 64.0),
+        (60, 30, 270, 64.0),
+    ] == transcript(*[100] * 4)
+
+
+def test_how_a_single_place_is_found_and_kept() -> None:
+    """There is no lower limit than one."""
+    assert [(2, 1, 1.013), (1, 0, 1.013)] == [(row[0], row[1], row[3]) for row in transcript(*[1] * 14)[-2:]]
+
+
+def test_a_phase_is_void_when_sixteen_more_calls_did_not_fill_the_limit_than_did() -> None:
+    """The lower limit is given up with the next one."""
+    limit = AdaptiveLimit(64)
+    while limit.limit == 64:
+        fill(limit, 1.0, 1)
+    fill(limit, 1.0, 8 + 3)
+    for _ in range(16 + 3):
+        limit.began(False)
+    before = limit.limit
+    limit.began(False)
+    assert (16, 64) == (before, limit.limit)
+
+
+def test_a_phase_is_void_when_its_calls_never_end() -> None:
+    """After three times as many as it has, and those of one limit."""
+    limit = AdaptiveLimit(64)
+    counted = [limit.began(True) is not None for _ in range(32 + 24 + (3 * 24 + 64 + 1) + 32 + 1)]
+    assert [*[False] * 32, *[True] * 24, *[False] * (137 + 32), True] == counted
+
+
+@pytest.mark.parametrize(
+    ("times", "expected"),
+    [([1.0, 3.0], (2.0, 0.5)), ([2.0, 2.0, 2.0], (2.0, 0.0)), ([5.0], (5.0, 1.0)), ([0.0, 0.0], (0.0, 1.0))],
+)
+def test_the_error_of_a_mean_is_a_share_of_it(times: list[float], expected: tuple[float, float]) -> None:
+    """Of a single call, or of calls that take no time, nothing can be said: as large as the mean."""
+    phase = Phase(8, 16)
+    phase.times = times
+    assert expected == pytest.approx(phase.mean_and_error())
 
 
 @given(
