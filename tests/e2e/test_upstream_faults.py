@@ -107,6 +107,21 @@ async def sends_no_json(exchange: Exchange) -> None:
     await exchange.json(b"<html>oops</html>")
 
 
+async def says_nothing(exchange: Exchange) -> None:
+    """A success without a word."""
+    await exchange.json(b"")
+
+
+async def says_blanks(exchange: Exchange) -> None:
+    """A success of blanks."""
+    await exchange.json(b" \r\n")
+
+
+async def accepts_only(exchange: Exchange) -> None:
+    """As if it were a notification."""
+    await exchange.reply(202)
+
+
 async def streams_nothing(exchange: Exchange) -> None:
     """A stream that ends without an event."""
     await exchange.open(200, SSE)
@@ -133,6 +148,9 @@ BROKEN: list[tuple[Script, tuple[int, ...], set[str]]] = [
     (sends_an_endless_head, (502,), {"upstream_protocol_error"}),
     (answers_another, (502,), {"upstream_protocol_error"}),
     (sends_no_json, (502,), {"upstream_protocol_error"}),
+    (says_nothing, (502,), {"upstream_protocol_error"}),
+    (says_blanks, (502,), {"upstream_protocol_error"}),
+    (accepts_only, (502,), {"upstream_protocol_error"}),
     (stalls, (504,), {"upstream_timeout"}),
     (stalls_within_the_body, (504,), {"upstream_timeout"}),
 ]
@@ -147,6 +165,18 @@ async def test_a_fault_before_an_answer_is_one_clear_error(
     server.script = script
     data = assert_failed(await post(weir.port, call(identity)), identity, statuses)
     assert data["reason"] in reasons
+
+
+@pytest.mark.parametrize("status", [200, 202, 204])
+async def test_a_notification_may_be_answered_with_nothing(server: ScriptedServer, weir: Running, status: int) -> None:
+    """It asks for no answer, and passes as the server said it."""
+
+    async def accepts(exchange: Exchange) -> None:
+        await exchange.reply(status)
+
+    server.script = accepts
+    reply = await post(weir.port, b'{"jsonrpc":"2.0","method":"notifications/initialized"}')
+    assert (status, b"") == (reply.status, reply.body)
 
 
 @pytest.mark.parametrize("identity", IDS)

@@ -183,9 +183,34 @@ def test_other_statuses_pass_with_whatever_they_say(status: int) -> None:
     )
 
 
-def test_an_empty_success_passes_without_an_answer() -> None:
-    """202, and whatever else a server says without a body."""
-    assert Replied(202, JSON, b"", NO_ANSWER) == judged(b"", status=202)
+@pytest.mark.parametrize("body", [b"", b"Accepted"])
+def test_a_request_may_be_accepted_where_no_stream_is_asked_for(body: bytes) -> None:
+    """The transport of 2024-11-05 answers on another stream."""
+    assert Replied(202, JSON, body, NO_ANSWER) == judged(body, status=202)
+    attempt = attempt_of()
+    attempt.headers = [(b"accept", b"application/json, text/event-stream")]
+    assert isinstance(judge_complete(attempt, 202, JSON, body, body), Failed)
+
+
+@pytest.mark.parametrize("request_body", [REQUEST, b"[" + NOTIFICATION + b"," + REQUEST + b"]"])
+@pytest.mark.parametrize("status", [200, 204])
+def test_a_request_that_gets_nothing_has_failed(request_body: bytes, status: int) -> None:
+    """Its client would wait for ever."""
+    outcome = judged(b"", status=status, request=request_body)
+    assert Failed(FailureKind.PROTOCOL, "answered with an empty body instead of JSON", sent=Sent.ANSWERED) == outcome
+
+
+def test_a_request_that_gets_blanks_has_failed() -> None:
+    """As much as nothing."""
+    outcome = judged(b" \r\n")
+    assert Failed(FailureKind.PROTOCOL, "answered with an empty body instead of JSON", sent=Sent.ANSWERED) == outcome
+
+
+@pytest.mark.parametrize("request_body", [NOTIFICATION, RESULT, b"[" + NOTIFICATION + b"]", b""])
+@pytest.mark.parametrize("status", [200, 202, 204])
+def test_what_asks_nothing_may_get_nothing(request_body: bytes, status: int) -> None:
+    """Notifications, responses, DELETE."""
+    assert Replied(status, JSON, b"", NO_ANSWER) == judged(b"", status=status, request=request_body)
 
 
 def test_what_was_not_a_request_expects_no_answer() -> None:

@@ -4,7 +4,7 @@ import zlib
 
 import msgspec
 
-from weir.core.call import Attempt, Headers, header
+from weir.core.call import Attempt, Call, Headers, header
 from weir.core.outcome import NO_ANSWER, PLAIN, Failed, FailureKind, Outcome, Replied, Sent, Verdict
 from weir.protocol import edit, scan
 from weir.protocol.envelope import Kind, Message, peek
@@ -45,7 +45,7 @@ def _inflate(body: bytes, window: int, limit_bytes: int) -> bytes | None:
 def judge_complete(attempt: Attempt, status: int, headers: Headers, body: bytes, text: bytes | None) -> Outcome:
     """The outcome of a reply that came as one body. `text` is the body decoded, None when that cannot be had."""
     if not body:
-        return Replied(status, headers, body, NO_ANSWER)
+        return _judge_nothing(attempt, Replied(status, headers, body, NO_ANSWER))
     is_success = 200 <= status < 300 and attempt.call.message.kind is Kind.REQUEST
     if text is None:
         return Replied(status, headers, body, PLAIN if is_success else NO_ANSWER)
@@ -56,6 +56,29 @@ def judge_complete(attempt: Attempt, status: int, headers: Headers, body: bytes,
     if answer is None:
         return Replied(status, headers, body, NO_ANSWER)
     return _renamed(attempt, Replied(status, headers, body, verdict_of(answer)), text)
+
+
+def _judge_nothing(attempt: Attempt, reply: Replied) -> Outcome:
+    """An empty body is right for what asks nothing; a request would wait for its answer for ever."""
+    if 200 <= reply.status < 300 and _needs_answer(attempt.call) and not _is_answered_elsewhere(attempt, reply):
+        return _said_nothing()
+    return reply
+
+
+def _said_nothing() -> Failed:
+    return Failed(FailureKind.PROTOCOL, "answered with an empty body instead of JSON", sent=Sent.ANSWERED)
+
+
+def _is_answered_elsewhere(attempt: Attempt, reply: Replied) -> bool:
+    """Whether it belongs to the transport of 2024-11-05, whose POSTs are accepted and answered on another stream.
+
+    Its clients do not ask for a stream of events here; those of Streamable HTTP must.
+    """
+    return reply.status == 202 and b"text/event-stream" not in header(attempt.headers, b"accept")
+
+
+def _needs_answer(call: Call) -> bool:
+    return call.is_request or any(each.kind is Kind.REQUEST for each in call.message.members)
 
 
 def _judge_answer(attempt: Attempt, reply: Replied, text: bytes, message: Message) -> Outcome:
@@ -71,6 +94,11 @@ def _judge_answer(attempt: Attempt, reply: Replied, text: bytes, message: Messag
         return Failed(FailureKind.PROTOCOL, "the reply is not the answer to this request", sent=Sent.ANSWERED)
     if _looks_like_json(text):
         return reply
+    if _is_answered_elsewhere(attempt, reply):
+        reply.verdict = NO_ANSWER
+        return reply
+    if not text.strip():
+        return _said_nothing()
     named = header(reply.headers, b"content-type").partition(b";")[0].strip().decode("latin-1")
     return Failed(
         FailureKind.PROTOCOL, f"answered with {named[:80] or 'something'} instead of JSON", sent=Sent.ANSWERED
@@ -231,7 +259,7 @@ class StreamJudge:
         """What the stream was, now that it has ended; `broken` unless it ended as it should."""
         if self._verdict is not None:
             return Replied(status, headers, None, self._verdict)
-        if not self._needs_answer() or not 200 <= status < 300:
+        if not _needs_answer(self._call) or not 200 <= status < 300:
             return broken or Replied(status, headers, None, NO_ANSWER)
         if broken is not None and broken.kind is not FailureKind.RESET:
             return broken
@@ -242,10 +270,6 @@ class StreamJudge:
             # it may well have been the answer
             return Replied(status, headers, None, PLAIN)
         return Failed(FailureKind.RESET, "the stream ended before the answer", sent=Sent.YES)
-
-    def _needs_answer(self) -> bool:
-        message = self._call.message
-        return self._call.is_request or any(each.kind is Kind.REQUEST for each in message.members)
 
     def _look(self, event: Event) -> bytes:
         """Read one piece; returns the bytes to relay for it."""
