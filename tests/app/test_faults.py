@@ -103,7 +103,7 @@ async def test_a_fault_is_added_listed_and_cleared(bench: Bench) -> None:
     bench.now += 60.06
     assert {"faults": [{**listed, "remaining_seconds": 539.9}]} == (await bench.ask("GET")).json
     assert [Fault("files", "read_file", latency_seconds=2.0, percent=10.0)] == [
-        each.fault for each in bench.registry.list(bench.now)
+        each.fault for each in bench.registry.active(bench.now)
     ]
     assert {"cleared": 1} == (await bench.ask("DELETE", "/faults/f1")).json
     assert ({"faults": []}, 404) == ((await bench.ask("GET")).json, (await bench.ask("DELETE", "/faults/f1")).status)
@@ -184,7 +184,7 @@ async def test_no_web_page_may_inject_faults(bench: Bench, method: str, headers:
     answer = await bench.ask(method, body=LATE, headers=headers)
     assert 403 == answer.status
     assert b"no web page" in answer.body
-    assert 1 == len(bench.registry.list(bench.now))
+    assert 1 == len(bench.registry.active(bench.now))
 
 
 async def test_what_is_sent_must_be_called_json(bench: Bench) -> None:

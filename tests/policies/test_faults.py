@@ -114,10 +114,10 @@ def test_a_fault_ends_by_itself() -> None:
     registry = Registry()
     first = registry.add(Fault("demo", expires_seconds=10.0), now=100.0)
     second = registry.add(Fault("demo", expires_seconds=20.0), now=100.0)
-    assert [first, second] == registry.list(109.9) == registry.pick(109.9, always, "demo", "")
+    assert [first, second] == registry.active(109.9) == registry.pick(109.9, always, "demo", "")
     assert [second] == registry.pick(110.0, always, "demo", "")
     assert not registry.is_empty
-    assert ([], True) == (registry.list(120.0), registry.is_empty)
+    assert ([], True) == (registry.active(120.0), registry.is_empty)
 
 
 def test_faults_are_cleared_one_by_one_or_all() -> None:
@@ -126,7 +126,7 @@ def test_faults_are_cleared_one_by_one_or_all() -> None:
     ids = [added.id for _ in range(3) if (added := registry.add(Fault("demo"), 0.0)) is not None]
     assert ["f1", "f2", "f3"] == ids
     assert (1, 0) == (registry.clear("f2"), registry.clear("f2"))
-    assert ["f1", "f3"] == [each.id for each in registry.list(1.0)]
+    assert ["f1", "f3"] == [each.id for each in registry.active(1.0)]
     assert (2, 0, True) == (registry.clear(), registry.clear(), registry.is_empty)
     added = registry.add(Fault("demo"), 0.0)
     assert added is not None

@@ -89,7 +89,7 @@ class FaultPages:
         match scope["method"]:
             case "GET" | "HEAD" if not fault_id:
                 now = self._clock()
-                return json_page(200, {"faults": [described(each, now) for each in self._registry.list(now)]})
+                return json_page(200, {"faults": [described(each, now) for each in self._registry.active(now)]})
             case "POST" if not fault_id:
                 return await self._add(headers, receive)
             case "DELETE":

@@ -92,7 +92,7 @@ class Registry:
 
     def add(self, fault: Fault, now: float) -> Active | None:
         """Begin with a fault; None when there are too many."""
-        if len(self.list(now)) >= self._limit:
+        if len(self.active(now)) >= self._limit:
             return None
         self._last += 1
         added = Active(f"f{self._last}", fault, now + fault.expires_seconds)
@@ -104,7 +104,7 @@ class Registry:
         ended = [fault_id] if fault_id else list(self._active)
         return sum(self._active.pop(each, None) is not None for each in ended)
 
-    def list(self, now: float) -> list[Active]:
+    def active(self, now: float) -> list[Active]:
         """Those that have not expired, oldest first."""
         for each in [each for each in self._active.values() if each.expires_at <= now]:
             del self._active[each.id]
@@ -114,7 +114,7 @@ class Registry:
         """Those that befall one attempt: each is drawn for by itself (`draw` gives a number from 0 up to 1)."""
         return [
             each
-            for each in self.list(now)
+            for each in self.active(now)
             if each.fault.upstream == upstream and each.fault.tool in ("", tool) and draw() * 100 < each.fault.percent
         ]
 
