@@ -110,6 +110,24 @@ def test_plain_text_before_and_behind_weir_is_warned_of() -> None:
     ] == said
 
 
+@pytest.mark.parametrize(
+    ("is_warned", "diagnostics", "allow"),
+    [
+        (True, "0.0.0.0:8932", True),
+        (False, "0.0.0.0:8932", False),
+        (False, "127.0.0.1:8932", True),
+        (False, "off", True),
+    ],
+)
+def test_faults_that_others_could_inject_are_warned_of(is_warned: bool, diagnostics: str, allow: bool) -> None:
+    """Where, why, and what to do."""
+    said = found(config(LOCAL, listen={"diagnostics": diagnostics}, faults={"allow": allow}))
+    (warning,) = [line for line in said if line.startswith("warning: faults.allow: ")] or [""]
+    assert is_warned == bool(warning)
+    assert is_warned == ("it asks for no credentials" in warning)
+    assert is_warned == warning.endswith("bind listen.diagnostics to 127.0.0.1, or set allow: false")
+
+
 def test_files_that_are_not_there_are_errors(tmp_path: Path) -> None:
     """weir could not start with them."""
     there = tmp_path / "cert.pem"

@@ -66,6 +66,16 @@ def test_a_timer_is_504_and_names_itself() -> None:
     )
 
 
+@pytest.mark.parametrize(("expected", "timer"), [(504, "attempt"), (502, "")])
+def test_an_outcome_that_nobody_knows_has_the_status_of_its_cause(expected: int, timer: str) -> None:
+    """A limit that ran out is 504 and named; a connection that was lost is 502."""
+    failed = Failed(FailureKind.OUTCOME_UNKNOWN, "x", timer=timer, after_seconds=1.5 if timer else 0.0)
+    reply = rescue(failed, call(REQUEST))
+    error = json.loads(reply.body or b"")["error"]
+    assert (expected, -33000 - expected, "outcome_unknown") == (reply.status, error["code"], error["data"]["reason"])
+    assert (timer, 1500 if timer else 0) == (error["data"].get("timer", ""), error["data"].get("afterMs", 0))
+
+
 def test_a_refusal_says_when_to_come_back_in_header_text_and_data() -> None:
     """Seconds are rounded up for people and headers, milliseconds are exact."""
     refused = Refused(RefusalKind.RATE_LIMITED, "Too many calls of this tool.", "tool", retry_after_seconds=1.25)

@@ -86,6 +86,13 @@ def _of_listening(config: Config) -> Iterator[Finding]:
         yield Finding(False, "listen.allowed_origins", "'*' lets every web page call the servers behind weir")
     if listen.diagnostics is not None and not listen.diagnostics.is_loopback:
         yield Finding(False, "listen.diagnostics", "others can read it; it has no authentication")
+        if config.faults is not None and config.faults.allow:
+            text = (
+                "with listen.diagnostics beyond this machine, whoever reaches that port may try to make servers fail: "
+                "it asks for no credentials, and only looks at Host and Origin, which any program can write; "
+                "bind listen.diagnostics to 127.0.0.1, or set allow: false"
+            )
+            yield Finding(False, "faults.allow", text)
 
 
 def _of_url(listen: Listen, upstream: Upstream) -> Iterator[Finding]:

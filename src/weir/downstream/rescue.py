@@ -61,7 +61,8 @@ def _envelope(message: Message, error: bytes) -> bytes:
 def _status(outcome: Failed | Refused) -> int:
     if isinstance(outcome, Refused):
         return _REFUSED_STATUS[outcome.kind]
-    return _FAILED_STATUS.get(outcome.kind, 502)
+    # what a timer ended is 504, also where nobody knows what became of it
+    return 504 if outcome.timer else _FAILED_STATUS.get(outcome.kind, 502)
 
 
 def _error(outcome: Failed | Refused, call: Call) -> dict[str, Any]:

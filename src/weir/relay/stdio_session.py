@@ -103,7 +103,7 @@ class Session:
             async with asyncio.timeout(WRITE_SECONDS):
                 return await self.pipe.send(body)
         except TimeoutError:
-            text = f"read nothing for {WRITE_SECONDS:g} s"
+            text = f"read nothing for {WRITE_SECONDS:g} s (timer 'idle')"
             return Failed(FailureKind.TIMEOUT, text, sent=Sent.NO, timer="idle", after_seconds=WRITE_SECONDS)
 
     def _later(self, work: Coroutine[None, None, None]) -> None:

@@ -71,9 +71,10 @@ def _look_at_stream(box: Mailbox, settings: WaitSettings, now: float) -> None:
 
 
 def _silent(seconds: float) -> Failed:
-    return Failed(FailureKind.TIMEOUT, f"said nothing for {seconds:g} s", timer="idle", after_seconds=seconds)
+    text = f"said nothing for {seconds:g} s (timer 'idle')"
+    return Failed(FailureKind.TIMEOUT, text, timer="idle", after_seconds=seconds)
 
 
 def _unread(seconds: float) -> Failed:
-    text = f"the client read nothing of this reply for {seconds:g} s"
+    text = f"the client read nothing of this reply for {seconds:g} s (timer 'client_read')"
     return Failed(FailureKind.TIMEOUT, text, Blame.DOWNSTREAM, timer="client_read", after_seconds=seconds)

@@ -339,5 +339,5 @@ class Connection(asyncio.Protocol):
         if left > 0:
             self._timer = self.loop.call_later(max(left, _TIMER_PRECISION_SECONDS), self._watch)
             return
-        detail = f"no byte from the server for {self._idle_seconds:g} s"
+        detail = f"no byte from the server for {self._idle_seconds:g} s (timer 'idle')"
         self._fail(FailureKind.TIMEOUT, detail, timer="idle", after_seconds=self._idle_seconds)

@@ -117,7 +117,7 @@ class Pool:
             async with asyncio.timeout(seconds):
                 connection = await self._acquire()
         except TimeoutError:
-            detail = f"no connection within {seconds:g} s"
+            detail = f"no connection within {seconds:g} s (timer 'connect')"
             raise Unanswered(FailureKind.TIMEOUT, detail, Sent.NO, timer="connect", after_seconds=seconds) from None
         return connection.ask(head, request.body, self._buffer_bytes, is_bodiless=request.verb == b"HEAD")
 
