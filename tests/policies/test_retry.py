@@ -400,16 +400,15 @@ async def test_the_time_of_one_unreached_connection_is_not_spent_again() -> None
 
 async def test_a_refusal_further_in_is_no_attempt() -> None:
     """The first one is the caller's answer."""
-    stand, call = Stand(REFUSED), read()
-    assert REFUSED is await stand.retry(call)
-    assert ([], []) == (call.attempts, stand.told.of(Decided))
+    stand = Stand(REFUSED)
+    assert REFUSED is await stand.retry(read())
+    assert (1, []) == (len(stand.attempts), stand.told.of(Decided))
 
 
 async def test_a_refusal_ends_the_loop_with_the_last_real_failure() -> None:
     """And spends no budget."""
-    stand, call = Stand(LOST, REFUSED, budget_ratio=1.0, budget_min_per_second=0.0), read()
-    assert LOST is await stand.retry(call)
-    assert 1 == len(call.attempts)
+    stand = Stand(LOST, REFUSED, budget_ratio=1.0, budget_min_per_second=0.0)
+    assert LOST is await stand.retry(read())
     assert ["scheduled", "refused"] == stand.told.actions()
     assert 1.0 == stand.retry.budget.remaining(stand.clock()) == stand.told.of(LevelChanged)[-1].value
 

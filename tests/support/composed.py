@@ -12,7 +12,7 @@ from support.virtual_loop import turns
 from weir.app.stack import build_stack
 from weir.core.call import Attempt, Call
 from weir.core.layer import AttemptHandler, AttemptLayer, CallHandler, CallLayer
-from weir.core.outcome import Outcome
+from weir.core.outcome import Outcome, Refused
 from weir.policies.admission import Admission, AdmissionSettings
 from weir.policies.admission_queue import Places
 from weir.policies.breaker import Breaker, BreakerSettings
@@ -98,6 +98,8 @@ async def observe_call(call: Call, inner: CallHandler) -> Outcome:
 async def observe_attempt(attempt: Attempt, inner: AttemptHandler) -> Outcome:
     """What telemetry does that policies rely on."""
     attempt.outcome = outcome = await inner(attempt)
+    if isinstance(outcome, Refused):
+        attempt.call.attempts.remove(attempt)
     return outcome
 
 

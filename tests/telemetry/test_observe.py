@@ -8,7 +8,7 @@ import pytest
 from support.watched import OK, answer, call_of, tool_call
 from weir.core.call import Attempt, Call
 from weir.core.events import AttemptFinished, AttemptStarted, CallFinished, CallStarted
-from weir.core.outcome import Blame, Failed, FailureKind, Outcome, Replied, Verdict
+from weir.core.outcome import Blame, Failed, FailureKind, Outcome, RefusalKind, Refused, Replied, Verdict
 from weir.telemetry.observe import ObserveAttempt, ObserveCall
 from weir.telemetry.settings import TracesSettings
 from weir.telemetry.tracing import Tracing
@@ -105,6 +105,27 @@ async def test_a_bug_inside_is_told_as_weirs_fault() -> None:
     with pytest.raises(LookupError):
         await ObserveAttempt(OFF, told.events.append, lambda: told.now)(attempt, inner)
     assert Failed(FailureKind.INTERNAL, "LookupError", Blame.WEIR) == attempt.outcome
+
+
+@pytest.mark.parametrize("body", [tool_call(), b"[" + tool_call() + b"]"], ids=["call", "batch"])
+async def test_a_refusal_is_no_attempt(body: bytes) -> None:
+    """Whoever refuses, and whatever the hinge: neither the call nor its members had one. A failure is one."""
+    refused, failed = Refused(RefusalKind.CIRCUIT_OPEN, "no"), Failed(FailureKind.RESET, "lost")
+    for outcome, expected in ((refused, 0), (failed, 1)):
+        call, told = call_of(body), Told()
+        calls = ObserveCall(OFF, told.events.append, lambda: 7.0)
+        attempts = ObserveAttempt(OFF, told.events.append, lambda: 7.0)
+
+        async def refuse(attempt: Attempt, outcome: Outcome = outcome) -> Outcome:
+            return outcome
+
+        async def hinge(call: Call, attempts: ObserveAttempt = attempts) -> Outcome:
+            attempt = Attempt(call, 1, 6.0)
+            call.attempts.append(attempt)
+            return await attempts(attempt, refuse)
+
+        calls.finish(call, await calls(call, hinge))
+        assert [expected] * (1 + len(call.members)) == [len(each.attempts) for each in (call, *call.members)]
 
 
 async def test_a_batch_is_watched_member_by_member() -> None:

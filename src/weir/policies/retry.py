@@ -166,8 +166,6 @@ class Retry:
         """The first outcome is there: stand by it, or try again."""
         call = attempt.call
         if isinstance(outcome, Refused):
-            # a refusal is no attempt
-            call.attempts.remove(attempt)
             return outcome
         seconds = self._next(call, outcome)
         if seconds is None:
@@ -200,8 +198,7 @@ class Retry:
         return await self._settle(call, last, held)
 
     def _unmade(self, attempt: Attempt, refused: Refused) -> None:
-        """A refusal is no attempt, and is not paid for."""
-        attempt.call.attempts.remove(attempt)
+        """A refusal is no attempt (telemetry/observe.py takes it off the call's), and is not paid for."""
         self._refund()
         self._told(attempt.call, "refused", refused)
 

@@ -42,6 +42,12 @@ def begin_attempt(attempt: Attempt) -> None:
             member.attempts.append(Attempt(member, attempt.number, attempt.started_at))
 
 
+def unmake_attempt(attempt: Attempt) -> None:
+    """It was refused, and so was each member's part."""
+    for member in attempt.call.members:
+        member.attempts[:] = [each for each in member.attempts if each.number != attempt.number]
+
+
 def join(call: Call, outcome: Outcome) -> None:
     """Give the members the instants of the exchange they shared."""
     for member in call.members:

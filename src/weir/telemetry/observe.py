@@ -10,7 +10,7 @@ from collections.abc import Callable
 from weir.core.call import Attempt, Call
 from weir.core.events import AttemptFinished, AttemptStarted, CallFinished, CallStarted, Emit
 from weir.core.layer import AttemptHandler, CallHandler
-from weir.core.outcome import Blame, Failed, FailureKind, Outcome, Replied
+from weir.core.outcome import Blame, Failed, FailureKind, Outcome, Refused, Replied
 from weir.protocol.envelope import Kind
 from weir.telemetry import batch
 from weir.telemetry.tracing import Tracing
@@ -47,8 +47,17 @@ def _left(call: Call) -> Outcome:
     return Failed(FailureKind.CANCELLED, "the client went away", Blame.DOWNSTREAM)
 
 
+def _unmake(attempt: Attempt) -> None:
+    """A refusal is no attempt, whoever refuses and whatever the hinge."""
+    attempts = attempt.call.attempts
+    if attempt in attempts:
+        attempts.remove(attempt)
+    if attempt.call.members:
+        batch.unmake_attempt(attempt)
+
+
 class ObserveAttempt:
-    """The attempt layer."""
+    """The attempt layer. What it measures are the call's attempts: one that was refused is taken off them."""
 
     def __init__(self, tracing: Tracing, emit: Emit, clock: Callable[[], float]) -> None:
         self._tracing = tracing
@@ -76,4 +85,6 @@ class ObserveAttempt:
     def _end(self, attempt: Attempt, outcome: Outcome) -> None:
         attempt.ended_at = self._clock()
         attempt.outcome = outcome
+        if isinstance(outcome, Refused):
+            _unmake(attempt)
         self._emit(AttemptFinished(attempt, outcome))
