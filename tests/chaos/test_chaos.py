@@ -3,111 +3,18 @@
 import asyncio
 import os
 import random
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from support.chaos import WRITE, Asked, Crowd, Origin, honest, metric
-from support.processes import Running, free_port
-from support.weirs import weir_http
+from support.chaos import Asked, Origin, honest
+from support.enduring import endure, standing
 
 pytestmark = pytest.mark.anyio
 
 CALLS = int(os.environ.get("WEIR_CHAOS_CALLS", "1000"))
 """Calls of each scenario; 10000 for the full number."""
-
-OPEN_SECONDS = 1.0
-PROBES_SECONDS = 0.5
-"""What three probes may take, and the machine beside them."""
-RATIO, FLOOR = 0.1, 1.0
-CAPS = RATIO * 100 + FLOOR * 10
-"""What a budget may have saved up: a hundred calls' share and ten seconds' floor."""
-GROWTH_BYTES = 96 << 20
-"""What weir may grow by: 16 calls with a reply buffer of 1 MiB each, the sockets' buffers, and the allocator's keep."""
-
-POLICIES: dict[str, Any] = {
-    "timeout": {"connect": "500ms", "attempt": "500ms", "total": "4s"},
-    "retry": {
-        "attempts": 3,
-        "backoff": {"initial": "10ms", "max": "100ms"},
-        "budget": {"ratio": RATIO, "min_per_second": FLOOR},
-    },
-    # three calls in ten may fail without tripping it
-    "breaker": {"open_for": "1s", "window": "5s", "consecutive_failures": 8, "failure_rate": 0.6, "min_calls": 20},
-    "concurrency": {"limit": 64, "queue": 64},
-}
-
-
-@dataclass
-class Stand:
-    """weir, its clients and its upstream."""
-
-    weir: Running
-    diagnostics: int
-    crowd: Crowd
-    origin: Origin
-    rss_bytes: int
-
-    async def retries(self) -> float:
-        """Attempts that were not the first of their call."""
-        return await metric(self.diagnostics, "weir_attempts_total") - await metric(
-            self.diagnostics, "weir_attempts_total", 'try="first"'
-        )
-
-
-@asynccontextmanager
-async def standing(directory: Path, origin: Origin) -> AsyncIterator[Stand]:
-    """weir with every protection on before the upstream, whose port is known."""
-    diagnostics = free_port()
-    config = {
-        "policies": POLICIES,
-        "listen": {"diagnostics": f"127.0.0.1:{diagnostics}", "max_reply_buffer": "1MiB"},
-        "telemetry": {"traces": {"exporter": "none"}, "logs": {"access": False}},
-    }
-    upstream = {"url": f"http://127.0.0.1:{origin.port}/mcp", "tools": {"read": {"retry": "always"}}}
-    with weir_http(directory, upstream, config) as weir:
-        yield Stand(weir, diagnostics, Crowd(weir.port), origin, weir.rss_bytes())
-
-
-async def watch(stand: Stand, peak: list[int]) -> None:
-    """Keep the largest resident memory until cancelled."""
-    while True:
-        peak[0] = max(peak[0], stand.weir.rss_bytes())
-        await asyncio.sleep(0.02)
-
-
-async def endure(stand: Stand, name: str, over: Callable[[], None] = lambda: None) -> None:
-    """The crowd calls while the trouble lasts, and after it; then everything that must hold is checked."""
-    crowd, origin, clock = stand.crowd, stand.origin, time.monotonic
-    began, peak = clock(), [stand.rss_bytes]
-    async with asyncio.TaskGroup() as group:
-        watching = group.create_task(watch(stand, peak))
-        await crowd.call(CALLS)
-        origin.trouble, ended = honest, clock()
-        over()
-        during = crowd.kinds()
-        await crowd.call_for(2 * OPEN_SECONDS + PROBES_SECONDS + 0.3)
-        watching.cancel()
-    calls, retries = len(crowd.endings), await stand.retries()
-    budget = RATIO * calls + FLOOR * (clock() - began) + CAPS
-    worst = max(ending.seconds for ending in crowd.endings)
-    print(
-        f"\n{name}: {CALLS} calls in {ended - began:.1f} s: {dict(during)}; slowest {worst:.2f} s; "
-        f"retries {retries:.0f} (seen {origin.repeats()}) of {budget:.0f}; "
-        f"RSS {stand.rss_bytes >> 20} -> {peak[0] >> 20} MiB; recovered after {crowd.recovered_after(ended):.2f} s"
-    )
-    assert [] == crowd.wrong[:8]
-    assert [] == origin.errors
-    assert [] == [key for key, times in origin.seen.items() if key[0] == WRITE and times > 1]
-    assert origin.repeats() <= retries <= budget
-    assert peak[0] - stand.rss_bytes <= GROWTH_BYTES
-    assert crowd.recovered_after(ended) <= 2 * OPEN_SECONDS + PROBES_SECONDS
-
 
 Act = Callable[[Asked], Awaitable[None]]
 
@@ -224,7 +131,7 @@ async def test_what_holds_always_holds_before_an_upstream_that(name: str, tmp_pa
     """One answer a call, no write twice, retries within the budget, bounded memory, quick recovery."""
     origin = Origin(SCENARIOS[name])
     async with origin.listening(), standing(tmp_path, origin) as stand:
-        await endure(stand, name)
+        await endure(stand, name, CALLS)
 
 
 async def test_what_holds_always_holds_before_an_upstream_that_restarts(tmp_path: Path) -> None:
@@ -247,5 +154,5 @@ async def test_what_holds_always_holds_before_an_upstream_that_restarts(tmp_path
         group.create_task(restarting())
         await up.wait()
         async with standing(tmp_path, origin) as stand:
-            await endure(stand, "restarts", over.set)
+            await endure(stand, "restarts", CALLS, over.set)
         done.set()

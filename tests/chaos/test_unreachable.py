@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from support.chaos import Asked, Crowd, Origin
+from support.chaos import Asked, Origin
+from support.crowd import Crowd
 from support.processes import free_port
 from support.weirs import UNTRACED, weir_http
 
@@ -63,9 +64,9 @@ async def test_an_answer_from_nowhere_comes_within_the_time_to_connect(place: An
             crowd = Crowd(weir.port)
             await crowd.call(24, clients=8)
     seconds = sorted(ending.seconds for ending in crowd.endings)
-    print(f"\n{place.__name__}: p50 {statistics.median(seconds):.3f} s, slowest {seconds[-1]:.3f} s {crowd.kinds()}")
+    print(f"\n{place.__name__}: p50 {statistics.median(seconds):.3f} s, slowest {seconds[-1]:.3f} s {crowd.ends()}")
     assert [] == crowd.wrong
-    assert {"upstream_connect_error", "upstream_timeout"} >= set(crowd.kinds())
+    assert {"upstream_connect_error", "upstream_timeout"} >= set(crowd.ends())
     assert CONNECT_SECONDS + LATE_SECONDS + MACHINE_SECONDS >= seconds[-1]
 
 
@@ -81,7 +82,7 @@ async def test_an_open_breaker_leaves_the_upstream_alone(tmp_path: Path) -> None
         with weir_http(tmp_path, {"url": f"http://127.0.0.1:{origin.port}/mcp", **READS}, config) as weir:
             crowd = Crowd(weir.port)
             async with asyncio.timeout(20):
-                while "circuit_open" not in crowd.kinds():
+                while "circuit_open" not in crowd.ends():
                     await crowd.call(1, clients=1)
             arrived, before = sum(origin.seen.values()), len(crowd.endings)
             await crowd.call(100, clients=16)
