@@ -27,9 +27,10 @@ from support.policed import (
     tool_call,
 )
 from support.virtual_loop import VIRTUAL, turns
+from weir.app.stack import paying
 from weir.config.policies import Retry as Section
 from weir.core.call import Attempt, Call, Headers
-from weir.core.events import Decided, LevelChanged
+from weir.core.events import Decided
 from weir.core.held import HEAD_HOLD_SECONDS
 from weir.core.outcome import PLAIN, Blame, Failed, FailureKind, Mode, Outcome, Replied, Sent
 from weir.policies.retry import (
@@ -65,6 +66,11 @@ class Stand:
         plenty = {"budget_min_per_second": 1000.0}
         means = RetryMeans(lambda call: hinted, self.told.append, self.clock, lambda: draw, self.mint)
         self.retry = Retry("demo", RetrySettings(**{**plenty, **settings}), self.upstream, means)
+        self._paying = paying(self.retry.budget.deposit, self.retry)
+
+    async def ask(self, call: Call) -> Outcome:
+        """What becomes of a call, which pays in first."""
+        return await self._paying(call)
 
     def mint(self) -> bytes:
         self.minted += 1
@@ -78,7 +84,7 @@ class Stand:
     async def timed(self, call: Call) -> tuple[Outcome, float]:
         """The outcome, and the seconds it took."""
         began = self.clock()
-        return await self.retry(call), self.clock() - began
+        return await self.ask(call), self.clock() - began
 
 
 def read() -> Call:
@@ -106,7 +112,7 @@ def test_the_defaults_are_those_of_the_configuration() -> None:
 async def test_a_success_is_the_only_attempt() -> None:
     """And passes as it is, through the caller's own id and body."""
     stand, call = Stand(OK), tool_call()
-    assert OK is await stand.retry(call)
+    assert OK is await stand.ask(call)
     assert [(1, b"1", call.body)] == [(each.number, each.wire_id, each.body) for each in call.attempts]
     assert [] == stand.told.of(Decided)
 
@@ -115,7 +121,7 @@ async def test_a_success_is_the_only_attempt() -> None:
 async def test_an_answer_stands_whatever_it_says(outcome: Outcome) -> None:
     """It passes unchanged."""
     stand = Stand(outcome)
-    assert outcome is await stand.retry(read())
+    assert outcome is await stand.ask(read())
     assert 1 == len(stand.attempts)
 
 
@@ -132,7 +138,7 @@ async def test_a_read_is_tried_until_it_is_answered() -> None:
 async def test_waits_are_drawn_below_a_ceiling_that_doubles_up_to_its_bound() -> None:
     """Full jitter: the draw is all there is between 0 and the ceiling."""
     stand = Stand(LOST, attempts=6, initial_seconds=1.0, max_seconds=5.0)
-    await stand.retry(read())
+    await stand.ask(read())
     assert [1.0, 2.0, 4.0, 5.0, 5.0, 0.0] == [each.seconds for each in stand.told.of(Decided)]
     stand = Stand(LOST, draw=0.25, attempts=2, initial_seconds=1.0)
     assert pytest.approx(0.25) == (await stand.timed(read()))[1]
@@ -142,7 +148,7 @@ async def test_attempts_are_bounded() -> None:
     """The first one counts; the last outcome is the caller's."""
     last = Failed(FailureKind.RESET, "the last one")
     stand, call = Stand(LOST, UNREACHED, last, OK), read()
-    assert last is await stand.retry(call)
+    assert last is await stand.ask(call)
     assert [1, 2, 3] == [each.number for each in call.attempts]
     assert ["scheduled", "scheduled", "attempts_exhausted"] == stand.told.actions()
 
@@ -176,7 +182,7 @@ async def test_attempts_are_bounded() -> None:
 async def test_who_is_tried_again(call: Call, outcome: Outcome, attempts: int) -> None:
     """The whole decision: method, operator's word, what the edge knows."""
     stand = Stand(outcome, tools={"safe": "always", "unsafe": "never"})
-    await stand.retry(call)
+    await stand.ask(call)
     assert attempts == len(stand.attempts)
 
 
@@ -184,7 +190,7 @@ async def test_who_is_tried_again(call: Call, outcome: Outcome, attempts: int) -
 async def test_annotations_count_only_from_a_trusted_server(hinted: bool, trusted: bool, attempts: int) -> None:
     """They are hints, and untrusted by default."""
     stand = Stand(LOST, hinted=hinted, trust_annotations=trusted)
-    await stand.retry(tool_call())
+    await stand.ask(tool_call())
     assert attempts == len(stand.attempts)
 
 
@@ -203,7 +209,7 @@ async def test_annotations_count_only_from_a_trusted_server(hinted: bool, truste
 async def test_what_is_no_single_request_is_sent_once(call: Call) -> None:
     """Without being held, counted or changed."""
     stand = Stand(UNREACHED)
-    assert UNREACHED is await stand.retry(call)
+    assert UNREACHED is await stand.ask(call)
     assert [(1, call.sink, call.body)] == [(each.number, each.sink, each.body) for each in stand.attempts]
     assert [] == stand.told.of(Decided)
 
@@ -214,7 +220,7 @@ async def test_what_is_no_single_request_is_sent_once(call: Call) -> None:
 async def test_later_attempts_have_fresh_ids() -> None:
     """Each its own, everything else as it came."""
     stand, call = Stand(LOST, LOST, OK), call_with(b'{ "id" : 7 , "method" : "tools/list" , "params":{"x":1.50} }')
-    await stand.retry(call)
+    await stand.ask(call)
     assert [b"7", b'"weir-1"', b'"weir-2"'] == [each.wire_id for each in stand.attempts]
     assert [False, True, True] == [each.is_renamed for each in stand.attempts]
     expected = b'{ "id" : "weir-2" , "method" : "tools/list" , "params":{"x":1.50} }'
@@ -225,7 +231,7 @@ async def test_later_attempts_have_fresh_ids() -> None:
 async def test_who_has_two_ids_keeps_them() -> None:
     """It is tried again only if it was never sent, and then its own are unused."""
     stand, call = Stand(UNREACHED, OK), call_with(b'{"id":1,"id":2,"method":"tools/list"}')
-    assert OK is await stand.retry(call)
+    assert OK is await stand.ask(call)
     assert [call.body] * 2 == [each.body for each in stand.attempts]
     assert not stand.attempts[1].is_renamed
 
@@ -241,9 +247,9 @@ async def test_a_cancellation_follows_to_the_live_attempt() -> None:
     call = read()
     call.session = "s"
     async with asyncio.TaskGroup() as group:
-        group.create_task(stand.retry(call))
+        group.create_task(stand.ask(call))
         await asyncio.sleep(1.0)
-        await stand.retry(cancels(1))
+        await stand.ask(cancels(1))
         gate.answer(0, rpc_error(-32800))
     assert b'"weir-1"' == peek(stand.attempts[2].body).request_id
     assert ["scheduled"] == stand.told.actions()
@@ -258,9 +264,9 @@ async def test_other_cancellations_pass_as_they_came(request_id: Any, session: s
     call.session = "s" if session else ""
     cancelling = cancels(request_id, session)
     async with asyncio.TaskGroup() as group:
-        group.create_task(stand.retry(call))
+        group.create_task(stand.ask(call))
         await asyncio.sleep(1.0)
-        await stand.retry(cancelling)
+        await stand.ask(cancelling)
         gate.answer(0, OK)
     assert cancelling.body == stand.attempts[2].body
 
@@ -269,9 +275,9 @@ async def test_after_the_call_its_id_is_its_own_again() -> None:
     """Nothing is kept."""
     stand, call = Stand(LOST, OK), read()
     call.session = "s"
-    await stand.retry(call)
+    await stand.ask(call)
     cancelling = cancels(1)
-    await stand.retry(cancelling)
+    await stand.ask(cancelling)
     assert cancelling.body == stand.attempts[-1].body
 
 
@@ -283,14 +289,14 @@ async def test_a_call_that_was_withdrawn_is_not_tried_again(when: str) -> None:
     call = read()
     call.session = "s"
     async with asyncio.TaskGroup() as group:
-        task = group.create_task(stand.retry(call))
+        task = group.create_task(stand.ask(call))
         await turns()
         if when == "during the first attempt":
-            await stand.retry(cancels(1))
+            await stand.ask(cancels(1))
         gate.answer(0, LOST)
         await asyncio.sleep(0.5)
         if when == "between attempts":
-            await stand.retry(cancels(1))
+            await stand.ask(cancels(1))
     assert LOST is task.result()
     assert ["scheduled", "withdrawn"] == stand.told.actions()
     assert (2, 1.0) == (len(stand.attempts), stand.retry.budget.remaining(stand.clock()))
@@ -300,12 +306,12 @@ async def test_withdrawals_are_forgotten_in_their_order() -> None:
     """A bounded number is kept."""
     stand = Stand(status(202))
     for number in range(WITHDRAWN_LIMIT + 1):
-        await stand.retry(cancels(number))
+        await stand.ask(cancels(number))
     stand.upstream.outcomes = [LOST, OK]
     first, second = call_of("tools/list", 0, session="s"), call_of("tools/list", 1, session="s")
-    assert OK is await stand.retry(first)
+    assert OK is await stand.ask(first)
     stand.upstream.outcomes = [LOST, OK]
-    assert LOST is await stand.retry(second)
+    assert LOST is await stand.ask(second)
 
 
 async def test_a_cancellation_that_names_two_requests_passes_as_it_came() -> None:
@@ -314,9 +320,9 @@ async def test_a_cancellation_that_names_two_requests_passes_as_it_came() -> Non
     stand = Stand(LOST, gate, status(202))
     body = b'{"method":"notifications/cancelled","params":{"requestId":1,"requestId":1}}'
     async with asyncio.TaskGroup() as group:
-        group.create_task(stand.retry(call_of("tools/list", session="s")))
+        group.create_task(stand.ask(call_of("tools/list", session="s")))
         await asyncio.sleep(1.0)
-        await stand.retry(call_with(body, session="s"))
+        await stand.ask(call_with(body, session="s"))
         gate.answer(0, OK)
     assert body == stand.attempts[2].body
 
@@ -344,7 +350,7 @@ async def test_without_a_deadline_too_there_is_a_longest_wait() -> None:
     """An hour is the caller's to wait out."""
     for seconds, attempts in ((LONGEST_RETRY_AFTER_SECONDS, 2), (LONGEST_RETRY_AFTER_SECONDS + 1, 1)):
         stand = Stand(status(429, (b"retry-after", b"%d" % seconds)), OK)
-        await stand.retry(tool_call())
+        await stand.ask(tool_call())
         assert attempts == len(stand.attempts)
     assert ["retry_after_too_long"] == stand.told.actions()
 
@@ -354,7 +360,7 @@ async def test_what_would_come_too_late_is_not_begun() -> None:
     for left, attempts in ((1.0, 1), (1.001, 2)):
         stand, call = Stand(LOST, OK, initial_seconds=1.0), read()
         call.deadline_at = stand.clock() + left
-        await stand.retry(call)
+        await stand.ask(call)
         assert attempts == len(stand.attempts)
 
 
@@ -369,21 +375,19 @@ async def test_a_handshake_is_over_soon(method: str) -> None:
 
 
 async def test_retries_end_with_the_budget() -> None:
-    """The last real outcome is the caller's, and the gauge shows it."""
+    """The last real outcome is the caller's."""
     stand = Stand(LOST, budget_ratio=0.2, budget_min_per_second=0.0)
     for _ in range(20):
-        assert LOST is await stand.retry(read())
+        assert LOST is await stand.ask(read())
     assert 20 + 4 == len(stand.attempts)
-    levels = stand.told.of(LevelChanged)
-    assert [("retry", "demo", "budget")] * len(levels) == [(each.policy, each.upstream, each.scope) for each in levels]
-    assert pytest.approx([0.0] * 5, abs=1e-6) == [each.value for each in levels]
+    assert pytest.approx(0.0, abs=1e-6) == stand.retry.budget.remaining(stand.clock())
     assert 4 == stand.told.actions().count("scheduled")
 
 
 async def test_no_budget_is_no_retry() -> None:
     """Zero means none."""
     stand = Stand(LOST, budget_ratio=0.0, budget_min_per_second=0.0)
-    await stand.retry(read())
+    await stand.ask(read())
     assert ["budget_exhausted"] == stand.told.actions()
 
 
@@ -391,7 +395,7 @@ async def test_the_time_of_one_unreached_connection_is_not_spent_again() -> None
     """One budget for all attempts of a call."""
     out = Failed(FailureKind.CONNECT, "no connection within 5 s", sent=Sent.NO, timer="connect", after_seconds=5.0)
     stand = Stand(out)
-    assert out is await stand.retry(read())
+    assert out is await stand.ask(read())
     assert 1 == len(stand.attempts)
 
 
@@ -401,22 +405,22 @@ async def test_the_time_of_one_unreached_connection_is_not_spent_again() -> None
 async def test_a_refusal_further_in_is_no_attempt() -> None:
     """The first one is the caller's answer."""
     stand = Stand(REFUSED)
-    assert REFUSED is await stand.retry(read())
+    assert REFUSED is await stand.ask(read())
     assert (1, []) == (len(stand.attempts), stand.told.of(Decided))
 
 
 async def test_a_refusal_ends_the_loop_with_the_last_real_failure() -> None:
     """And spends no budget."""
     stand = Stand(LOST, REFUSED, budget_ratio=1.0, budget_min_per_second=0.0)
-    assert LOST is await stand.retry(read())
+    assert LOST is await stand.ask(read())
     assert ["scheduled", "refused"] == stand.told.actions()
-    assert 1.0 == stand.retry.budget.remaining(stand.clock()) == stand.told.of(LevelChanged)[-1].value
+    assert 1.0 == stand.retry.budget.remaining(stand.clock())
 
 
 async def test_a_caller_that_goes_while_waiting_has_cost_nothing() -> None:
     """Nothing is tried for it any more."""
     stand = Stand(LOST, OK, initial_seconds=10.0, max_seconds=10.0, budget_ratio=1.0, budget_min_per_second=0.0)
-    task = asyncio.get_running_loop().create_task(stand.retry(call_of("tools/list", session="s")))
+    task = asyncio.get_running_loop().create_task(stand.ask(call_of("tools/list", session="s")))
     await asyncio.sleep(5.0)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -431,7 +435,7 @@ async def test_a_caller_that_goes_mid_attempt_ends_it(before: list[Outcome]) -> 
     """The first, or a later one; nothing is kept of it."""
     gate = Gate()
     stand = Stand(*before, gate)
-    task = asyncio.get_running_loop().create_task(stand.retry(call_of("tools/list", session="s")))
+    task = asyncio.get_running_loop().create_task(stand.ask(call_of("tools/list", session="s")))
     await asyncio.sleep(1.0)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -460,7 +464,7 @@ async def test_a_sleep_frees_the_slot() -> None:
     """It is taken again for the attempt."""
     stand, call = Stand(LOST, OK, initial_seconds=2.0), read()
     slot = call.slot = Slot(stand.clock)
-    assert OK is await stand.retry(call)
+    assert OK is await stand.ask(call)
     assert ["release", "acquire"] == [what for what, _ in slot.log]
     assert pytest.approx(2.0) == slot.log[1][1] - slot.log[0][1]
 
@@ -469,7 +473,7 @@ async def test_without_a_slot_there_is_no_attempt() -> None:
     """The last failure stands, and the budget too."""
     stand, call = Stand(LOST, OK, budget_ratio=1.0, budget_min_per_second=0.0), read()
     call.slot = Slot(stand.clock, regained=False)
-    assert LOST is await stand.retry(call)
+    assert LOST is await stand.ask(call)
     assert ["scheduled", "no_slot"] == stand.told.actions()
     assert 1.0 == stand.retry.budget.remaining(stand.clock())
 
@@ -480,7 +484,7 @@ async def test_without_a_slot_there_is_no_attempt() -> None:
 @pytest.mark.parametrize("failed", [LOST, LATE])
 async def test_what_may_have_been_done_is_said_to_be_unknown(failed: Failed) -> None:
     """With what happened, and how to find out."""
-    outcome = await Stand(failed).retry(tool_call("write_file"))
+    outcome = await Stand(failed).ask(tool_call("write_file"))
     assert isinstance(outcome, Failed)
     assert FailureKind.OUTCOME_UNKNOWN is outcome.kind
     assert (
@@ -497,7 +501,7 @@ async def test_what_may_have_been_done_is_said_to_be_unknown(failed: Failed) -> 
 
 async def test_a_method_without_a_name_is_named_itself() -> None:
     """An unknown one."""
-    outcome = await Stand(LOST).retry(call_of("vendor/do"))
+    outcome = await Stand(LOST).ask(call_of("vendor/do"))
     assert isinstance(outcome, Failed)
     assert "; vendor/do may or may not have run" in outcome.detail
 
@@ -562,21 +566,21 @@ class Running:
 async def test_an_event_commits_the_call() -> None:
     """It is never tried again."""
     stand, call = Stand(streams(EVENT, outcome=LOST), OK), read()
-    assert LOST is await stand.retry(call)
+    assert LOST is await stand.ask(call)
     assert ([200], [EVENT], 1) == (sink_of(call).heads, sink_of(call).written, len(stand.attempts))
 
 
 async def test_a_head_and_comments_do_not_commit() -> None:
     """They are as if they had never been."""
     stand, call = Stand(streams(b": ping\n\n", outcome=LOST), OK), read()
-    assert OK is await stand.retry(call)
+    assert OK is await stand.ask(call)
     assert ([], [], 2) == (sink_of(call).heads, sink_of(call).written, len(stand.attempts))
 
 
 async def test_a_held_head_goes_out_with_the_first_event() -> None:
     """Of the attempt that has one."""
     stand, call = Stand(streams(outcome=LOST), streams(b": ping\n\n", EVENT)), read()
-    await stand.retry(call)
+    await stand.ask(call)
     assert ([200], [b": ping\n\n", EVENT]) == (sink_of(call).heads, sink_of(call).written)
 
 
@@ -584,7 +588,7 @@ async def test_a_held_head_goes_out_after_a_second() -> None:
     """Clients and middleboxes take longer silence for a stall."""
     async with Running(Stand(streams(EVENT, pause=3.0))) as stand, asyncio.TaskGroup() as group:
         call = read()
-        group.create_task(stand.retry(call))
+        group.create_task(stand.ask(call))
         await asyncio.sleep(HEAD_HOLD_SECONDS - 0.01)
         assert [] == sink_of(call).heads
         await asyncio.sleep(0.02)
@@ -597,7 +601,7 @@ async def test_after_a_head_the_retry_goes_on_inside_its_stream() -> None:
     """A JSON reply becomes one event."""
     async with Running(Stand(streams(outcome=LOST, pause=2.0), OK)) as stand:
         call = read()
-        outcome = await stand.retry(call)
+        outcome = await stand.ask(call)
     assert Replied(200, [], None, PLAIN) == outcome
     assert ([200], [sse.encode(OK.body or b"")]) == (sink_of(call).heads, sink_of(call).written)
 
@@ -606,14 +610,14 @@ async def test_a_second_stream_goes_on_inside_the_first() -> None:
     """With one head."""
     async with Running(Stand(streams(outcome=LOST, pause=2.0), streams(EVENT))) as stand:
         call = read()
-        await stand.retry(call)
+        await stand.ask(call)
     assert ([200], [EVENT]) == (sink_of(call).heads, sink_of(call).written)
 
 
 async def test_an_error_page_cannot_go_on_inside_a_stream() -> None:
     """It ends as a failure, which becomes the stream's last event."""
     async with Running(Stand(streams(outcome=LOST, pause=2.0), status(502), attempts=2)) as stand:
-        outcome = await stand.retry(read())
+        outcome = await stand.ask(read())
     assert isinstance(outcome, Failed)
     assert ("answered with HTTP 502", Sent.ANSWERED) == (outcome.detail, outcome.sent)
 
@@ -622,7 +626,7 @@ async def test_a_final_failure_after_a_head_stays_a_failure() -> None:
     """The downstream edge writes it into the stream."""
     async with Running(Stand(streams(outcome=LOST, pause=2.0), attempts=2)) as stand:
         call = read()
-        assert LOST is await stand.retry(call)
+        assert LOST is await stand.ask(call)
     assert ([200], []) == (sink_of(call).heads, sink_of(call).written)
 
 
@@ -631,7 +635,7 @@ async def test_a_head_that_is_no_event_stream_commits_when_it_goes_out() -> None
     json: Headers = [(b"content-type", b"application/json")]
     async with Running(Stand(streams(outcome=LOST, pause=2.0, headers=json), OK)) as stand:
         call = read()
-        assert LOST is await stand.retry(call)
+        assert LOST is await stand.ask(call)
     assert 1 == len(stand.attempts)
 
 
@@ -639,8 +643,8 @@ async def test_a_head_never_goes_out_after_its_call() -> None:
     """The timer of an attempt ends with it, however it ends."""
     async with Running(Stand(streams(outcome=LOST, pause=0.3), budget_min_per_second=0.0, budget_ratio=0.0)) as stand:
         call, cancelled = read(), read()
-        await stand.retry(call)
-        task = asyncio.get_running_loop().create_task(stand.retry(cancelled))
+        await stand.ask(call)
+        task = asyncio.get_running_loop().create_task(stand.ask(cancelled))
         await asyncio.sleep(0.1)
         task.cancel()
         await asyncio.sleep(5.0)
@@ -658,7 +662,7 @@ async def test_what_could_not_be_tried_again_is_not_held(call: Call) -> None:
 
     stand.upstream.outcomes = [upstream]
     async with asyncio.TaskGroup() as group:
-        group.create_task(stand.retry(call))
+        group.create_task(stand.ask(call))
         await turns()
         assert [200] == sink_of(call).heads
         gate.answer(0, Replied(200, EVENTS, None, PLAIN))
@@ -667,7 +671,7 @@ async def test_what_could_not_be_tried_again_is_not_held(call: Call) -> None:
 async def test_the_last_attempt_is_not_held() -> None:
     """There is none after it."""
     stand, call = Stand(LOST, streams(b": ping\n\n"), attempts=2), read()
-    await stand.retry(call)
+    await stand.ask(call)
     assert ([200], [b": ping\n\n"]) == (sink_of(call).heads, sink_of(call).written)
 
 
@@ -684,7 +688,7 @@ async def test_a_client_that_has_gone_takes_nobody_with_it() -> None:
     async with Running(Stand(streams(EVENT, pause=3.0))) as stand, asyncio.TaskGroup() as group:
         gone, call = read(), read()
         gone.sink = GoneSink()
-        tasks = [group.create_task(stand.retry(each)) for each in (gone, call)]
+        tasks = [group.create_task(stand.ask(each)) for each in (gone, call)]
         await asyncio.sleep(2.0)
         tasks[0].cancel()
         assert [200] == sink_of(call).heads
@@ -696,7 +700,7 @@ async def test_after_run_has_ended_heads_wait_for_their_event() -> None:
     async with Running(stand):
         pass
     call = read()
-    await stand.retry(call)
+    await stand.ask(call)
     assert ([200], [EVENT]) == (sink_of(call).heads, sink_of(call).written)
 
 
@@ -717,10 +721,10 @@ async def test_shadow_keeps_a_budget_of_its_own() -> None:
     """It says when there would have been none."""
     stand = Stand(LOST, mode=Mode.SHADOW, budget_ratio=0.5, budget_min_per_second=0.0)
     for _ in range(4):
-        await stand.retry(read())
+        await stand.ask(read())
     assert ["budget_exhausted", "would_retry"] * 2 == stand.told.actions()
 
 
 async def test_shadow_passes_a_refusal_on() -> None:
     """As it is."""
-    assert REFUSED is await Stand(REFUSED, mode=Mode.SHADOW).retry(read())
+    assert REFUSED is await Stand(REFUSED, mode=Mode.SHADOW).ask(read())

@@ -9,7 +9,7 @@ from typing import Any
 
 from support.policed import Told, clock_of_loop
 from support.virtual_loop import turns
-from weir.app.stack import build_stack
+from weir.app.stack import build_stack, paying
 from weir.core.call import Attempt, Call
 from weir.core.layer import AttemptHandler, AttemptLayer, CallHandler, CallLayer
 from weir.core.outcome import Outcome, Refused
@@ -78,7 +78,7 @@ class Composed:
         means = RetryMeans(lambda call: False, self.told.append, self.clock, lambda: 1.0, mint)
         within = self._hedged(chosen.hedge, attempt, mint) if chosen.hedge else attempt
         self.retry = Retry("demo", chosen.retry, within, means)
-        return self.retry
+        return paying(self.retry.budget.deposit, self.retry)
 
     def _hedged(self, settings: HedgeSettings, attempt: AttemptHandler, mint: Callable[[], bytes]) -> Hedge:
         def withdraw() -> bool:

@@ -67,6 +67,7 @@ class Weir:
             one.name: Protections(config, one, means, self.upstreams[one.name]) for one in config.upstreams
         }
         self.call_handlers = {name: self._handler(name) for name in names}
+        self.telemetry.metrics.refreshers += [one.tell_levels for one in self.protections.values()]
         self.downstream = self._http_downstream()
         self.subject = Subject(
             upstreams=config.upstreams,

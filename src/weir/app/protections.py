@@ -6,13 +6,13 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any
 
-from weir.app.stack import once
+from weir.app.stack import once, paying
 from weir.config.merge import tool_timeout
 from weir.config.model import Config, Upstream
 from weir.config.policies import Concurrency, Policies, RetryBudget, Timeout
 from weir.config.policies import Retry as RetrySection
 from weir.core.call import Call, Slot
-from weir.core.events import Emit, ServerNotified
+from weir.core.events import Emit, LevelChanged, ServerNotified
 from weir.core.layer import AttemptHandler, AttemptLayer, CallHandler, CallLayer
 from weir.core.outcome import Mode
 from weir.downstream.identity import ClientKey
@@ -62,7 +62,14 @@ class Protections:
         self.coalesce = self._coalesce(self._policies)
         self.breaker = self._breaker(self._policies)
         self.faults = self._faults(config.idle_seconds(one))
-        self.retry: Retry | None = None
+        self.budget: Budget | None = None
+        """What retries and hedges are taken from."""
+
+    def tell_levels(self) -> None:
+        """What changes with time alone is told when it is asked for: before each scrape."""
+        if self.budget is not None:
+            left = self.budget.remaining(self._means.clock())
+            self._means.emit(LevelChanged("retry", self._one.name, "budget", left))
 
     def notified(self, event: ServerNotified) -> None:
         """The server sent a notification, on whatever stream."""
@@ -74,16 +81,20 @@ class Protections:
     def hinge(self, attempt: AttemptHandler) -> CallHandler | None:
         """Where a call becomes attempts, when there may be more than one."""
         said, means = self._policies.retry, self._means
-        budget = said.budget if said is not None else RetryBudget()
-        hedged = self._hedge(attempt, Budget(budget.ratio, budget.min_per_second, means.clock()))
-        if said is None or said.mode == "off":
-            return once(hedged, means.clock) if hedged is not attempt else None
-        retry = self.retry = Retry(self._one.name, self._retry_settings(said), hedged, self._retry_means())
-        self.services.append(retry.run)
-        return retry
+        hedged = self._hedge(attempt)
+        if said is not None and said.mode != "off":
+            retry = Retry(self._one.name, self._retry_settings(said), hedged, self._retry_means())
+            self.budget = retry.budget
+            self.services.append(retry.run)
+            return paying(self.budget.deposit, retry)
+        if hedged is attempt:
+            return None
+        share = said.budget if said is not None else RetryBudget()
+        self.budget = Budget(share.ratio, share.min_per_second, means.clock())
+        return paying(self.budget.deposit, once(hedged, means.clock))
 
-    def _hedge(self, attempt: AttemptHandler, alone: Budget) -> AttemptHandler:
-        """Hedges spend the budget of retries; `alone` is theirs where nothing is retried."""
+    def _hedge(self, attempt: AttemptHandler) -> AttemptHandler:
+        """Hedges spend the budget of retries."""
         said, means, name = self._policies.hedge, self._means, self._one.name
         if said is None or said.mode == "off":
             return attempt
@@ -91,7 +102,7 @@ class Protections:
         admission = self.admission
 
         def withdraw() -> bool:
-            return (self.retry.budget if self.retry is not None else alone).withdraw(means.clock())
+            return self.budget is not None and self.budget.withdraw(means.clock())
 
         lent = HedgeMeans(
             withdraw=withdraw,

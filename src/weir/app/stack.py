@@ -1,10 +1,11 @@
 """The order of the layers. Top is outermost; each line says why it stands there."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Protocol, TypeVar
 
 from weir.core.call import Attempt, Call
 from weir.core.layer import AttemptHandler, AttemptLayer, CallHandler, CallLayer, compose
+from weir.core.outcome import Outcome
 
 L = TypeVar("L")
 
@@ -68,6 +69,17 @@ def once(attempt: AttemptHandler, clock: Callable[[], float]) -> CallHandler:
         return attempt(first)
 
     return handle  # type: ignore[return-value]  # an awaitable, not a coroutine: one frame less a call
+
+
+def paying(deposit: Callable[[], None], hinge: CallHandler) -> CallHandler:
+    """A hinge before which each call pays in what its retries and hedges are taken from."""
+
+    def handle(call: Call) -> Awaitable[Outcome]:
+        if call.is_request and not call.is_stream:
+            deposit()
+        return hinge(call)
+
+    return handle
 
 
 def _present(*layers: L | None) -> list[L]:

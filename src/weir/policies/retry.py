@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 import tenacity
 
 from weir.core.call import Attempt, Call
-from weir.core.events import Decided, Emit, LevelChanged
+from weir.core.events import Decided, Emit
 from weir.core.held import HEAD_HOLD_SECONDS, HeldReply
 from weir.core.layer import AttemptHandler
 from weir.core.outcome import PLAIN, Failed, FailureKind, Mode, Outcome, Refused, Replied, Sent
@@ -131,7 +131,7 @@ class Retry:
         self._withdrawn: OrderedDict[_Key, None] = OrderedDict()
         self._releases: asyncio.TaskGroup | None = None
         self.budget = Budget(settings.budget_ratio, settings.budget_min_per_second, means.clock())
-        self._tell_budget()
+        """Others pay into it, for each call: app/stack.py."""
 
     async def run(self) -> None:
         """Own the tasks that release held heads; runs as long as the policy is used."""
@@ -148,7 +148,6 @@ class Retry:
         if not call.is_request or call.is_stream:
             self._follow(call, attempt)
             return await self._attempt(attempt)
-        self.budget.deposit()
         if self._is_shadow:
             outcome = await self._attempt(attempt)
             self._next(call, outcome)
@@ -199,7 +198,7 @@ class Retry:
 
     def _unmade(self, attempt: Attempt, refused: Refused) -> None:
         """A refusal is no attempt (telemetry/observe.py takes it off the call's), and is not paid for."""
-        self._refund()
+        self.budget.refund()
         self._told(attempt.call, "refused", refused)
 
     def _renamed(self, call: Call) -> Attempt:
@@ -261,7 +260,6 @@ class Retry:
         if obstacle:
             self._told(call, obstacle, outcome)
             return None
-        self._tell_budget()
         self._told(call, "would_retry" if self._is_shadow else "scheduled", outcome, seconds)
         return seconds
 
@@ -278,14 +276,6 @@ class Retry:
     def _told(self, call: Call, action: str, outcome: Outcome, seconds: float = 0.0) -> None:
         self._means.emit(Decided("retry", action, call, self._is_shadow, seconds, reason_of(outcome)))
 
-    def _tell_budget(self) -> None:
-        left = self.budget.remaining(self._clock())
-        self._means.emit(LevelChanged("retry", self._upstream, "budget", left))
-
-    def _refund(self) -> None:
-        self.budget.refund()
-        self._tell_budget()
-
     async def _is_time(self, call: Call, last: Outcome, seconds: float, key: "_Key") -> bool:
         """Wait; whether the attempt is to be made then. One that is not made is not paid for."""
         obstacle = "cancelled"
@@ -296,7 +286,7 @@ class Retry:
                 obstacle = "withdrawn"
         finally:
             if obstacle:
-                self._refund()
+                self.budget.refund()
                 self._told(call, obstacle, last)
         return not obstacle
 

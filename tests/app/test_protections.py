@@ -1,0 +1,90 @@
+"""The policies of one upstream as the configuration makes them: what they share, and what is told of them."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from support.composed import observe_attempt, observe_call
+from support.policed import LOST, OK, PlayedUpstream, Told, batch_of, body_of, call_of, call_with, clock_of_loop
+from support.virtual_loop import VIRTUAL
+from weir.app.protections import Means, Protections
+from weir.app.stack import build_stack
+from weir.config.model import Config
+from weir.core.call import Attempt
+from weir.core.events import LevelChanged
+from weir.core.layer import CallHandler
+from weir.core.outcome import Outcome
+from weir.policies.rate_limit import Ledger
+from weir.relay.catalog import Catalog
+
+pytestmark = pytest.mark.anyio
+
+URL = "http://127.0.0.1:9/mcp"
+
+
+@pytest.fixture
+def anyio_backend() -> tuple[str, dict[str, object]]:
+    return VIRTUAL
+
+
+def nothing(*_: object) -> None:
+    """Nobody is told."""
+
+
+class Bench:
+    """One upstream's policies around a played server."""
+
+    def __init__(self, policies: dict[str, Any], *outcomes: Any, **upstream: Any) -> None:
+        config = Config.model_validate({"upstreams": [{"name": "demo", "url": URL, **upstream}], "policies": policies})
+        self.told, self.clock = Told(), clock_of_loop()
+        self.upstream = PlayedUpstream(*(outcomes or (OK,)))
+        means = Means(Catalog(nothing), Ledger(), self.told.append, self.clock, nothing)
+        self.layers = Protections(config, config.upstreams[0], means, self.upstream)
+        self.serve: CallHandler = build_stack(observe_call, observe_attempt, self.layers, self.upstream, self.clock)
+
+    def left(self) -> float:
+        """Of the budget."""
+        assert self.layers.budget is not None
+        return self.layers.budget.remaining(self.clock())
+
+
+HEDGED = {"mode": "enforce", "after": "100ms"}
+SHARED = {"budget": {"ratio": 0.5, "min_per_second": 0}}
+
+
+@pytest.mark.parametrize("policies", [{"retry": SHARED}, {"hedge": HEDGED, "retry": {"mode": "off", **SHARED}}])
+async def test_every_call_pays_in_once_whoever_spends(policies: dict[str, Any]) -> None:
+    """A request does; no notification, no batch, no stream."""
+    bench = Bench(policies)
+    calls = [call_of("tools/list"), call_of("tools/call")]
+    other = [call_of("notifications/initialized", None), batch_of(body_of("ping")), call_of("subscriptions/listen")]
+    for call in (*calls, *other, call_with()):
+        await bench.serve(call)
+    assert 0.5 * len(calls) == bench.left()
+
+
+async def test_hedges_without_retries_live_on_what_calls_pay_in() -> None:
+    """Every second call may be tried twice at once, although the floor is nothing."""
+
+    async def late(_: Attempt) -> Outcome:
+        await asyncio.sleep(0.3)
+        return OK
+
+    bench = Bench({"hedge": HEDGED, "retry": {"mode": "off", **SHARED}}, late)
+    calls = [call_of("tools/list", number) for number in range(4)]
+    for call in calls:
+        await bench.serve(call)
+    assert [1, 2, 1, 2] == [len(call.attempts) for call in calls]
+    assert ["budget_exhausted", "hedged"] * 2 == bench.told.actions()
+
+
+async def test_the_budget_is_told_as_it_is_when_it_is_asked_for() -> None:
+    """It grows with time and calls, of which nobody tells."""
+    bench = Bench({"retry": {"budget": {"ratio": 0.5, "min_per_second": 1}}}, LOST, OK)
+    await bench.serve(call_of("tools/list"))
+    assert [] == bench.told.of(LevelChanged)
+    bench.layers.tell_levels()
+    (told,) = bench.told.of(LevelChanged)
+    assert ("retry", "demo", "budget") == (told.policy, told.upstream, told.scope)
+    assert pytest.approx(1 + 0.5 - 1, abs=0.2) == told.value
