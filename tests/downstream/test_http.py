@@ -175,6 +175,29 @@ async def test_a_get_stream_that_breaks_off_is_broken_off_for_the_client_too() -
     assert not body.endswith(b"0\r\n\r\n")
 
 
+@pytest.mark.parametrize(
+    ("verb", "body", "kind", "is_ended"),
+    [
+        (b"GET", b"", FailureKind.TIMEOUT, True),
+        (b"GET", b"", FailureKind.RESET, False),
+        (b"POST", b'{"id":7,"method":"x","params":NaN}', FailureKind.TIMEOUT, False),
+    ],
+)
+async def test_a_get_stream_that_weir_ends_is_ended_in_order(
+    verb: bytes, body: bytes, kind: FailureKind, is_ended: bool
+) -> None:
+    """Its client may simply come back; what else might have been answered must not look complete."""
+
+    async def handler(call: Call) -> Outcome:
+        await call.sink.open(200, [(b"content-type", b"text/event-stream")])
+        await call.sink.write(b": hello\n\n")
+        return Failed(kind, "silent for 300 s", timer="idle")
+
+    async with port(handler) as mcp:
+        _, _, received = await mcp.exchange(request(body, verb=verb))
+    assert is_ended == received.endswith(b"0\r\n\r\n")
+
+
 async def test_a_failure_is_an_error_reply() -> None:
     """Nobody answered: 502 with the request's own id."""
     async with port(answering(Failed(FailureKind.CONNECT, "refused"))) as mcp:

@@ -50,7 +50,11 @@ def child(one: Upstream) -> ChildSettings:
 
 def stdio_upstream(config: Config, one: Upstream) -> StdioSettings:
     """How stdio servers are shared out. With the client on stdio too, one child is the client's own."""
-    waits = WaitSettings(silence_seconds=config.idle_seconds(one))
+    waits = WaitSettings(
+        silence_seconds=config.idle_seconds(one),
+        client_read_seconds=config.listen.client_read_seconds,
+        client_input_seconds=config.client_input_seconds(one),
+    )
     if config.sessions is not None:
         waits = replace(waits, session_idle_seconds=config.sessions.idle_seconds)
     return StdioSettings(upstream=one.name, is_dedicated=config.stdio, sessions_max=config.max_sessions, waits=waits)
@@ -66,8 +70,14 @@ def stdio_downstream(one: Upstream) -> StdioDownstreamSettings:
 
 def server(config: Config) -> ServerSettings:
     """The MCP port."""
-    address = config.listen.http
-    return ServerSettings(address.host, address.port, _server_tls(config), drain_seconds=config.drain_seconds)
+    listen = config.listen
+    return ServerSettings(
+        listen.http.host,
+        listen.http.port,
+        _server_tls(config),
+        client_read_seconds=listen.client_read_seconds,
+        drain_seconds=config.drain_seconds,
+    )
 
 
 def http_downstream(config: Config) -> HttpDownstreamSettings:

@@ -46,6 +46,7 @@ class Always:
 
     CONNECT_SECONDS = 5.0
     IDLE_SECONDS = 300.0
+    CLIENT_INPUT_SECONDS = 600.0
     DRAIN_SECONDS = 5.0
     """Long enough for most calls in flight, and under the 10 s after which container runtimes kill."""
     MAX_SESSIONS = 1000
@@ -95,6 +96,10 @@ class Listen(Section):
     max_body_bytes: Bytes = default_size("16MiB", alias="max_body", description="Larger requests are refused (413).")
     max_reply_buffer_bytes: Bytes = default_size(
         "4MiB", alias="max_reply_buffer", description="A JSON reply up to this size is judged before it is relayed."
+    )
+
+    client_read_seconds: Seconds = default_duration(
+        "60s", alias="client_read", description="A client that takes nothing of its reply for so long is cut off."
     )
 
     @model_validator(mode="after")
@@ -362,3 +367,8 @@ class Config(Section):
         """How long an upstream may be silent. Always on."""
         timeout = self.timeout_for(upstream)
         return timeout.idle_seconds if timeout and timeout.mode == "enforce" else Always.IDLE_SECONDS
+
+    def client_input_seconds(self, upstream: Upstream) -> float:
+        """How long an upstream waits for a client's answer. Always on before a command, which weir itself waits for."""
+        timeout = self.timeout_for(upstream)
+        return timeout.client_input_seconds if timeout and timeout.mode == "enforce" else Always.CLIENT_INPUT_SECONDS

@@ -182,9 +182,12 @@ class HttpDownstream:
         if exchange.is_complete:
             return
         if not isinstance(outcome, Replied):
-            if not (exchange.is_event_stream and call.message.kind in (Kind.REQUEST, Kind.BATCH)):
+            if not exchange.is_event_stream:
                 return
-            await exchange.write(sse.encode(self._rescued(outcome, call).body or b""))
+            if call.message.kind in (Kind.REQUEST, Kind.BATCH):
+                await exchange.write(sse.encode(self._rescued(outcome, call).body or b""))
+            elif call.verb != b"GET" or not _is_weirs_end(outcome):
+                return
         await exchange.close()
 
     async def _cancelled(self, call: Call, exchange: Exchange) -> Outcome:
@@ -209,6 +212,11 @@ class HttpDownstream:
         for message in call.message.members or (call.message,):
             if message.kind is Kind.RESPONSE:
                 backchannel.answered(call.session, message)
+
+
+def _is_weirs_end(outcome: Any) -> bool:
+    """Whether a timer of weir's ends the stream: nothing was cut off, and the client may come back."""
+    return isinstance(outcome, Failed) and outcome.kind is FailureKind.TIMEOUT
 
 
 def _plain(exchange: Exchange, status: int, text: str, *, close: bool = False) -> None:

@@ -18,6 +18,7 @@ from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from weir.downstream.exchange import STATUS_LINES, Exchange
+from weir.downstream.unread import Unread
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +32,7 @@ class ServerSettings:
     header_limit_count: int = 100  # Apache's LimitRequestFields default
     head_seconds: float = 10.0  # a whole head; more is a slow-loris
     body_silence_seconds: float = 30.0  # a body that makes no progress for this long is a slow-loris too
+    client_read_seconds: float = 60.0  # of a reply that waits for its client, some must be taken in this time
     keep_alive_seconds: float = 75.0  # above what clients and load balancers use (60 s), so that they close first
     drain_seconds: float = 30.0
 
@@ -54,12 +56,14 @@ class ClientConnection(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # asyncio hands a Transport
         super().connection_made(transport)
+        self._unread = Unread(transport, self.loop, self.settings.client_read_seconds, self._nothing_is_read)
         self._head_timer = self.loop.call_later(self.settings.head_seconds, self._head_is_late)
         self.timeout_keep_alive_handler()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.connections.discard(self)
         self._stop_head_timer()
+        self._unread.stop()
         self._unset_keepalive_if_required()
         self.flow.resume_writing()
         self._queue.clear()
@@ -69,6 +73,14 @@ class ClientConnection(HttpToolsProtocol):
                 # the client is gone: what is being done for it ends here, upstream exchange included
                 self._task.cancel("client disconnected")
         self.parser = None  # type: ignore[assignment]  # as uvicorn does: nothing is parsed any more
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._unread.held()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._unread.released()
 
     def data_received(self, data: bytes) -> None:
         if self._awaits_head:
@@ -146,7 +158,7 @@ class ClientConnection(HttpToolsProtocol):
         if self.transport.is_closing():
             return
         if not exchange.keep_alive:
-            self.transport.close()
+            self._hang_up()
             return
         self.flow.resume_reading()
         self._idle_since = self.loop.time()
@@ -164,14 +176,14 @@ class ClientConnection(HttpToolsProtocol):
         if not exchange.is_complete and not self.transport.is_closing():
             # closing without the body's proper end is what tells the client that it is not whole
             exchange.flush()
-            self.transport.close()
+            self._hang_up()
 
     def timeout_keep_alive_handler(self) -> None:
         """Close a connection that nobody uses. One timer looks now and then, instead of one for each request."""
         is_idle = self.cycle is not None and self.cycle.is_complete and not self._head_bytes
         left = self._idle_since + self.settings.keep_alive_seconds - self.loop.time() if is_idle else 0.0
         if is_idle and left <= 0:
-            self.transport.close()
+            self._hang_up()
             return
         self.timeout_keep_alive_task = self.loop.call_later(
             left if is_idle else self.settings.keep_alive_seconds, self.timeout_keep_alive_handler
@@ -180,18 +192,27 @@ class ClientConnection(HttpToolsProtocol):
     def shutdown(self) -> None:
         """Drain: an idle connection closes now, a busy one after its reply."""
         if self.cycle is None or self.cycle.is_complete:
-            self.transport.close()
+            self._hang_up()
         else:
             self.cycle.keep_alive = False
 
+    def _hang_up(self) -> None:
+        """Close, when the client has taken what was written."""
+        self.transport.close()
+        self._unread.closing()
+
     # limits
+
+    def _nothing_is_read(self) -> None:
+        self.on_limit("client_read")
+        self.transport.abort()
 
     def _head_is_late(self) -> None:
         self._head_timer = None
         if self._head_bytes:
             self._reject(408, "head_seconds")
         else:
-            self.transport.close()
+            self._hang_up()
 
     def _stop_head_timer(self) -> None:
         if self._head_timer is not None:
@@ -205,7 +226,7 @@ class ClientConnection(HttpToolsProtocol):
         self.on_limit(limit)
         if self.cycle is None or self.cycle.is_complete:
             self.transport.write(STATUS_LINES[status] + b"connection: close\r\ncontent-length: 0\r\n\r\n")
-        self.transport.close()
+        self._hang_up()
 
 
 class Server(uvicorn.Server):

@@ -1,0 +1,49 @@
+"""What the operator wrote reaches each room's own settings."""
+
+from pathlib import Path
+
+import pytest
+
+from weir.app import rooms
+from weir.config.load import load
+from weir.config.model import Config
+
+BOTH = """
+listen: {client_read: 7s}
+upstreams:
+  - {name: web, url: "http://127.0.0.1:1/mcp"}
+  - {name: own, command: [cat]}
+"""
+
+
+@pytest.fixture
+def config(tmp_path: Path, request: pytest.FixtureRequest) -> Config:
+    """Both kinds of upstream, with what a test adds."""
+    file = tmp_path / "weir.yaml"
+    file.write_text(BOTH + request.param)
+    return load(str(file), {})
+
+
+def waits(config: Config) -> tuple[float, float | None, float]:
+    """Silence, reading, and the answer to a question, before a command."""
+    settings = rooms.stdio_upstream(config, config.upstreams[1]).waits
+    return settings.silence_seconds, settings.client_read_seconds, settings.client_input_seconds
+
+
+@pytest.mark.parametrize("config", [""], indirect=True)
+def test_a_client_is_waited_for_equally_long_on_both_sides(config: Config) -> None:
+    """By its connection, and by what queues for it before a command; the rest is what is always on."""
+    assert 7.0 == rooms.server(config).client_read_seconds
+    assert (300.0, 7.0, 600.0) == waits(config)
+
+
+@pytest.mark.parametrize("config", ["policies: {timeout: {idle: 3s, client_input: 4s}}"], indirect=True)
+def test_the_limits_of_a_policy_hold_before_a_command(config: Config) -> None:
+    """There weir itself counts the silence, and what is asked of the client."""
+    assert (3.0, 7.0, 4.0) == waits(config)
+
+
+@pytest.mark.parametrize("config", ["policies: {timeout: {mode: shadow, idle: 3s, client_input: 4s}}"], indirect=True)
+def test_a_policy_in_shadow_changes_nothing(config: Config) -> None:
+    """Only what is always on holds."""
+    assert (300.0, 7.0, 600.0) == waits(config)
