@@ -131,7 +131,7 @@ async def test_what_holds_always_holds_before_an_upstream_that(name: str, tmp_pa
     """One answer a call, no write twice, retries within the budget, bounded memory, quick recovery."""
     origin = Origin(SCENARIOS[name])
     async with origin.listening(), standing(tmp_path, origin) as stand:
-        await endure(stand, name, CALLS)
+        await endure(stand, name, stand.crowd.call(CALLS))
 
 
 async def test_what_holds_always_holds_before_an_upstream_that_restarts(tmp_path: Path) -> None:
@@ -154,5 +154,5 @@ async def test_what_holds_always_holds_before_an_upstream_that_restarts(tmp_path
         group.create_task(restarting())
         await up.wait()
         async with standing(tmp_path, origin) as stand:
-            await endure(stand, "restarts", CALLS, over.set)
+            await endure(stand, "restarts", stand.crowd.call(CALLS), over.set)
         done.set()

@@ -87,10 +87,18 @@ class Dialect(Protocol):
     """How a client says what it wants. The ids it gives are its own, and other clients have the same."""
 
     async def pose(self, number: int, kind: str) -> tuple[Posed, Headers]:
-        """A call, and the headers of its request."""
+        """A call, and the headers of its request.
+
+        Raises:
+            NotBegunError: its session cannot be begun.
+        """
 
     def heard(self, headers: Headers, what: str) -> None:
         """How a call with these headers ended."""
+
+
+class NotBegunError(Exception):
+    """No session is to be had now; the text is the reason."""
 
 
 class Plain:
@@ -127,12 +135,11 @@ class Legacy(Plain):
         self._port = port
         self._session = b""
         self._turn = asyncio.Lock()
-        self.begun = 0
 
     async def pose(self, number: int, kind: str) -> tuple[Posed, Headers]:
         """See Dialect."""
         async with self._turn:
-            while not self._session:
+            if not self._session:
                 self._session = await self._begin()
         header = (b"Mcp-Session-Id", self._session)
         return pose(number, kind, next(self._ids), {}), [*JSON_POST, header]
@@ -143,17 +150,14 @@ class Legacy(Plain):
             self._session = b""
 
     async def _begin(self) -> bytes:
-        """A session's id, b"" when there is none to be had now."""
         params = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "crowd", "version": "1"}}
         body = {"jsonrpc": "2.0", "id": next(self._ids), "method": "initialize", "params": params}
         reply = await fetch(self._port, "POST", "/mcp", JSON_POST, json.dumps(body).encode())
         (answer,) = responses(reply)
         assert body["id"] == answer["id"], reply
-        self.begun += 1
-        if "result" in answer:
-            return reply.get(b"mcp-session-id")
-        await asyncio.sleep(PACE_SECONDS)
-        return b""
+        if "error" in answer:
+            raise NotBegunError(_reason(answer["error"]))
+        return reply.get(b"mcp-session-id")
 
 
 class Ending(NamedTuple):
@@ -211,16 +215,22 @@ class Crowd:
             async with connection(self.port) as (reader, writer):
                 try:
                     for _ in left:
-                        await self._one(dialect, reader, writer)
+                        await self._one(dialect, next(self._numbers), reader, writer)
                         await asyncio.sleep(pause)
                     return
                 except _ClosedError:
                     continue
 
-    async def _one(self, dialect: Dialect, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        number = next(self._numbers)
-        one, headers = await dialect.pose(number, self.kinds[number % len(self.kinds)])
-        began, state = time.monotonic(), self.state
+    async def _one(
+        self, dialect: Dialect, number: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        began, state, kind = time.monotonic(), self.state, self.kinds[number % len(self.kinds)]
+        try:
+            one, headers = await dialect.pose(number, kind)
+        except NotBegunError as error:
+            self.endings.append(Ending(number, kind, began, time.monotonic() - began, str(error)))
+            await asyncio.sleep(PACE_SECONDS)
+            return
         patience = self._patience()
         writer.write(request_bytes("POST", "/mcp", headers, json.dumps(one.body).encode()))
         try:
@@ -257,8 +267,7 @@ class Crowd:
         error = messages[0].get("error")
         if error is None:
             return ("ok", 0.0) if self._is_answered(one, messages[0], state) else self._is_wrong(one, reply)
-        data = error.get("data") or {}
-        return data.get("reason", "error"), data.get("retryAfterMs", 0) / 1000
+        return _reason(error), (error.get("data") or {}).get("retryAfterMs", 0) / 1000
 
     def _is_answered(self, one: Posed, message: dict[str, Any], state: int) -> bool:
         """Whether this answers what was asked, and with no older state than was known then."""
@@ -280,6 +289,11 @@ class Crowd:
         """Seconds from `instant` to the beginning of the last call that did not end well; 0.0: all did."""
         late = [ending.began - instant for ending in self.endings if ending.what not in ("ok", _GONE)]
         return max([0.0, *late])
+
+
+def _reason(error: dict[str, Any]) -> str:
+    """weir's own word for an error, "error" for the server's."""
+    return str((error.get("data") or {}).get("reason", "error"))
 
 
 class _ClosedError(Exception):

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -110,17 +110,17 @@ async def _watch(stand: Stand, peak: list[int]) -> None:
         await asyncio.sleep(0.02)
 
 
-async def endure(stand: Stand, name: str, calls: int, over: Callable[[], None] = lambda: None) -> None:
-    """The crowd calls while the trouble lasts, and after it; then everything that must hold is checked."""
+async def endure(stand: Stand, name: str, calling: Awaitable[None], over: Callable[[], None] = lambda: None) -> None:
+    """The crowd is `calling` while the trouble lasts, and goes on after it; then all that must hold is checked."""
     crowd, origin, clock = stand.crowd, stand.origin, time.monotonic
     began, peak = clock(), [stand.rss_bytes]
     async with asyncio.TaskGroup() as group:
         watching = group.create_task(_watch(stand, peak))
-        await crowd.call(calls)
+        await calling
         origin.calm()
         ended = clock()
         over()
-        during = crowd.ends()
+        during, calls = crowd.ends(), len(crowd.endings) + len(crowd.vanished)
         await crowd.call_for(2 * OPEN_SECONDS + PROBES_SECONDS + 0.3)
         watching.cancel()
     await stand.settled()
