@@ -1,12 +1,24 @@
 """The policies of one upstream as the configuration makes them: what they share, and what is told of them."""
 
 import asyncio
+import math
 from typing import Any
 
 import pytest
 
 from support.composed import observe_attempt, observe_call
-from support.policed import LOST, OK, PlayedUpstream, Told, batch_of, body_of, call_of, call_with, clock_of_loop
+from support.policed import (
+    LOST,
+    OK,
+    PlayedUpstream,
+    Told,
+    batch_of,
+    body_of,
+    call_of,
+    call_with,
+    clock_of_loop,
+    tool_call,
+)
 from support.virtual_loop import VIRTUAL
 from weir.app.protections import Means, Protections
 from weir.app.stack import build_stack
@@ -88,3 +100,18 @@ async def test_the_budget_is_told_as_it_is_when_it_is_asked_for() -> None:
     (told,) = bench.told.of(LevelChanged)
     assert ("retry", "demo", "budget") == (told.policy, told.upstream, told.scope)
     assert pytest.approx(1 + 0.5 - 1, abs=0.2) == told.value
+
+
+async def test_what_a_tool_says_of_its_time_holds_for_its_calls_alone() -> None:
+    """Silence and connecting are the edges' to watch: they are told only where a tool has its own."""
+    tools = {"slow": {"timeout": {"idle": "7s", "connect": "2s"}}, "other": {"timeout": {"attempt": "1s"}}}
+    seen: list[tuple[float | None, float]] = []
+
+    async def note(attempt: Attempt) -> Outcome:
+        seen.append((attempt.call.idle_seconds, attempt.call.connect_left_seconds))
+        return OK
+
+    bench = Bench({"timeout": {"idle": "60s", "connect": "5s"}}, note, tools=tools)
+    for name in ("slow", "other", "any"):
+        await bench.serve(tool_call(name))
+    assert [(7.0, 2.0), (None, math.inf), (None, math.inf)] == seen

@@ -3,14 +3,16 @@
 import asyncio
 import json
 import sys
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from support.processes import Running
+from support.processes import Running, free_port
 from support.rawhttp import JSON_POST, LIMIT_SECONDS, Exchange, Reply, Request, ScriptedServer, ask, post
+from support.scripted import black_hole
 from support.weirs import UNTRACED, Config, weir_http
 from weir.policies.deadline_wire import DEADLINE_HEADER
 from weir.protocol.envelope import DEADLINE_KEY
@@ -193,6 +195,78 @@ async def test_a_client_that_is_asked_and_says_nothing_is_given_up(server: Scrip
             last = json.loads((await answer.event()).partition(b"data:")[2])
     assert ("client_input", "downstream") == (last["error"]["data"]["timer"], last["error"]["data"]["blame"])
     assert "waiting for the client's answer to elicitation/create" in last["error"]["message"]
+
+
+CONNECT_SECONDS, LATE_SECONDS, MACHINE_SECONDS = 0.3, 0.1, 0.15
+"""The limit, what an answer may take beyond it, and what a busy test machine may add."""
+LIST = b'{"jsonrpc":"2.0","id":7,"method":"tools/list"}'
+
+
+def at(port: int) -> Config:
+    """An upstream there."""
+    return {"url": f"http://127.0.0.1:{port}/mcp"}
+
+
+async def test_reaching_a_server_that_never_answers_has_one_limit_for_all_tries(tmp_path: Path) -> None:
+    """Three retries are allowed, and there is no time for one."""
+    retry = {"attempts": 4, "backoff": {"initial": "50ms"}, "budget": {"ratio": 1, "min_per_second": 100}}
+    policies = {"timeout": {"connect": "300ms"}, "retry": retry}
+    with black_hole() as (_, port), weir_http(tmp_path, at(port), {**UNTRACED, "policies": policies}) as weir:
+        await post(weir.port, LIST)
+        began = time.monotonic()
+        reply = await post(weir.port, LIST)
+        seconds = time.monotonic() - began
+    error = error_of(reply)
+    assert (504, "connect", False) == (reply.status, error["data"]["timer"], error["data"]["sent"])
+    assert CONNECT_SECONDS <= seconds <= CONNECT_SECONDS + LATE_SECONDS + MACHINE_SECONDS
+
+
+async def test_tries_that_are_refused_at_once_end_with_the_time_to_connect(tmp_path: Path) -> None:
+    """Ten are allowed, with waits of up to two seconds; the waits are spent of it too."""
+    retry = {"attempts": 10, "backoff": {"initial": "100ms"}, "budget": {"ratio": 1, "min_per_second": 100}}
+    policies = {"timeout": {"connect": "300ms"}, "retry": retry}
+    with weir_http(tmp_path, at(free_port()), {**UNTRACED, "policies": policies}) as weir:
+        for _ in range(5):
+            began = time.monotonic()
+            assert "upstream_connect_error" == error_of(await post(weir.port, LIST))["data"]["reason"]
+            assert time.monotonic() - began <= CONNECT_SECONDS + LATE_SECONDS + MACHINE_SECONDS
+
+
+@pytest.mark.parametrize("is_stdio", [False, True], ids=["http", "stdio"])
+async def test_silence_has_a_limit_of_its_own_for_a_tool(
+    server: ScriptedServer, is_stdio: bool, tmp_path: Path
+) -> None:
+    """And one for all others, which is longer."""
+    server.script = Silent()
+    command: Config = {"command": [sys.executable, "-c", RECORDING, str(tmp_path / "record")]}
+    upstream = {**(command if is_stdio else {"url": server.url}), "tools": {"slow": {"timeout": {"idle": "300ms"}}}}
+    with weir_http(tmp_path, upstream, limits(idle="20s")) as weir:
+        headers = [(b"Mcp-Session-Id", await initialized(weir))] if is_stdio else []
+        error = error_of(await post(weir.port, CALL, headers))
+        assert ("idle", 300) == (error["data"]["timer"], error["data"]["afterMs"])
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(1.5):
+                await post(weir.port, CALL.replace(b"slow", b"other"), headers)
+
+
+async def test_a_tool_may_ask_the_client_for_longer_than_others(server: ScriptedServer, tmp_path: Path) -> None:
+    """Its own limit holds while the client is asked."""
+
+    async def asking(exchange: Exchange) -> None:
+        if b'"notifications/' in exchange.request.body:
+            await exchange.reply(202)
+            return
+        await exchange.open()
+        await exchange.write(b'data: {"jsonrpc":"2.0","id":"q","method":"elicitation/create","params":{}}\n\n')
+        await exchange.gone()
+
+    server.script = asking
+    upstream = {"url": server.url, "tools": {"slow": {"timeout": {"client_input": "400ms"}}}}
+    with weir_http(tmp_path, upstream, limits(client_input="60s")) as weir:
+        async with ask(weir.port, "POST", "/mcp", [*JSON_POST, *SESSION], CALL) as answer:
+            await answer.event()
+            data = json.loads((await answer.event()).partition(b"data:")[2])["error"]["data"]
+    assert ("client_input", 400) == (data["timer"], data["afterMs"])
 
 
 RECORDING = """

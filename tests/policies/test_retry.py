@@ -399,6 +399,25 @@ async def test_the_time_of_one_unreached_connection_is_not_spent_again() -> None
     assert 1 == len(stand.attempts)
 
 
+async def test_waits_for_a_server_that_is_not_reached_are_spent_on_reaching_it() -> None:
+    """One limit, from the first try until the caller has its answer; what is left does not allow the second wait."""
+    stand, call = Stand(UNREACHED, attempts=10, initial_seconds=0.1), read()
+    call.connect_left_seconds = 0.3
+    outcome, seconds = await stand.timed(call)
+    assert (UNREACHED, 2) == (outcome, len(stand.attempts))
+    assert pytest.approx(0.1) == seconds
+    assert pytest.approx(0.2) == call.connect_left_seconds
+    assert ["scheduled", "deadline_too_near"] == stand.told.actions()
+
+
+async def test_a_wait_for_a_server_that_was_reached_costs_nothing_of_that() -> None:
+    """It answered, or lost what it had been sent."""
+    stand, call = Stand(LOST, status(503, (b"retry-after", b"7")), OK), read()
+    call.connect_left_seconds = 0.3
+    assert OK is await stand.ask(call)
+    assert 0.3 == call.connect_left_seconds
+
+
 # refusals, cancellation, slots
 
 

@@ -444,6 +444,25 @@ async def test_silence_is_a_failure_with_its_timer() -> None:
         assert "{}" == result_text(await client.tool("echo"))
 
 
+async def test_a_call_may_have_a_silence_of_its_own() -> None:
+    """Shorter than the server's, or longer."""
+    clock = Clock()
+    async with bridge(WATCHFUL, clock=clock) as upstream, asyncio.TaskGroup() as tasks:
+        client = Client(upstream)
+        await client.initialize()
+        calls = [client.call(tool("never", 90 + number)) for number in range(2)]
+        calls[0].idle_seconds, calls[1].idle_seconds = 5.0, 400.0
+        short, long = [tasks.create_task(client.send(call)) for call in calls]
+        await looked(upstream)
+        clock.now += 6
+        assert ("idle", 5.0) == (failed(await short).timer, failed(await short).after_seconds)
+        clock.now += 390
+        await looked(upstream)
+        assert not long.done()
+        clock.now += 5
+        assert ("idle", 400.0) == (failed(await long).timer, failed(await long).after_seconds)
+
+
 async def test_a_server_that_does_not_read_is_silent_too() -> None:
     """The request is still on its way when the time is up."""
     clock = Clock()

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from typing import Any
 
 import pytest
@@ -22,8 +23,9 @@ from support.stdio_children import LOOPS, script
 from weir.core.call import header
 from weir.core.events import ChildExited, ChildStarted, LimitReached, LineSkipped
 from weir.core.outcome import Failed, FailureKind, Outcome, Refused, Replied, Sent
+from weir.relay.stdio_pipe import Receiver
 from weir.relay.stdio_restarts import RestartSettings
-from weir.relay.stdio_server import StdioSettings
+from weir.relay.stdio_server import StdioSettings, StdioUpstream
 from weir.relay.stdio_sweep import WaitSettings
 
 pytestmark = pytest.mark.anyio
@@ -293,6 +295,58 @@ async def test_a_server_that_always_exits_is_not_started_for_every_call() -> Non
         assert (FailureKind.CONNECT, Sent.NO) == (outcome.kind, outcome.sent)
         assert "exited with code 7; last stderr line: no licence found; it will be started again in" in outcome.detail
     assert 1 == len(events.of(ChildStarted))
+
+
+class Unstarted:
+    """A server that never runs."""
+
+    async def run(self, receiver: Receiver) -> None:
+        """Until it is cancelled."""
+        await asyncio.get_running_loop().create_future()
+
+    async def started(self) -> Failed | None:
+        """Never."""
+        never: asyncio.Future[Failed | None] = asyncio.get_running_loop().create_future()
+        return await never
+
+    async def send(self, message: bytes) -> Failed | None:
+        """Not asked."""
+        raise AssertionError("it does not run")
+
+    def pause(self) -> None: ...
+    def resume(self) -> None: ...
+    def stop(self) -> None: ...
+
+
+async def test_starting_a_server_has_the_time_to_connect_which_all_attempts_share() -> None:
+    """The second try of the call finds nothing left."""
+    settings = StdioSettings("script", connect_seconds=0.2, stop_seconds=0.05)
+    upstream = StdioUpstream(settings, Unstarted, lambda event: None, time.monotonic, lambda: "s")
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(upstream.run())
+        await asyncio.sleep(0)
+        client, began = Client(upstream), time.monotonic()
+        call = client.call(modern("echo"))
+        for _ in range(2):
+            outcome = await client.send(call)
+            assert isinstance(outcome, Failed)
+            assert (FailureKind.TIMEOUT, "connect", Sent.NO) == (outcome.kind, outcome.timer, outcome.sent)
+        assert 0.2 <= time.monotonic() - began < 0.5
+        assert [pytest.approx(0.2, abs=0.1), pytest.approx(0.0, abs=0.1)] == [
+            each.connect_seconds for each in call.attempts
+        ]
+        await upstream.aclose()
+
+
+async def test_a_pause_before_a_restart_is_spent_of_the_time_to_connect() -> None:
+    """Whoever tries again waits no longer than that."""
+    settings = StdioSettings("script", connect_seconds=2.5, restarts=RestartSettings(initial_seconds=30))
+    async with bridge(settings, script("exit-at-once")) as upstream:
+        client = Client(upstream)
+        await client.post(modern("echo"))
+        call = client.call(modern("echo"))
+        assert isinstance(await client.send(call), Failed)
+        assert 2.5 == call.connect_left_seconds
 
 
 async def test_silence_cancels_at_the_server() -> None:

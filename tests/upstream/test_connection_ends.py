@@ -53,6 +53,32 @@ async def test_silence_ends_an_exchange() -> None:
         )
 
 
+@pytest.mark.parametrize("seconds", [0.1, 0.6], ids=["shorter", "longer"])
+async def test_an_exchange_may_have_a_silence_of_its_own(seconds: float) -> None:
+    """The next one on the same connection is limited as all are."""
+
+    async def script(visit: Visit) -> None:
+        for pause in (0.0 if seconds < 0.3 else 0.4, 0.2):
+            await visit.request()
+            await asyncio.sleep(pause)
+            await visit.send(OK + b"Content-Length: 2\r\n\r\nhi")
+        await visit.request()
+        await visit.gone()
+
+    async with scripted(script) as server, pool_to(server, PoolSettings(idle_seconds=0.3)) as pool:
+        special = await start(pool)
+        special.limit_silence(seconds)
+        await special.arrived
+        assert b"hi" == await read_all(await ask(pool))
+        last = await start(pool)
+        last.limit_silence(seconds)
+        with pytest.raises(Unanswered) as caught:
+            await last.arrived
+        assert ("idle", seconds) == (caught.value.timer, caught.value.after_seconds)
+        last.close()
+        assert 1 == server.connections
+
+
 async def test_any_byte_keeps_an_exchange_alive() -> None:
     """Comments count, however long the stream takes in all."""
 

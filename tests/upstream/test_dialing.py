@@ -6,7 +6,6 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ import pytest
 import trustme
 
 from support.pools import ask, pool_to
-from support.scripted import ENOUGH_SECONDS, Visit, scripted
+from support.scripted import ENOUGH_SECONDS, Visit, black_hole, scripted
 from weir.core.outcome import FailureKind, Sent
 from weir.upstream.dialing import (
     NEXT_ADDRESS_SECONDS,
@@ -229,20 +228,6 @@ async def test_a_name_that_nobody_has_is_a_connect_failure() -> None:
     for host in ("a..b", "x" * 70 + ".localhost"):
         failure = await failure_at(f"http://{host}:1")
         assert (FailureKind.CONNECT, Sent.NO) == (failure.kind, failure.sent)
-
-
-@contextlib.contextmanager
-def black_hole() -> Iterator[tuple[str, int]]:
-    """An address that swallows connection attempts: a listener whose queue is full."""
-    with contextlib.ExitStack() as stack:
-        listener = stack.enter_context(socket.socket())
-        listener.bind(("127.0.0.1", 0))
-        listener.listen(0)
-        for _ in range(3):
-            filler = stack.enter_context(socket.socket())
-            filler.setblocking(False)
-            filler.connect_ex(listener.getsockname())
-        yield listener.getsockname()
 
 
 async def test_an_address_that_does_not_answer_does_not_hold_up_the_others() -> None:

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from support.edges import REQUEST, RESULT, answering, edge_to
-from support.scripted import Script, Visit, scripted
-from weir.core.call import Peer, Transport
+from support.scripted import Script, Visit, black_hole, scripted
+from weir.core.call import Attempt, Peer, Transport
 from weir.core.events import ConnectionOpened
 from weir.core.outcome import NO_ANSWER, PLAIN, Blame, Failed, FailureKind, Replied, Sent, Verdict
 from weir.protocol.tracecontext import TraceContext
@@ -245,6 +245,37 @@ async def test_a_server_that_is_not_there_has_seen_nothing() -> None:
         assert (FailureKind.CONNECT, Sent.NO) == (outcome.kind, outcome.sent)
         assert edge.attempt.connect_seconds > 0
         assert 0.0 == edge.attempt.sent_at
+
+
+async def test_all_attempts_of_a_call_share_the_time_to_connect() -> None:
+    """The first spends it, and the second finds nothing left: it ends at once, by the same timer."""
+    with black_hole() as (_, port):
+        async with edge_to(f"http://127.0.0.1:{port}", connect_seconds=0.3) as edge:
+            first = edge.prepare()
+            began = time.monotonic()
+            for attempt in (first, Attempt(first.call, 2, began)):
+                outcome = await edge.run(attempt)
+                assert isinstance(outcome, Failed)
+                assert (FailureKind.TIMEOUT, "connect", Sent.NO) == (outcome.kind, outcome.timer, outcome.sent)
+            assert 0.3 <= time.monotonic() - began < 0.5
+            assert first.call.connect_left_seconds <= 0.0
+            assert pytest.approx(0.3, abs=0.1) == first.connect_seconds
+
+
+async def test_a_call_may_have_a_time_to_connect_of_its_own() -> None:
+    """What a successful connection took is off it, and nothing else."""
+    with black_hole() as (_, port):
+        async with edge_to(f"http://127.0.0.1:{port}", connect_seconds=5.0) as edge:
+            attempt = edge.prepare()
+            attempt.call.connect_left_seconds = 0.1
+            outcome = await edge.run(attempt)
+            assert isinstance(outcome, Failed)
+            assert ("connect", 0.1) == (outcome.timer, outcome.after_seconds)
+    async with scripted(answering(RESULT)) as server, edge_to(server) as edge:
+        await edge.run()
+        left, spent = edge.attempt.call.connect_left_seconds, edge.attempt.connect_seconds
+        assert pytest.approx(5.0) == left + spent
+        assert 0 < spent < 1
 
 
 async def test_a_request_that_cannot_be_written_is_not_the_upstreams_fault() -> None:

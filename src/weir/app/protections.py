@@ -9,7 +9,7 @@ from typing import Any
 from weir.app.stack import once, paying
 from weir.config.merge import tool_timeout
 from weir.config.model import Config, Upstream
-from weir.config.policies import Concurrency, Policies, RetryBudget, Timeout
+from weir.config.policies import Concurrency, Policies, RetryBudget, Timeout, ToolTimeout
 from weir.config.policies import Retry as RetrySection
 from weir.core.call import Call, Slot
 from weir.core.events import Emit, LevelChanged, ServerNotified
@@ -143,7 +143,7 @@ class Protections:
 
     def _deadline(self, timeout: Timeout | None) -> Deadline | None:
         tools = {
-            tool: _limits(tool_timeout(timeout or Timeout(), said.timeout))
+            tool: _limits(tool_timeout(timeout or Timeout(), said.timeout), said.timeout)
             for tool, said in self._one.tools.items()
             if said.timeout is not None
         }
@@ -226,13 +226,15 @@ class _Free:
 FREE: Slot = _Free()
 
 
-def _limits(said: Timeout) -> Limits:
+def _limits(said: Timeout, own: ToolTimeout | None = None) -> Limits:
+    """What the edges keep by themselves (silence, connecting) is set for calls of their `own` only."""
     return Limits(
         attempt_seconds=said.attempt_seconds,
         total_seconds=said.total_seconds,
         client_input_seconds=said.client_input_seconds,
         extend_on_progress=said.extend_on_progress,
-        idle_seconds=said.idle_seconds,
+        idle_seconds=own.idle_seconds if own is not None else None,
+        connect_seconds=own.connect_seconds if own is not None else None,
     )
 
 

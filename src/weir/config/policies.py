@@ -52,6 +52,7 @@ class Timeout(Section):
 class ToolTimeout(Section):
     """Limits for one tool; what is left out is as in `policies.timeout`."""
 
+    connect_seconds: Seconds | None = Field(default=None, alias="connect")
     attempt_seconds: Seconds | None = Field(default=None, alias="attempt")
     total_seconds: Seconds | None = Field(default=None, alias="total")
     idle_seconds: Seconds | None = Field(default=None, alias="idle")

@@ -85,9 +85,10 @@ class Call:
     latency objective applies, only the idle timer. `answer` is what the answer said, once it has been relayed: a
     client that then hangs up has not cancelled.
     `deadline_at` is when the whole call must have ended; it moves on by the time the client was asked.
-    `connect_left_seconds` is what all attempts together may still spend on reaching the upstream (kept by the
-    upstream edge); `idle_seconds` how long the upstream may be silent, None: as the edge is set. `progress_at` is
-    when the server last told of progress, in the call's own time (0.0: never).
+    `connect_left_seconds` is what all attempts together may still spend on reaching the upstream, waits between them
+    included (inf: nobody has tried yet, and the upstream's own limit holds); `idle_seconds` how long the upstream may
+    be silent, None: as the edge is set. `progress_at` is when the server last told of progress, in the call's own time
+    (0.0: never).
     """
 
     __slots__ = (
@@ -194,6 +195,12 @@ class Call:
         if message.kind is Kind.BATCH:
             return all(map(_is_exempt_member, message.members)) and not is_ambiguous(self.body)
         return message.kind is not Kind.OPAQUE
+
+    def may_connect_for(self, seconds: float) -> float:
+        """What is left for reaching the upstream, of the limit in `seconds` unless the call has one of its own."""
+        if self.connect_left_seconds == math.inf:
+            self.connect_left_seconds = seconds
+        return self.connect_left_seconds
 
     def answered(self, raw_id: bytes, verdict: "Verdict") -> None:
         """The answer to this call (or to the member of a batch with that id) was seen."""

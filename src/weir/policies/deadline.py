@@ -33,13 +33,14 @@ _TIMER_PRECISION_SECONDS = 0.001
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """`idle_seconds`, where it is set, replaces the upstream edge's own."""
+    """`idle_seconds` and `connect_seconds`, where they are set, replace the upstream edge's own."""
 
     attempt_seconds: float = 60.0
     total_seconds: float = 120.0
     client_input_seconds: float = 600.0
     extend_on_progress: bool = True
     idle_seconds: float | None = None
+    connect_seconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -317,6 +318,8 @@ class Deadline:
             seconds = min(seconds, caller_waits_seconds(message, special))
             call.deadline_at = now + seconds
             call.idle_seconds = limits.idle_seconds
+            if limits.connect_seconds is not None:
+                call.connect_left_seconds = limits.connect_seconds
         watch = self._calls[call] = Watch(call, limits, seconds, now)
         watch.special = special
         watch.due_at = now + min(seconds, limits.client_input_seconds)

@@ -256,20 +256,24 @@ class Retry:
         now, asked = self._clock(), retry_after(outcome.headers) if isinstance(outcome, Replied) else None
         # all who were told to come in so many seconds come at the same instant: the draw spreads them
         seconds = (asked or 0.0) + self._ceiling(_after(len(call.attempts))) * self._means.draw()
-        obstacle = self._obstacle(call, now, seconds, asked)
+        until = _deadline(call)
+        if _is_unreached(outcome):
+            # reaching the server, waits included, has one limit for all attempts
+            until = min(until, now + call.connect_left_seconds)
+        obstacle = self._obstacle(call, now, seconds, until, asked)
         if obstacle:
             self._told(call, obstacle, outcome)
             return None
         self._told(call, "would_retry" if self._is_shadow else "scheduled", outcome, seconds)
         return seconds
 
-    def _obstacle(self, call: Call, now: float, seconds: float, asked: float | None) -> str:
+    def _obstacle(self, call: Call, now: float, seconds: float, until: float, asked: float | None) -> str:
         """What stands against another attempt in so many seconds, "" for nothing: then it has been paid for."""
         if len(call.attempts) >= self._settings.attempts:
             return "attempts_exhausted"
         if asked is not None and asked > LONGEST_RETRY_AFTER_SECONDS:
             return "retry_after_too_long"
-        if now + seconds >= _deadline(call):
+        if now + seconds >= until:
             return "deadline_too_near"
         return "" if self.budget.withdraw(now) else "budget_exhausted"
 
@@ -278,13 +282,15 @@ class Retry:
 
     async def _is_time(self, call: Call, last: Outcome, seconds: float, key: "_Key") -> bool:
         """Wait; whether the attempt is to be made then. One that is not made is not paid for."""
-        obstacle = "cancelled"
+        obstacle, began = "cancelled", self._clock()
         try:
             has_slot = await self._pause(call, seconds)
             obstacle = "" if has_slot else "no_slot"
             if key in self._withdrawn:
                 obstacle = "withdrawn"
         finally:
+            if _is_unreached(last):
+                call.connect_left_seconds -= self._clock() - began
             if obstacle:
                 self.budget.refund()
                 self._told(call, obstacle, last)
@@ -331,6 +337,10 @@ def _deadline(call: Call) -> float:
     if facts(call.message.method).is_handshake:
         return min(call.deadline_at, call.received_at + HANDSHAKE_SECONDS)
     return call.deadline_at
+
+
+def _is_unreached(outcome: Outcome) -> bool:
+    return isinstance(outcome, Failed) and outcome.sent is Sent.NO
 
 
 def _not_hinted(_: Call) -> bool:

@@ -34,6 +34,8 @@ class StdioSettings:
     upstream: str
     is_dedicated: bool = False
     sessions_max: int = 1000
+    connect_seconds: float = 5.0
+    """For a process to be started."""
     stop_seconds: float = 8.0
     """For all children together to end; then they are killed."""
     waits: WaitSettings = field(default_factory=WaitSettings)
@@ -138,10 +140,23 @@ class StdioUpstream:
 
     async def _first(self, session: Session, attempt: Attempt) -> Outcome:
         """A message for a process that may just have been started."""
-        began = self._clock()
-        failed = await session.pipe.started()
-        attempt.connect_seconds = self._clock() - began
+        failed = None if session.is_started else await self._start(session, attempt)
         return failed or await session.carry(attempt)
+
+    async def _start(self, session: Session, attempt: Attempt) -> Failed | None:
+        call, began = attempt.call, self._clock()
+        left = call.may_connect_for(self._settings.connect_seconds)
+        try:
+            async with asyncio.timeout(max(0.0, left)):
+                failed = await session.pipe.started()
+            session.is_started = failed is None
+            return failed
+        except TimeoutError:
+            text = f"not started within {left:.3g} s (timer 'connect')"
+            return Failed(FailureKind.TIMEOUT, text, sent=Sent.NO, timer="connect", after_seconds=left)
+        finally:
+            attempt.connect_seconds = self._clock() - began
+            call.connect_left_seconds -= attempt.connect_seconds
 
     def _known(self, call: Call) -> Session | Refused:
         if self._settings.is_dedicated:
@@ -179,16 +194,18 @@ class StdioUpstream:
         problem = mismatch(attempt.call)
         if problem is not None:
             return problem
-        common = self._for_all()
+        common = self._for_all(attempt.call)
         return common if isinstance(common, Failed) else await self._first(common, attempt)
 
-    def _for_all(self) -> Session | Failed:
+    def _for_all(self, call: Call) -> Session | Failed:
         if self._shared is not None and self._shared.is_over:
             # its process may take a while to end, and must not be replaced twice meanwhile
             self._note_end(self._shared, "exited")
         if self._shared is None:
             wait = self._restarts.wait_seconds(self._clock())
             if wait:
+                # whoever tries again waits no longer for it than for a process that starts
+                call.may_connect_for(self._settings.connect_seconds)
                 text = f"{self._last_end}; it will be started again in {wait:.1f} s"
                 return Failed(FailureKind.CONNECT, text, sent=Sent.NO)
             self._shared = self._begin("", is_shared=True)

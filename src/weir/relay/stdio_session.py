@@ -30,6 +30,7 @@ class Session:
         self.router = router
         self.head = Head(name)
         self.revision = ""
+        self.is_started = False
         self.is_counted = False
         """Its beginning was told, so its end is."""
         self.opened_at = self.used_at = clock()

@@ -54,7 +54,7 @@ def look_at(session: Session, settings: WaitSettings, now: float) -> None:
 
 
 def _look_at_exchange(exchange: Exchange, settings: WaitSettings, now: float, silent_since: float) -> None:
-    limit = settings.silence_seconds
+    limit = settings.silence_seconds if exchange.call.idle_seconds is None else exchange.call.idle_seconds
     is_silent = now - max(exchange.active_at, silent_since) >= limit
     if is_silent and exchange.call.message.method != "subscriptions/listen":
         exchange.abort(_silent(limit))

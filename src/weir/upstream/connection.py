@@ -56,6 +56,8 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._poll: select.poll | None = None
         self._exchange: Exchange | None = None
+        # the exchange that has a silence limit of its own, and that limit
+        self._special: tuple[Exchange, float] | None = None
         self._headers: Headers = []
         self._timer: asyncio.TimerHandle | None = None
         self._heard_at = 0.0
@@ -112,6 +114,14 @@ class Connection(asyncio.Protocol):
             return False
         self._is_reused = True
         return True
+
+    def limit_silence(self, exchange: Exchange, seconds: float) -> None:
+        """For this exchange the server may be silent so long, instead of as long as for others."""
+        if self._exchange is exchange:
+            self._special = (exchange, seconds)
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer = self.loop.call_later(seconds, self._watch)
 
     def resume(self, exchange: Exchange) -> None:
         """The reader of `exchange` has caught up."""
@@ -326,6 +336,12 @@ class Connection(asyncio.Protocol):
             exchange.end(Unanswered(kind, detail, sent, timer=timer, after_seconds=after_seconds))
         self.drop()
 
+    def _silence_seconds(self, exchange: Exchange) -> float:
+        if self._special is not None and self._special[0] is exchange:
+            return self._special[1]
+        self._special = None
+        return self._idle_seconds
+
     def _watch(self) -> None:
         """The idle timer: set once, it looks when the last byte came and sets itself again."""
         self._timer = None
@@ -335,9 +351,10 @@ class Connection(asyncio.Protocol):
         now = self._clock()
         if self._is_paused or (exchange.excuse is not None and exchange.excuse()):
             self._heard_at = now
-        left = self._heard_at + self._idle_seconds - now
+        limit = self._silence_seconds(exchange)
+        left = self._heard_at + limit - now
         if left > 0:
             self._timer = self.loop.call_later(max(left, _TIMER_PRECISION_SECONDS), self._watch)
             return
-        detail = f"no byte from the server for {self._idle_seconds:g} s (timer 'idle')"
-        self._fail(FailureKind.TIMEOUT, detail, timer="idle", after_seconds=self._idle_seconds)
+        detail = f"no byte from the server for {limit:g} s (timer 'idle')"
+        self._fail(FailureKind.TIMEOUT, detail, timer="idle", after_seconds=limit)

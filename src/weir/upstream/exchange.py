@@ -32,6 +32,9 @@ class Line(Protocol):
 
     loop: asyncio.AbstractEventLoop
 
+    def limit_silence(self, exchange: "Exchange", seconds: float) -> None:
+        """The server may be silent so long in this exchange."""
+
     def resume(self, exchange: "Exchange") -> None:
         """Its reader has caught up."""
 
@@ -89,6 +92,10 @@ class Exchange:
         self._size = 0
         self._mark = buffer_bytes
         self._waiter: asyncio.Future[None] | None = None
+
+    def limit_silence(self, seconds: float) -> None:
+        """The server may be silent for so long, and not as the client is set."""
+        self._line.limit_silence(self, seconds)
 
     def body(self) -> bytes:
         """The whole body of a reply that is no stream."""

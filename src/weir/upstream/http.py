@@ -79,6 +79,8 @@ class HttpUpstream:
         except Unanswered as error:
             return _failed(error)
         attempt.sent_at = exchange.sent_at
+        if attempt.call.idle_seconds is not None:
+            exchange.limit_silence(attempt.call.idle_seconds)
         try:
             await exchange.arrived
             if not exchange.is_stream:
@@ -106,15 +108,16 @@ class HttpUpstream:
         self._emit(LimitReached(self.name, "connections"))
 
     async def _connect_and_send(self, attempt: Attempt, request: Request) -> Exchange:
-        began = self._clock()
+        began, until, call = self._clock(), 0.0, attempt.call
+        left = call.may_connect_for(self._settings.connect_seconds)
         try:
-            exchange = await self._client.connect_and_send(request)
-        except BaseException:
-            attempt.connect_seconds = self._clock() - began
-            raise
-        # up to the sending: what comes after is the server's time
-        attempt.connect_seconds = exchange.sent_at - began
-        return exchange
+            exchange = await self._client.connect_and_send(request, left)
+            # up to the sending: what comes after is the server's time
+            until = exchange.sent_at
+            return exchange
+        finally:
+            attempt.connect_seconds = (until or self._clock()) - began
+            call.connect_left_seconds -= attempt.connect_seconds
 
     def _judge(self, attempt: Attempt, exchange: Exchange) -> Outcome:
         headers, body = _end_to_end(exchange), exchange.body()

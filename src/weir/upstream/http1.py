@@ -39,8 +39,8 @@ class Client(Protocol):
             Unanswered: the request cannot be written as HTTP.
         """
 
-    async def connect_and_send(self, request: Request) -> Exchange:
-        """Send as soon as there is a connection.
+    async def connect_and_send(self, request: Request, seconds: float | None = None) -> Exchange:
+        """Send as soon as there is a connection, which may take so long; None: as the client is set.
 
         Raises:
             Unanswered: there is none in time, or the request cannot be written as HTTP.
@@ -109,10 +109,10 @@ class Pool:
             connection.drop()
         return None
 
-    async def connect_and_send(self, request: Request) -> Exchange:
+    async def connect_and_send(self, request: Request, seconds: float | None = None) -> Exchange:
         """See Client."""
         head = _write_head(request)
-        seconds = self._settings.connect_seconds
+        seconds = self._settings.connect_seconds if seconds is None else max(0.0, seconds)
         try:
             async with asyncio.timeout(seconds):
                 connection = await self._acquire()
