@@ -47,3 +47,28 @@ def test_the_limits_of_a_policy_hold_before_a_command(config: Config) -> None:
 def test_a_policy_in_shadow_changes_nothing(config: Config) -> None:
     """Only what is always on holds."""
     assert (300.0, 7.0, 600.0) == waits(config)
+
+
+@pytest.mark.parametrize("config", ["policies: {timeout: {connect: 2s, idle: 30s}}"], indirect=True)
+def test_a_command_has_the_time_to_connect_to_be_started(config: Config) -> None:
+    """It is the same limit."""
+    assert 2.0 == rooms.stdio_upstream(config, config.upstreams[1]).connect_seconds
+
+
+TOOLS = """\
+    tools:
+      quick: {timeout: {idle: 400ms, client_input: 1s}}
+      asking: {timeout: {client_input: 20m}}
+"""
+
+
+@pytest.mark.parametrize("config", [TOOLS], indirect=True)
+def test_tools_with_limits_of_their_own_are_looked_at_in_time(config: Config) -> None:
+    """The shortest silence decides how often; a question is remembered for as long as any tool may ask."""
+    settings = rooms.stdio_upstream(config, config.upstreams[1]).waits
+    assert (300.0, 0.4, 1200.0) == (
+        settings.silence_seconds,
+        settings.shortest_silence_seconds,
+        settings.client_input_seconds,
+    )
+    assert 0.1 == settings.pause_seconds

@@ -363,12 +363,12 @@ class Config(Section):
         timeout = self.timeout_for(upstream)
         return timeout.connect_seconds if timeout and timeout.mode == "enforce" else Always.CONNECT_SECONDS
 
-    def idle_seconds(self, upstream: Upstream) -> float:
-        """How long an upstream may be silent. Always on."""
-        timeout = self.timeout_for(upstream)
+    def idle_seconds(self, upstream: Upstream, tool: str = "") -> float:
+        """How long an upstream, or one of its tools, may be silent. Always on."""
+        timeout = self.timeout_for(upstream, tool)
         return timeout.idle_seconds if timeout and timeout.mode == "enforce" else Always.IDLE_SECONDS
 
-    def client_input_seconds(self, upstream: Upstream) -> float:
+    def client_input_seconds(self, upstream: Upstream, tool: str = "") -> float:
         """How long an upstream waits for a client's answer. Always on before a command, which weir itself waits for."""
-        timeout = self.timeout_for(upstream)
+        timeout = self.timeout_for(upstream, tool)
         return timeout.client_input_seconds if timeout and timeout.mode == "enforce" else Always.CLIENT_INPUT_SECONDS

@@ -19,6 +19,8 @@ class WaitSettings:
     """A session with nothing open and nothing sent for so long is closed."""
     silence_seconds: float = 300.0
     """A request to which the server says nothing for so long has failed. Not a subscription: it may stay silent."""
+    shortest_silence_seconds: float | None = None
+    """Of the calls that have a limit of their own."""
     client_read_seconds: float | None = 30.0
     """A full reply of which the client reads nothing for so long is given up: it holds up all others of its server."""
     client_input_seconds: float = 600.0
@@ -29,7 +31,8 @@ class WaitSettings:
     @property
     def pause_seconds(self) -> float:
         """Between two looks: a quarter of the shortest limit at most."""
-        limits = (self.session_idle_seconds, self.silence_seconds, self.client_read_seconds, self.keepalive_seconds)
+        silences = (self.silence_seconds, self.shortest_silence_seconds)
+        limits = (self.session_idle_seconds, *silences, self.client_read_seconds, self.keepalive_seconds)
         return min(_PAUSE_SECONDS, *(limit / 4 for limit in limits if limit is not None))
 
 
