@@ -50,14 +50,22 @@ def child(one: Upstream) -> ChildSettings:
 
 def stdio_upstream(config: Config, one: Upstream) -> StdioSettings:
     """How stdio servers are shared out. With the client on stdio too, one child is the client's own."""
+    tools = ("", *one.tools)
     waits = WaitSettings(
         silence_seconds=config.idle_seconds(one),
+        shortest_silence_seconds=min(config.idle_seconds(one, tool) for tool in tools),
         client_read_seconds=config.listen.client_read_seconds,
-        client_input_seconds=config.client_input_seconds(one),
+        client_input_seconds=max(config.client_input_seconds(one, tool) for tool in tools),
     )
     if config.sessions is not None:
         waits = replace(waits, session_idle_seconds=config.sessions.idle_seconds)
-    return StdioSettings(upstream=one.name, is_dedicated=config.stdio, sessions_max=config.max_sessions, waits=waits)
+    return StdioSettings(
+        upstream=one.name,
+        is_dedicated=config.stdio,
+        sessions_max=config.max_sessions,
+        connect_seconds=config.connect_seconds(one),
+        waits=waits,
+    )
 
 
 def stdio_downstream(one: Upstream) -> StdioDownstreamSettings:
