@@ -55,17 +55,14 @@ def test_a_command_has_the_time_to_connect_to_be_started(config: Config) -> None
     assert 2.0 == rooms.stdio_upstream(config, config.upstreams[1]).connect_seconds
 
 
-TOOLS = """\
-    tools:
-      quick: {timeout: {idle: 400ms, client_input: 1s}}
-      asking: {timeout: {client_input: 20m}}
-"""
-
-
-@pytest.mark.parametrize("config", [TOOLS], indirect=True)
-def test_tools_with_limits_of_their_own_are_looked_at_in_time(config: Config) -> None:
+def test_tools_with_limits_of_their_own_are_looked_at_in_time() -> None:
     """The shortest silence decides how often; a question is remembered for as long as any tool may ask."""
-    settings = rooms.stdio_upstream(config, config.upstreams[1]).waits
+    tools = {
+        "quick": {"timeout": {"idle": "400ms", "client_input": "1s"}},
+        "asking": {"timeout": {"client_input": "20m"}},
+    }
+    config = Config.model_validate({"upstreams": [{"name": "own", "command": ["cat"], "tools": tools}]})
+    settings = rooms.stdio_upstream(config, config.upstreams[0]).waits
     assert (300.0, 0.4, 1200.0) == (
         settings.silence_seconds,
         settings.shortest_silence_seconds,
