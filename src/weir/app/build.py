@@ -106,7 +106,7 @@ class Weir:
         settings = rooms.child(one)
         return StdioUpstream(
             rooms.stdio_upstream(self.config, one),
-            lambda: Child(one.name, settings, self.emit),
+            lambda: Child(one.name, settings, self.emit, self.telemetry.stderr_of(one.name)),
             self.emit,
             self._clock,
             lambda: secrets.token_hex(16),

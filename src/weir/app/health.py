@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from weir.core.events import AttemptFinished, CallFinished, CallStarted, ChildExited
 from weir.core.outcome import Blame, Failed, FailureKind, Outcome, Replied
+from weir.telemetry import redact
 
 WINDOW_SECONDS = 60.0
 """Older attempts say nothing about now."""
@@ -195,5 +196,6 @@ def _fault(outcome: Outcome) -> str | None:
 
 
 def _one_line(text: str) -> str:
-    printable = "".join(character if character.isprintable() else " " for character in text)
+    """Without what looks like a credential: a server's own words may be in it."""
+    printable = "".join(character if character.isprintable() else " " for character in redact.text(text))
     return printable if len(printable) <= MAX_DETAIL_LENGTH else printable[: MAX_DETAIL_LENGTH - 1] + "…"

@@ -117,7 +117,7 @@ def telemetry(config: Config, environ: Mapping[str, str] = os.environ) -> Teleme
     return TelemetrySettings(
         traces=spans,
         metrics=MetricsSettings(metrics.exemplars, metrics.max_label_values),
-        logs=LogsSettings(logs.format, logs.level, logs.access),
+        logs=LogsSettings(logs.format, logs.level, logs.access, logs.stderr),
         tool_names={one.name: frozenset(one.tools) for one in config.upstreams},
     )
 

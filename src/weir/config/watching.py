@@ -46,6 +46,7 @@ class Logs(Section):
     format: Literal["auto", "text", "json"] = Field(default="auto", description="auto: text on a terminal, else json.")
     level: Literal["debug", "info", "warning", "error"] = "info"
     access: Switch = Field(default=True, description="One line a call.")
+    stderr: Switch = Field(default=True, description="What servers that weir starts write to stderr, at level info.")
 
 
 class Journal(Section):

@@ -26,6 +26,7 @@ from weir.telemetry.operations import Operations
 from weir.telemetry.other_loggers import OtherLoggers
 from weir.telemetry.pipeline import Pipeline
 from weir.telemetry.reading import Fold, Reader
+from weir.telemetry.server_stderr import ServerStderr
 from weir.telemetry.settings import LogsSettings, TelemetrySettings
 from weir.telemetry.spans import Spans
 from weir.telemetry.tracing import RandomBits, Tracing
@@ -95,8 +96,18 @@ class Telemetry:
         ratio = environment.sample_ratio(settings.traces.sample_ratio, world.environ)
         traces = replace(settings.traces, sample_ratio=ratio)
         self.tracing = Tracing(traces, world.random_bits, enabled=chosen != environment.NONE)
+        self._stderr_is_told = settings.logs.stderr and log.LEVELS[settings.logs.level] <= log.LEVELS["info"]
+        self._stderr: dict[str, ServerStderr] = {}
         self.observe_call = ObserveCall(self.tracing, self.emit, world.clock)
         self.observe_attempt = ObserveAttempt(self.tracing, self.emit, world.clock)
+
+    def stderr_of(self, upstream: str) -> Callable[[bytes], None] | None:
+        """Who is to get what one process of this server writes to stderr; None: nobody asked for it."""
+        if not self._stderr_is_told:
+            return None
+        if upstream not in self._stderr:
+            self._stderr[upstream] = ServerStderr(upstream, self._log, self.emit, self._world.clock)
+        return self._stderr[upstream].reader()
 
     async def run(self) -> None:
         """Write lines, sample the loop, watch the exporter. Ends by being cancelled."""

@@ -40,6 +40,8 @@ class LogsSettings:
     """debug | info | warning | error. Notifications are logged at debug."""
     access: bool = True
     """One line for each finished request."""
+    stderr: bool = True
+    """The lines that stdio servers write to stderr, at level info."""
 
 
 @dataclass(frozen=True, slots=True)
