@@ -119,3 +119,16 @@ async def test_a_handshake_that_fails_is_one_clear_error(papers: Papers, tmp_pat
             reply = await post(weir.port, CALL)
     assert (502, True) == (reply.status, b'"id":7' in reply.body)
     assert b"upstream_tls_error" in reply.body or asks_client
+
+
+async def test_a_certificate_of_another_name_is_refused_without_telling_the_name(
+    papers: Papers, tmp_path: Path
+) -> None:
+    """The caller learns what is wrong, and not where the server is."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    papers.authority.issue_cert("other.example").configure_cert(context)
+    async with tls_server(context) as url:
+        with weir_http(tmp_path, {"url": url, "tls": {"ca": str(papers.ca)}}) as weir:
+            reply = await post(weir.port, CALL)
+    assert (502, True) == (reply.status, b"TLS failed: the certificate is not for the server's name" in reply.body)
+    assert b"localhost" not in reply.body

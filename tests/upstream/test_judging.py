@@ -226,6 +226,14 @@ def test_a_body_that_could_not_be_read_gets_whatever_answer_comes() -> None:
     assert Verdict(-32700, "no") == verdict(judged(error, request=b'{"id":7,"method":"x","params":NaN}'))
     batch = b"[" + REQUEST + b"]"
     assert PLAIN == verdict(judged(b"[" + RESULT + b"]", request=batch))
+    assert PLAIN == verdict(judged(b'[{"jsonrpc":"2.0","id":7,"result":NaN}]', request=batch))
+
+
+@pytest.mark.parametrize("body", [b"<html>", NOTIFICATION, b'"no"'])
+def test_a_batch_that_asks_gets_answers(body: bytes) -> None:
+    """A page is none, whatever there was to ask; of one that asks nothing nothing is expected."""
+    assert isinstance(judged(body, request=b"[" + NOTIFICATION + b"," + REQUEST + b"]"), Failed)
+    assert NO_ANSWER == verdict(judged(body, request=b"[" + NOTIFICATION + b"]"))
 
 
 @pytest.mark.parametrize(("said", "expected"), [(b'"w"', b"7"), (b"null", b"null")])

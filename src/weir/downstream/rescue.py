@@ -13,6 +13,7 @@ import msgspec
 from weir.core.call import Call, Headers
 from weir.core.outcome import Failed, FailureKind, RefusalKind, Refused, Replied, Sent
 from weir.protocol.envelope import Kind, Message
+from weir.telemetry import redact
 
 _JSON = (b"content-type", b"application/json")
 _CODE_BASE = -33000  # minus the HTTP status: readable, and outside -32768..-32000
@@ -94,5 +95,7 @@ def _failure(failed: Failed, call: Call) -> dict[str, Any]:
     if failed.timer:
         data["timer"] = failed.timer
         data["afterMs"] = round(failed.after_seconds * 1000)
-    text = f"MCP server '{call.upstream}': {failed.detail.rstrip('.')}. {_SENT_ADVICE[failed.sent]}"
+    # it may hold a server's own words
+    detail = redact.text(failed.detail).rstrip(".")
+    text = f"MCP server '{call.upstream}': {detail}. {_SENT_ADVICE[failed.sent]}"
     return {"code": _CODE_BASE - _status(failed), "message": text, "data": data}

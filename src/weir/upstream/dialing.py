@@ -4,6 +4,7 @@ import asyncio
 import base64
 import ipaddress
 import itertools
+import os
 import re
 import socket
 import ssl
@@ -19,6 +20,11 @@ NEXT_ADDRESS_SECONDS = 0.25
 """How long one address may take before the next is tried beside it (RFC 8305, section 5)."""
 MAX_ADDRESSES = 16
 """Addresses tried for one name; more would not be reached within any sensible connect limit."""
+_MISMATCHES = {
+    62: "the certificate is not for the server's name",
+    64: "the certificate is not for the server's address",
+}
+"""X509_V_ERR_HOSTNAME_MISMATCH and X509_V_ERR_IP_ADDRESS_MISMATCH, whose own texts tell the name."""
 MAX_PROXY_HEAD_BYTES = 64 * 1024
 """Of a proxy's answer to CONNECT."""
 
@@ -200,13 +206,14 @@ class Dialer:
 
 
 def _reason(error: Exception) -> str:
-    """What the system says, in one line and without addresses."""
+    """What the system says, in one line: callers read it, and are not told where the server is."""
     if isinstance(error, ssl.SSLCertVerificationError):
-        return str(error.verify_message)
+        return _MISMATCHES.get(error.verify_code) or str(error.verify_message)
     if isinstance(error, ssl.SSLError):
         return error.reason or "the handshake failed"
     if isinstance(error, OSError) and error.strerror:
-        return error.strerror
+        # event loops write the address into the text of an errno; those of a lookup are negative
+        return os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror
     return type(error).__name__
 
 

@@ -46,7 +46,9 @@ def judge_complete(attempt: Attempt, status: int, headers: Headers, body: bytes,
     """The outcome of a reply that came as one body. `text` is the body decoded, None when that cannot be had."""
     if not body:
         return _judge_nothing(attempt, Replied(status, headers, body, NO_ANSWER))
-    is_success = 200 <= status < 300 and attempt.call.message.kind is Kind.REQUEST
+    kind = attempt.call.message.kind
+    is_awaited = kind is Kind.REQUEST or (kind is Kind.BATCH and _needs_answer(attempt.call))
+    is_success = 200 <= status < 300 and is_awaited
     if text is None:
         return Replied(status, headers, body, PLAIN if is_success else NO_ANSWER)
     message = peek(text)
