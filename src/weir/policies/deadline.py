@@ -81,7 +81,7 @@ class Allowance:
         self.is_extended = False
         own = self._attempt_from = self.call.own_time(now)
         self._attempt_seconds = self.limits.attempt_seconds
-        return self._total_from + self.total_seconds - own
+        return self._total_left(own)
 
     def end_attempt(self) -> None:
         """It is over."""
@@ -90,7 +90,7 @@ class Allowance:
     def look(self, now: float) -> "Expired | float":
         """The limit that has run out, or the instant before which none can."""
         call, limits, own = self.call, self.limits, self.call.own_time(now)
-        total_left = self._total_from + self.total_seconds - own
+        total_left = self._total_left(own)
         left = min(total_left, self._attempt_left(own))
         if call.pending_asks:
             client_left = limits.client_input_seconds - call.open_ask_seconds(now)
@@ -103,6 +103,9 @@ class Allowance:
         if total_left <= 0:
             return Expired("total", self.total_seconds)
         return Expired("attempt", self._attempt_seconds)
+
+    def _total_left(self, own: float) -> float:
+        return self._total_from + self.total_seconds - own
 
     def _attempt_left(self, own: float) -> float:
         if self._attempt_seconds == math.inf:
@@ -188,6 +191,15 @@ class Watch(Allowance):
         return expired
 
 
+class SharedWatch(Watch):
+    """That of an attempt for several callers, in a task of its own. It may take as long as any of them waits."""
+
+    __slots__ = ()
+
+    def _total_left(self, own: float) -> float:
+        return self.call.deadline_at - self.call.client_seconds - own
+
+
 class Timers:
     """One timer for all waits of an upstream: most end long before it fires, and it costs them nothing."""
 
@@ -268,7 +280,8 @@ class Deadline:
         """The attempt layer."""
         outer = self._calls.get(attempt.call)
         if outer is None:
-            return inner(attempt)
+            is_limited = not attempt.call.is_stream and self._settings.mode is not Mode.OFF
+            return self._attempt_for_all(attempt, inner) if is_limited else inner(attempt)
         if asyncio.current_task() is not outer.task:
             return self._attempt_elsewhere(attempt, inner, outer)
         return self._attempt(attempt, inner, outer)
@@ -286,6 +299,17 @@ class Deadline:
             return await self._attempt(attempt, inner, watch)
         finally:
             outer.attempts_elsewhere -= 1
+            self._timers.remove(watch)
+
+    async def _attempt_for_all(self, attempt: Attempt, inner: AttemptHandler) -> Outcome:
+        """Its call is none of the callers' own, and no total was begun for it: theirs go on beside it."""
+        call = attempt.call
+        limits = limits_of(call, self._settings)
+        watch = SharedWatch(call, limits, limits.total_seconds, self._clock())
+        watch.special = special_headers(call.headers)
+        try:
+            return await self._attempt(attempt, inner, watch)
+        finally:
             self._timers.remove(watch)
 
     async def _attempt(self, attempt: Attempt, inner: AttemptHandler, watch: Watch) -> Outcome:
@@ -364,9 +388,13 @@ class Deadline:
         return timed_out(watch, expired, attempt)
 
     def _ended(self, watch: Watch, expired: Expired) -> Outcome:
-        """The total ran out between attempts: what the upstream last did is the truth about this call."""
+        """The total ran out between attempts: what the upstream last did is the truth about this call.
+
+        Or during one that goes on for other callers.
+        """
         call = watch.call
-        last = call.attempts[-1].outcome if call.attempts else None
+        attempt = call.attempts[-1] if call.attempts else None
+        last = attempt.outcome if attempt is not None else None
         if isinstance(last, Failed) or (isinstance(last, Replied) and last.body is not None and not call.head_sent):
             return last
-        return timed_out(watch, expired, None)
+        return timed_out(watch, expired, attempt if last is None else None)
