@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help demo test check fast format bench clean
+.PHONY: help demo test check fast format bench mutate clean
 help:            ## what can be made
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
@@ -43,5 +43,9 @@ bench: $(STAMP)  ## the tables of speed and memory, against nginx, Envoy and oth
 	bench/setup.sh
 	$(BIN)/python -m bench
 
+mutate: $(STAMP) ## mutants of the pure parts, and how many the tests kill; ONLY="breaker sse": of these files
+	@$(BIN)/python -c 'import mutmut' 2> /dev/null || $(BIN)/pip install -q --disable-pip-version-check -c constraints.txt -e '.[mutate]'
+	@nice -n 10 $(BIN)/python -m mutation $(ONLY)
+
 clean:           ## remove what was made here
-	rm -rf $(VENV) .bench build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .bench mutants build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

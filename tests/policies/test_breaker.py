@@ -390,7 +390,10 @@ async def test_open_it_refuses_and_the_upstream_is_not_asked() -> None:
     assert (RefusalKind.CIRCUIT_OPEN, "upstream") == (refused.kind, refused.scope)
     assert pytest.approx(40.0) == refused.retry_after_seconds
     assert 5 == len(stand.upstream.attempts)
-    assert [Decided("breaker", "refused", stand.told.of(Decided)[0].call, detail="upstream")] == stand.told.of(Decided)
+    call = tool_call()
+    await stand.call(call)
+    assert Decided("breaker", "refused", call, detail="upstream") == stand.told.of(Decided)[-1]
+    assert 2 == len(stand.told.of(Decided))
 
 
 async def test_it_recovers_through_the_callers_own_calls() -> None:
@@ -408,12 +411,24 @@ async def test_it_recovers_through_the_callers_own_calls() -> None:
     assert [("breaker", "demo", "upstream", value) for value in (0.0, 2.0, 1.0, 0.0)] == [
         (level.policy, level.upstream, level.scope, level.value) for level in levels
     ]
-    assert ["probe"] * 3 == stand.told.actions()
+    probes = [attempt.call for attempt in stand.upstream.attempts[5:8]]
+    assert [Decided("breaker", "probe", call) for call in probes] == stand.told.of(Decided)
+
+
+async def test_a_probe_of_a_tools_circuit_is_told_too() -> None:
+    """With the call that it is."""
+    stand = Stand(*[rpc_error(-32603)] * 5, OK, settings=BY_TOOL)
+    await stand.calls(5)
+    await asyncio.sleep(60.0)
+    call = tool_call()
+    await stand.call(call)
+    assert [Decided("breaker", "probe", call)] == stand.told.of(Decided)
 
 
 async def test_who_tripped_it_is_named() -> None:
-    """The last few traces, in the event and in the state."""
-    stand = Stand(LOST)
+    """The last few traces, in the event and in the state. What has no trace is left out."""
+    stand = Stand(LOST, settings=BreakerSettings(consecutive_failures=6))
+    await stand.call()
     for number in range(1, 7):
         await stand.call(traced(tool_call(), number))
     traces = tuple(f"{number:032x}" for number in range(1, 6))
@@ -428,6 +443,7 @@ async def test_a_circuit_that_nobody_needed_is_closed() -> None:
     """Whatever its name."""
     stand = Stand()
     assert Standing("tool:other", "closed", 0.0, "", ()) == stand.breaker.state("tool:other")
+    assert Standing("upstream", "closed", 0.0, "", ()) == stand.breaker.state()
     assert ("upstream",) == stand.breaker.scopes()
 
 
@@ -598,7 +614,7 @@ async def test_as_long_as_is_allowed_is_not_slow() -> None:
 
 async def test_time_spent_asking_the_client_is_not_the_upstreams() -> None:
     """Nor is what an earlier attempt was asked for this one's."""
-    stand = Stand(waits(300.0, OK, asked=291.0), settings=BreakerSettings(window_seconds=60_000.0))
+    stand = Stand(waits(300.0, OK, asked=290.0), settings=BreakerSettings(window_seconds=60_000.0))
     await stand.calls(20)
     assert "closed" == stand.state()
     stand = Stand(waits(11.0, OK), settings=BreakerSettings(window_seconds=60_000.0))
@@ -683,6 +699,34 @@ async def test_a_tools_failures_are_not_the_upstreams_and_its_successes_are() ->
     assert "open" == stand.state()
 
 
+async def test_a_slow_failure_to_connect_is_a_failure_there_and_not_slow() -> None:
+    """How long a tool takes is its own."""
+    stand = Stand(
+        waits(11.0, UNREACHED),
+        settings=BreakerSettings(scope=Scope.TOOL, consecutive_failures=100, failure_rate=2.0, window_seconds=600.0),
+    )
+    await stand.calls(10)
+    assert ("open", "closed") == (stand.state("tool:add"), stand.state())
+
+
+async def test_what_says_nothing_of_a_tool_says_nothing_of_the_upstream() -> None:
+    """Not even that it is well."""
+    stand = Stand(settings=BreakerSettings(scope=Scope.TOOL, consecutive_failures=2, min_calls=100))
+    for outcome in (UNREACHED, status(429), UNREACHED):
+        stand.upstream.outcomes = [outcome]
+        await stand.call(tool_call("sub" if outcome is UNREACHED else "add"))
+    assert "open" == stand.state()
+
+
+async def test_of_equal_waits_the_upstreams_is_told() -> None:
+    """It says more."""
+    stand = Stand(UNREACHED, settings=BY_TOOL)
+    await stand.calls(5)
+    refused = await stand.call()
+    assert isinstance(refused, Refused)
+    assert ("open", "open", "upstream") == (stand.state("tool:add"), stand.state(), refused.scope)
+
+
 async def test_the_longer_wait_is_told() -> None:
     """Of tool and upstream, when both are open."""
     stand = Stand(LOST, settings=BY_TOOL)
@@ -758,6 +802,7 @@ async def test_shadow_changes_nothing_and_tells_everything() -> None:
     stand.upstream.outcomes = [OK]
     await asyncio.sleep(60.0)
     await stand.calls(3)
+    assert ["probe"] * 3 == [event.action for event in stand.told.of(Decided) if event.is_shadow][2:]
     assert [("closed", "open"), ("open", "half_open"), ("half_open", "closed")] == [move[1:] for move in stand.moves()]
 
 

@@ -246,17 +246,21 @@ def test_even_calls_are_counted_as_they_are() -> None:
 
 
 def test_counted_given_back_is_as_never_taken() -> None:
-    """In its own slice; what has left is left alone."""
-    window = CountedWindow(1500, 10.0)
-    window.take(1000.5, 300)
-    window.take(1003.5, 100)
-    window.give_back(1000.5, 300)
-    assert 100 == window.used(1003.5)
+    """In its own slice, the one at the edge too; what has left is left alone."""
+    window = CountedWindow(1500, 20.0)
+    window.take(1000.0, 300)
+    window.take(1007.0, 100)
+    window.give_back(1000.0, 300)
+    assert 100 == window.used(1021.9)
     window.give_back(900.0, 5)
-    assert 100 == window.used(1003.5)
-    assert 0 == window.used(1014.5)
-    window.give_back(1003.5, 100)
-    assert 0 == window.used(1014.5)
+    assert 100 == window.used(1021.9)
+    window.take(1021.9, 50)
+    assert 75 == window.used(1027.5)
+    window.give_back(1007.0, 100)
+    assert 50 == window.used(1027.5)
+    assert 50 == window.used(1028.0)
+    window.give_back(1007.0, 7)
+    assert 50 == window.used(1028.0)
 
 
 @pytest.mark.parametrize("window", [ExactWindow(5, 10.0), CountedWindow(5, 10.0)])
@@ -294,10 +298,10 @@ def test_spilled_both_together_stay_within_the_limit() -> None:
     assert 0.0 == spilled.wait(101.0, 2)
     spilled.take(101.0, 2)
     assert (2, 2, 4) == (own.used(101.0), shared.used(101.0), spilled.used(101.0))
-    assert 0.0 < spilled.wait(101.0) <= 10.0
-    assert 0.0 == spilled.wait(101.0 + spilled.wait(101.0))
+    assert 0.0 < spilled.wait(101.0, 1) <= 10.0
+    assert 0.0 == spilled.wait(101.0 + spilled.wait(101.0, 1), 1)
     spilled.give_back(101.0, 1)
-    assert (0.0, 1) == (spilled.wait(101.0), shared.used(101.0))
+    assert (0.0, 1) == (spilled.wait(101.0, 1), shared.used(101.0))
 
 
 def test_spilled_a_full_shared_window_is_waited_for() -> None:
@@ -305,7 +309,24 @@ def test_spilled_a_full_shared_window_is_waited_for() -> None:
     own, shared = ExactWindow(4, 10.0), ExactWindow(4, 10.0)
     own.take(100.0)
     shared.take(95.0, 4)
-    assert 5.0 == SpilledWindow(own, shared, 4).wait(100.0)
+    assert 5.0 == SpilledWindow(own, shared, 4).wait(100.0, 1)
+
+
+@pytest.mark.parametrize(("own_at", "shared_at"), [(100.0, 101.0), (101.0, 100.0)])
+def test_spilled_so_many_wait_for_the_later_of_both(own_at: float, shared_at: float) -> None:
+    """Neither has room for them all."""
+    own, shared = ExactWindow(4, 10.0), ExactWindow(4, 10.0)
+    own.take(own_at, 2)
+    shared.take(shared_at, 2)
+    assert 9.0 == SpilledWindow(own, shared, 4).wait(102.0, 3)
+
+
+def test_spilled_it_is_no_longer_than_until_both_are_empty() -> None:
+    """Each alone has room."""
+    own, shared = ExactWindow(4, 10.0), ExactWindow(4, 10.0)
+    own.take(101.0, 2)
+    shared.take(101.0, 2)
+    assert 0.5 == SpilledWindow(own, shared, 4).wait(110.5, 1)
 
 
 def test_what_is_absorbed_counts_as_its_own() -> None:

@@ -22,13 +22,13 @@ _PRECISION = 1e-6
 class Counts(Protocol):
     """Calls that count. `count` calls are taken together, after `wait` has said 0.0."""
 
-    def wait(self, now: float, count: int = 1) -> float:
+    def wait(self, now: float, count: int) -> float:
         """Seconds until so many more fit, if nothing more is taken; 0.0: now; inf: never."""
 
-    def take(self, now: float, count: int = 1) -> None:
+    def take(self, now: float, count: int) -> None:
         """Count them. `now` is never before that of the last call."""
 
-    def give_back(self, taken_at: float, count: int = 1) -> None:
+    def give_back(self, taken_at: float, count: int) -> None:
         """As if those of that instant had never been. What has left the window since is left alone."""
 
     def used(self, now: float) -> float:
@@ -260,18 +260,18 @@ class SpilledWindow:
         self._shared = shared
         self._limit = limit
 
-    def wait(self, now: float, count: int = 1) -> float:
+    def wait(self, now: float, count: int) -> float:
         """At most so long: until the later of both is empty, when neither alone is what is in the way."""
         if self.used(now) + count <= self._limit:
             return 0.0
         empty_at = max(self._own.empty_at, self._shared.empty_at)
         return max(self._own.wait(now, count), self._shared.wait(now, count)) or max(0.0, empty_at - now)
 
-    def take(self, now: float, count: int = 1) -> None:
+    def take(self, now: float, count: int) -> None:
         """In the shared one."""
         self._shared.take(now, count)
 
-    def give_back(self, taken_at: float, count: int = 1) -> None:
+    def give_back(self, taken_at: float, count: int) -> None:
         """To the shared one."""
         self._shared.give_back(taken_at, count)
 
