@@ -403,10 +403,10 @@ def table(ledger: Ledger, limit_calls: int = 2, seconds: float = 10.0) -> tuple[
 def take(of: Table, key: str, now: float) -> bool:
     of._ledger.in_hand.clear()
     window = of.place(key, now)
-    if window.wait(now):
+    if window.wait(now, 1):
         of.drop_unused(key)
         return False
-    window.take(now)
+    window.take(now, 1)
     of.touch(key)
     return True
 
