@@ -9,6 +9,7 @@ import contextlib
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from ssl import SSLContext
 from typing import Any
 
@@ -40,12 +41,12 @@ class ServerSettings:
 class ClientConnection(HttpToolsProtocol):
     """One downstream connection."""
 
-    settings: ServerSettings
-    on_limit: Callable[[str], None]
     cycle: Exchange | None  # type: ignore[assignment]  # ours, not uvicorn's
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+    def __init__(self, settings: ServerSettings, on_limit: Callable[[str], None], **uvicorns: Any) -> None:
+        super().__init__(**uvicorns)
+        self.settings = settings
+        self._on_limit = on_limit
         self._task: asyncio.Task[None] | None = None
         self._queue: deque[Exchange] = deque()
         self._head_timer: asyncio.TimerHandle | None = None
@@ -204,7 +205,7 @@ class ClientConnection(HttpToolsProtocol):
     # limits
 
     def _nothing_is_read(self) -> None:
-        self.on_limit("client_read")
+        self._on_limit("client_read")
         self.transport.abort()
 
     def _head_is_late(self) -> None:
@@ -223,7 +224,7 @@ class ClientConnection(HttpToolsProtocol):
         """Answer before there is a request to speak of, and close."""
         if self.transport.is_closing():
             return
-        self.on_limit(limit)
+        self._on_limit(limit)
         if self.cycle is None or self.cycle.is_complete:
             self.transport.write(STATUS_LINES[status] + b"connection: close\r\ncontent-length: 0\r\n\r\n")
         self._hang_up()
@@ -242,13 +243,12 @@ def build_server(
     app: Callable[[Exchange], Awaitable[None]], settings: ServerSettings, on_limit: Callable[[str], None]
 ) -> Server:
     """A server that hands each exchange to `app`; `on_limit` is told the name of each limit that a client runs into."""
-    connection = type("Connection", (ClientConnection,), {"settings": settings, "on_limit": staticmethod(on_limit)})
     tls = settings.tls
     config = uvicorn.Config(
         app,
         host=settings.host,
         port=settings.port,
-        http=connection,
+        http=partial(ClientConnection, settings, on_limit),  # type: ignore[arg-type]  # only ever called
         ws="none",
         lifespan="off",
         loop="none",
