@@ -26,7 +26,7 @@ from weir.config.model import Config
 from weir.core.call import Attempt
 from weir.core.events import LevelChanged
 from weir.core.layer import CallHandler
-from weir.core.outcome import Outcome
+from weir.core.outcome import Mode, Outcome
 from weir.policies.rate_limit import Ledger
 from weir.relay.catalog import Catalog
 
@@ -115,3 +115,33 @@ async def test_what_a_tool_says_of_its_time_holds_for_its_calls_alone() -> None:
     for name in ("slow", "other", "any"):
         await bench.serve(tool_call(name))
     assert [(7.0, 2.0), (None, math.inf), (None, math.inf)] == seen
+
+
+async def test_a_tools_own_limits_hold_beside_those_of_its_upstream() -> None:
+    """Each in its own mode; what is off is not there."""
+    costly = {
+        "rate_limits": [
+            {"limit": 2, "window": "10s"},
+            {"per": "client", "limit": 1, "window": "10s", "mode": "shadow"},
+            {"per": "client", "limit": 1, "window": "10s", "mode": "off"},
+        ],
+        "concurrency": {"limit": 1, "queue": 0, "mode": "shadow"},
+    }
+    tools = {"costly": costly, "off": {"concurrency": {"mode": "off"}}}
+    bench = Bench({"rate_limits": [{"per": "upstream", "limit": 4, "window": "10s"}]}, tools=tools)
+    calls = [tool_call("costly", number) for number in range(3)] + [tool_call("other", number) for number in range(3)]
+    outcomes = [await bench.serve(call) for call in calls]
+    assert [True, True, False, True, True, False] == [outcome is OK for outcome in outcomes]
+    assert ["would_refuse", "refused", "would_refuse", "refused"] == bench.told.actions()
+    assert bench.layers.rate_limit is not None
+    assert bench.layers.admission is not None
+    assert [("", 4), ("costly", 2), ("costly", 1)] == [
+        (rule.settings.tool, rule.settings.limit) for rule in bench.layers.rate_limit.rules
+    ]
+    assert [("costly", Mode.SHADOW)] == [(each.name, mode) for each, mode in bench.layers.admission.bulkheads()]
+
+
+async def test_without_a_limit_there_is_no_layer() -> None:
+    """Nothing is added to a call for what is off."""
+    bench = Bench({"concurrency": {"mode": "off"}}, tools={"a": {"concurrency": {"mode": "off"}, "rate_limits": []}})
+    assert (None, None) == (bench.layers.rate_limit, bench.layers.admission)

@@ -250,7 +250,7 @@ async def test_a_server_that_serves_one_call_at_a_time_is_told_of() -> None:
     for _ in range(4):
         async with asyncio.TaskGroup() as group:
             for _ in range(5):
-                group.create_task(stand.layer(tool_call(), serial))
+                group.create_task(stand.through(tool_call(), serial))
         await asyncio.sleep(10.0)
     assert [1.0] == stand.levels("serial")
 
@@ -272,7 +272,7 @@ async def test_in_shadow_a_server_is_watched_as_well() -> None:
         for _ in range(4):
             async with asyncio.TaskGroup() as group:
                 for _ in range(5):
-                    group.create_task(stand.layer(tool_call(), serial))
+                    group.create_task(stand.through(tool_call(), serial))
             await asyncio.sleep(10.0)
         told.append(stand.levels("serial"))
         outcomes.reverse()

@@ -49,10 +49,10 @@ async def test_a_pause_frees_the_place_and_takes_one_again_before_all_others() -
         return OK
 
     async with asyncio.TaskGroup() as group:
-        group.create_task(stand.layer(tool_call(), pausing))
+        group.create_task(stand.through(tool_call(), pausing))
         await turns()
         for number in range(3):
-            group.create_task(stand.layer(tool_call(request_id=number), passing))
+            group.create_task(stand.through(tool_call(request_id=number), passing))
     assert ["call 0", "back", "call 1", "call 2"] == order
 
 
@@ -70,7 +70,7 @@ async def test_who_cannot_come_back_in_time_is_told_so_and_holds_nothing() -> No
         return LOST
 
     async with asyncio.TaskGroup() as group:
-        task = group.create_task(stand.layer(tool_call(), pausing))
+        task = group.create_task(stand.through(tool_call(), pausing))
         await turns()
         await started(group, stand, [tool_call()])
         await asyncio.sleep(10.0)
@@ -94,7 +94,7 @@ async def test_a_call_that_is_cancelled_in_its_pause_gives_nothing_back_that_it_
         raise AssertionError
 
     async with asyncio.TaskGroup() as group:
-        task = group.create_task(stand.layer(tool_call(), pausing))
+        task = group.create_task(stand.through(tool_call(), pausing))
         await turns()
         await started(group, stand, [tool_call()])
         task.cancel()
@@ -170,6 +170,45 @@ async def test_a_prompt_of_that_name_is_no_tool() -> None:
         assert 2 == len(stand.inside)
         stand.gate.answer(0, OK)
         stand.gate.answer(1, OK)
+
+
+async def test_a_tool_may_have_places_where_its_upstream_has_none() -> None:
+    """Its calls wait; all others pass, holding nothing."""
+    stand = Stand(places=None, tools={"slow": Places(1, 0, 5.0)})
+    other = tool_call("quick", 3)
+    async with asyncio.TaskGroup() as group:
+        tasks = await started(group, stand, [tool_call("slow", 1), tool_call("slow", 2), other])
+        assert "tool" == refused(await tasks[1]).scope
+        assert (2, None) == (len(stand.inside), other.slot)
+        assert [1.0] == stand.levels("tool:slow:limit")
+        for index in range(2):
+            stand.gate.answer(index, OK)
+
+
+@pytest.mark.parametrize(
+    ("mode", "of_tool", "expected"),
+    [
+        (Mode.SHADOW, Mode.ENFORCE, [("would_queue", "upstream", True), ("refused", "tool", False)]),
+        (Mode.ENFORCE, Mode.SHADOW, [("would_refuse", "tool", True), ("refused", "upstream", False)]),
+        (Mode.SHADOW, Mode.SHADOW, [("would_refuse", "tool", True), ("would_queue", "upstream", True)]),
+        (Mode.OFF, Mode.ENFORCE, [("refused", "tool", False)]),
+        (Mode.ENFORCE, Mode.OFF, [("refused", "upstream", False)]),
+    ],
+)
+async def test_a_tools_places_have_a_mode_of_their_own(
+    mode: Mode, of_tool: Mode, expected: list[tuple[str, str, bool]]
+) -> None:
+    """What enforces refuses; what watches tells, of calls that are refused too; what is off is not there."""
+    queue = 0 if mode is Mode.ENFORCE else 1
+    stand = Stand(limit=1, queue=queue, mode=mode, tools={"slow": Places(1, 0, 5.0)}, tool_modes={"slow": of_tool})
+    is_refused = any(action == "refused" for action, _, _ in expected)
+    async with asyncio.TaskGroup() as group:
+        await started(group, stand, [tool_call("slow", number) for number in range(2)])
+        assert 2 - is_refused == len(stand.inside)
+        assert expected == [(each.action, each.detail, each.is_shadow) for each in stand.told.of(Decided)]
+        for index in range(2 - is_refused):
+            stand.gate.answer(index, OK)
+    assert [0] * len(stand.layer.bulkheads()) == [bulkhead.in_use for bulkhead, _ in stand.layer.bulkheads()]
 
 
 # shadow

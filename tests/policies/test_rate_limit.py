@@ -166,6 +166,39 @@ async def test_tools_are_counted_apart_and_nothing_else_is() -> None:
     assert [True, True, True, True, True, False] == await stand.passes(*calls)
 
 
+async def test_a_limit_of_one_tool_is_about_its_calls_alone() -> None:
+    """Beside the limits on all calls: each call needs both. What cannot be read may be a call of it."""
+    costly = RateLimitSettings(("tool",), 1, 10.0, tool="costly")
+    stand = Stand(limit("upstream", 4), costly)
+    assert [True, False, True, True] == await stand.passes(
+        tool_call("costly"), tool_call("costly"), tool_call("other"), call_of("tools/list")
+    )
+    assert ([1, 0], [1]) == (stand.remaining(tool_call("costly")), stand.remaining(tool_call("other")))
+    await asyncio.sleep(10.0)
+    assert [True, False] == await stand.passes(call_with(b"\xef\xbb\xbf{}"), tool_call("costly"))
+    (refused,) = {each.detail for each in stand.told.of(Decided)}
+    assert "1 call of tool 'costly' per 10 s" == refused
+
+
+async def test_a_limit_of_one_tool_may_count_clients_apart() -> None:
+    """In a batch each call of it counts, and no other."""
+    stand = Stand(RateLimitSettings(("client",), 2, 10.0, tool="costly"))
+    batch = batch_of(*(body_of("tools/call", {"name": name}, number) for number, name in enumerate("ab")))
+    costly = batch_of(*(body_of("tools/call", {"name": "costly"}, number) for number in range(2)))
+    assert [True, True, False, True] == await stand.passes(
+        batch, by("a", costly), by("a", tool_call("costly")), by("b", tool_call("costly"))
+    )
+
+
+async def test_limits_of_tools_have_modes_of_their_own() -> None:
+    """One watches, one is off, one holds."""
+    limits = [RateLimitSettings(("tool",), 1, 10.0, mode, mode.value) for mode in Mode]
+    stand = Stand(*limits)
+    calls = [tool_call(mode.value) for mode in Mode for _ in range(2)]
+    assert [True, False, True, True, True, True] == await stand.passes(*calls)
+    assert ["refused", "would_refuse"] == stand.told.actions()
+
+
 async def test_an_upstream_counts_everybody() -> None:
     """Here."""
     stand = Stand(limit("upstream", 2))

@@ -35,6 +35,10 @@ class Stand:
         """Through the layer to the gate."""
         return await self.layer(call, self._enter)
 
+    async def through(self, call: Call, inner: Callable[[Call], Awaitable[Outcome]]) -> Outcome:
+        """Through the layer to somebody else."""
+        return await self.layer(call, inner)
+
     async def _enter(self, call: Call) -> Outcome:
         attempt_of(call)
         self.inside.append(call)

@@ -159,16 +159,29 @@ class Protections:
             for one in policies.rate_limits
             if one.mode != "off"
         ]
+        limits += [
+            RateLimitSettings(tuple(one.per), one.limit, one.window_seconds, Mode(one.mode), tool)
+            for tool, said in self._one.tools.items()
+            for one in said.rate_limits
+            if one.mode != "off"
+        ]
         if not limits:
             return None
         means, key = self._means, ClientKey((policies.client_key or "").encode())
         return RateLimiter(self._one.name, limits, means.ledger, key, means.emit, means.clock)
 
     def _admission(self, concurrency: Concurrency | None) -> Admission | None:
-        if concurrency is None or concurrency.mode == "off":
+        of_tools = {tool: said.concurrency for tool, said in self._one.tools.items() if said.concurrency is not None}
+        of_tools = {tool: said for tool, said in of_tools.items() if said.mode != "off"}
+        is_on = concurrency is not None and concurrency.mode != "off"
+        if not is_on and not of_tools:
             return None
         settings = AdmissionSettings(
-            mode=Mode(concurrency.mode), places=_places(concurrency), watches_serial=self._one.is_stdio
+            mode=Mode(concurrency.mode) if concurrency is not None else Mode.OFF,
+            places=_places(concurrency) if concurrency is not None else None,
+            tools={tool: _places(said) for tool, said in of_tools.items()},
+            tool_modes={tool: Mode(said.mode) for tool, said in of_tools.items()},
+            watches_serial=self._one.is_stdio,
         )
         return Admission(self._one.name, settings, self._means.emit, self._means.clock)
 

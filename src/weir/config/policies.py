@@ -156,6 +156,14 @@ class RateLimit(Section):
             yield ("per",), "names the same thing twice; keep one"
 
 
+class ToolRateLimit(RateLimit):
+    """A sliding window for calls of one tool, beside those that hold for all calls."""
+
+    per: Dimensions = Field(
+        default=("tool",), description="tool: one window for all its calls; client: one for each client; and so on."
+    )
+
+
 class Concurrency(Section):
     """How many calls an upstream gets at once, and how many may wait."""
 
@@ -234,3 +242,7 @@ class ToolOverride(Section):
         default="auto", description="always: its calls are safe to repeat; never: they are not, whatever the tool says."
     )
     timeout: Annotated[ToolTimeout | None, EmptyIsDefault] = None
+    rate_limits: tuple[ToolRateLimit, ...] = Field(default=(), description="Beside those that hold for all calls.")
+    concurrency: Annotated[Concurrency | None, EmptyIsDefault] = Field(
+        default=None, description="Places for its calls alone, which they need beside one of the upstream's."
+    )

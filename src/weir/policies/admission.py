@@ -15,8 +15,9 @@ name before them.
 """
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from weir.core.call import Call
 from weir.core.events import Decided, Emit, LevelChanged
@@ -30,11 +31,13 @@ from weir.protocol.methods import Traffic, traffic_class
 
 @dataclass(frozen=True, slots=True)
 class AdmissionSettings:
-    """`tools`: what calls of the tool with that name need in addition. `watches_serial`: for a server on a pipe."""
+    """`places`: the upstream's, None: as many as come. `tools`: what calls of the tool with that name need in addition,
+    in a mode of its own where `tool_modes` has one. `watches_serial`: for a server on a pipe."""
 
     mode: Mode = Mode.ENFORCE
-    places: Places = field(default_factory=Places)
+    places: Places | None = field(default_factory=Places)
     tools: Mapping[str, Places] = field(default_factory=dict)
+    tool_modes: Mapping[str, Mode] = field(default_factory=dict)
     watches_serial: bool = False
 
 
@@ -62,6 +65,19 @@ def answer_seconds(call: Call, outcome: Outcome | None, seconds: float) -> float
     if isinstance(outcome, Failed) and outcome.timer in _WAITED and outcome.blame is Blame.UPSTREAM:
         return own
     return None
+
+
+class Way(NamedTuple):
+    """What a call needs a place of, in that order; and what only counts it."""
+
+    enforced: tuple[Bulkhead, ...] = ()
+    watched: tuple[Bulkhead, ...] = ()
+
+    def behind(self, bulkhead: Bulkhead, mode: Mode) -> "Way":
+        """The same, with one more before it."""
+        if mode is Mode.ENFORCE:
+            return Way((bulkhead, *self.enforced), self.watched)
+        return Way(self.enforced, (bulkhead, *self.watched)) if mode is Mode.SHADOW else self
 
 
 # the doing
@@ -135,22 +151,37 @@ class Admission:
 
     def __init__(self, upstream: str, settings: AdmissionSettings, emit: Emit, clock: Callable[[], float]) -> None:
         self._upstream = upstream
-        self._mode = settings.mode
         self._emit = emit
         self.now = clock
-        self._own = (Bulkhead(settings.places, ""),)
-        self._of_tool = {name: (Bulkhead(places, name), *self._own) for name, places in settings.tools.items()}
-        self._serial = SerialWatch() if settings.watches_serial else None
-        for bulkhead in (*self._own, *(pair[0] for pair in self._of_tool.values())):
+        mode, modes = settings.mode, settings.tool_modes
+        self._own = Way().behind(Bulkhead(settings.places, ""), mode) if settings.places is not None else Way()
+        self._of_tool = {
+            name: self._own.behind(Bulkhead(places, name), modes.get(name, mode))
+            for name, places in settings.tools.items()
+        }
+        self._serial = SerialWatch() if settings.watches_serial and mode is not Mode.OFF else None
+        for bulkhead, _ in self.bulkheads():
             self.tell_level(bulkhead, "limit", bulkhead.capacity)
 
-    async def __call__(self, call: Call, inner: CallHandler) -> Outcome:
+    def bulkheads(self) -> list[tuple[Bulkhead, Mode]]:
+        """All there are, the upstream's first."""
+        found: dict[Bulkhead, Mode] = {}
+        for way in (self._own, *self._of_tool.values()):
+            found.update(dict.fromkeys(way.enforced, Mode.ENFORCE))
+            found.update(dict.fromkeys(way.watched, Mode.SHADOW))
+        return list(found.items())
+
+    def __call__(self, call: Call, inner: CallHandler) -> Awaitable[Outcome]:
         """Let the call in, now or later, or refuse it."""
-        if call.is_exempt or self._mode is Mode.OFF:
-            return await inner(call)
-        if self._mode is Mode.SHADOW:
-            return await self._shadow(call, inner)
-        place = Place(self, call, self._wanted(call))
+        if call.is_exempt:
+            return inner(call)
+        way = self._wanted(call)
+        if way.watched:
+            return self._watch(call, way, inner)
+        return self._enforce(call, way.enforced, inner) if way.enforced else inner(call)
+
+    async def _enforce(self, call: Call, wanted: Sequence[Bulkhead], inner: CallHandler) -> Outcome:
+        place = Place(self, call, wanted)
         refused = await place.take(rank_of(call), self.now())
         if refused is not None:
             return refused
@@ -165,7 +196,7 @@ class Admission:
 
     def spare_place(self, call: Call) -> Place | None:
         """A second place for a call that has one, for another try beside the first; None: all are in use."""
-        place = Place(self, call, self._wanted(call) if self._mode is Mode.ENFORCE else ())
+        place = Place(self, call, self._wanted(call).enforced)
         return place if place.take_now() else None
 
     async def wait(self, call: Call, bulkhead: Bulkhead, rank: Rank, until: float) -> Refused | None:
@@ -218,12 +249,18 @@ class Admission:
         scope = f"tool:{bulkhead.name}:{what}" if bulkhead.name else what
         self._emit(LevelChanged("admission", self._upstream, scope, float(value)))
 
-    async def _shadow(self, call: Call, inner: CallHandler) -> Outcome:
-        wanted = self._wanted(call)
-        for bulkhead in wanted:
+    async def _watch(self, call: Call, way: Way, inner: CallHandler) -> Outcome:
+        for bulkhead in way.watched:
             action = bulkhead.shadow_enter()
             if action:
                 self._emit(Decided("admission", action, call, True, detail=_scope(bulkhead)))
+        try:
+            return await (self._enforce(call, way.enforced, inner) if way.enforced else self._pass(call, inner))
+        finally:
+            for bulkhead in way.watched:
+                bulkhead.shadow_leave()
+
+    async def _pass(self, call: Call, inner: CallHandler) -> Outcome:
         began_at = self.now()
         turn = self.began(began_at)
         outcome: Outcome | None = None
@@ -232,11 +269,9 @@ class Admission:
         finally:
             now = self.now()
             self.ended(turn, answer_seconds(call, outcome, now - began_at) is not None, now)
-            for bulkhead in wanted:
-                bulkhead.shadow_leave()
         return outcome
 
-    def _wanted(self, call: Call) -> Sequence[Bulkhead]:
+    def _wanted(self, call: Call) -> Way:
         if self._of_tool and call.message.method == "tools/call":
             return self._of_tool.get(call.message.name, self._own)
         return self._own

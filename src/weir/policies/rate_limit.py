@@ -46,12 +46,14 @@ NAME_LENGTH = 64
 
 @dataclass(frozen=True, slots=True)
 class RateLimitSettings:
-    """One limit. `per` names what is counted apart: client, tool, upstream, method_class, global."""
+    """One limit on calls of one `tool`, or of all (""). `per` names what is counted apart: client, tool, upstream,
+    method_class, global."""
 
     per: tuple[str, ...]
     limit: int
     window_seconds: float
     mode: Mode = Mode.ENFORCE
+    tool: str = ""
 
 
 # the pure part
@@ -214,9 +216,10 @@ _WORDS = {"upstream": "server", "method_class": "kind of method"}
 
 def words(settings: RateLimitSettings) -> str:
     """The limit as a sentence has it: 60 calls per 10 s per client and tool."""
-    limit = settings.limit
-    rate = f"{limit} call{'s' * (limit != 1)} per {settings.window_seconds:g} s"
-    named = [_WORDS.get(each, each) for each in settings.per if each != "global"]
+    of = f" of tool '{settings.tool}'" if settings.tool else ""
+    rate = f"{settings.limit} call{'s' * (settings.limit != 1)}{of} per {settings.window_seconds:g} s"
+    itself = ("global", "tool") if settings.tool else ("global",)
+    named = [_WORDS.get(each, each) for each in settings.per if each not in itself]
     over = " over all servers" if "global" in settings.per else ""
     return f"{rate} per {' and '.join(named)}{over}" if named else rate + over
 
@@ -224,13 +227,14 @@ def words(settings: RateLimitSettings) -> str:
 class Rule:
     """One limit of one upstream: what it counts, and where."""
 
-    __slots__ = ("by_class", "by_client", "by_tool", "is_shadow", "scope", "table", "text")
+    __slots__ = ("by_class", "by_client", "by_tool", "is_shadow", "scope", "settings", "table", "text")
 
     def __init__(self, settings: RateLimitSettings, table: Table) -> None:
+        self.settings = settings
         self.table = table
         self.is_shadow = settings.mode is Mode.SHADOW
         self.by_client = "client" in settings.per
-        self.by_tool = "tool" in settings.per
+        self.by_tool = "tool" in settings.per and not settings.tool
         self.by_class = "method_class" in settings.per
         self.text = words(settings)
         self.scope = "+".join(settings.per)
@@ -292,8 +296,11 @@ class RateLimiter:
         self._clock = clock
         tables = {ledger.table(one, self._overflowed): one for one in limits if one.mode is not Mode.OFF}
         self._ledger = ledger
-        self._rules = [Rule(one, table) for table, one in tables.items()]
-        self._by_client = any(rule.by_client for rule in self._rules)
+        self.rules = [Rule(one, table) for table, one in tables.items()]
+        self._general = [rule for rule in self.rules if not rule.settings.tool]
+        tools = {rule.settings.tool for rule in self.rules} - {""}
+        self._of_tool = {name: [rule for rule in self.rules if rule.settings.tool in ("", name)] for name in tools}
+        self._by_client = any(rule.by_client for rule in self.rules)
 
     async def __call__(self, call: Call, inner: CallHandler) -> Outcome:
         """Count the call, or refuse it."""
@@ -327,14 +334,24 @@ class RateLimiter:
         client = self._client_of(call) if self._by_client else ""
         message = call.message
         if message.kind is not Kind.BATCH:
-            return [(rule, key, 1) for rule in self._rules if (key := rule.key(message, client)) is not None]
-        members = [member for member in message.members if member.kind in _COUNTED]
-        return [
-            (rule, key, count)
-            for rule in self._rules
-            for key, count in Counter(rule.key(member, client) for member in members).items()
-            if key is not None
-        ]
+            rules = self._about(message)
+            return [(rule, key, 1) for rule in rules if (key := rule.key(message, client)) is not None]
+        counts = Counter(
+            (rule, key)
+            for member in message.members
+            if member.kind in _COUNTED
+            for rule in self._about(member)
+            if (key := rule.key(member, client)) is not None
+        )
+        return [(rule, key, count) for (rule, key), count in counts.items()]
+
+    def _about(self, message: Message) -> Sequence[Rule]:
+        """The limits that may be about a message. What cannot be read may be a call of any tool."""
+        if not self._of_tool:
+            return self._general
+        if message.kind is Kind.OPAQUE:
+            return self.rules
+        return self._of_tool.get(message.name, self._general) if message.method == "tools/call" else self._general
 
     def _take(self, call: Call, now: float) -> list[Taken] | Refused:
         """Ask all limits, then take from all: nobody else runs in between."""
