@@ -431,8 +431,12 @@ async def test_a_refusal_further_in_is_no_attempt() -> None:
 async def test_a_refusal_ends_the_loop_with_the_last_real_failure() -> None:
     """And spends no budget."""
     stand = Stand(LOST, REFUSED, budget_ratio=1.0, budget_min_per_second=0.0)
-    assert LOST is await stand.ask(read())
-    assert ["scheduled", "refused"] == stand.told.actions()
+    call = read()
+    assert LOST is await stand.ask(call)
+    assert [
+        Decided("retry", "scheduled", call, seconds=0.05, detail="reset"),
+        Decided("retry", "refused", call, detail="overloaded"),
+    ] == stand.told.of(Decided)
     assert 1.0 == stand.retry.budget.remaining(stand.clock())
 
 
@@ -516,6 +520,13 @@ async def test_what_may_have_been_done_is_said_to_be_unknown(failed: Failed) -> 
         outcome.timer,
         outcome.after_seconds,
     )
+
+
+async def test_what_happened_ends_with_one_full_stop_at_most() -> None:
+    """The sentence goes on after it."""
+    outcome = await Stand(Failed(FailureKind.RESET, ".. left by X.")).ask(tool_call("write_file"))
+    assert isinstance(outcome, Failed)
+    assert outcome.detail.startswith(".. left by X; tool")
 
 
 async def test_a_method_without_a_name_is_named_itself() -> None:
