@@ -79,6 +79,12 @@ def test_the_error_of_a_tool_is_read_by_itself() -> None:
     assert Sign.TOOL_ERROR is sign_of(attempt_of(tool_call()), TOOL_ERROR)
 
 
+@pytest.mark.parametrize(("code", "expected"), [(199, Sign.NOTHING), (299, Sign.SUCCESS), (300, Sign.NOTHING)])
+def test_only_a_success_of_http_is_a_promise(code: int, expected: Sign) -> None:
+    """All of 2xx."""
+    assert expected is sign_of(attempt_of(tool_call()), status(code))
+
+
 def test_a_taken_notification_says_nothing_and_a_failed_one_does() -> None:
     """202 says that it arrived, not that anything was done."""
     attempt = attempt_of(call_with(NOTIFICATION))

@@ -434,7 +434,7 @@ async def test_a_refusal_ends_the_loop_with_the_last_real_failure() -> None:
     call = read()
     assert LOST is await stand.ask(call)
     assert [
-        Decided("retry", "scheduled", call, seconds=0.05, detail="reset"),
+        Decided("retry", "scheduled", call, seconds=0.05, detail="upstream_reset"),
         Decided("retry", "refused", call, detail="overloaded"),
     ] == stand.told.of(Decided)
     assert 1.0 == stand.retry.budget.remaining(stand.clock())
