@@ -6,7 +6,7 @@ from rich.console import Console, RenderableType
 
 from weir.app import demo_screen as screen
 from weir.app.demo_traffic import Lost
-from weir.telemetry.access_log import Line
+from weir.telemetry.line import Line
 
 
 def call(phases: dict[str, float], outcome: str = "replied", reason: str = "ok") -> Line:

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from weir.app import demo_seen as seen
-from weir.telemetry.access_log import Line
+from weir.telemetry.line import Line
 
 
 def call(tool: str = "search", ms: float = 1.0, outcome: str = "replied", reason: str = "ok", **phases: float) -> Line:

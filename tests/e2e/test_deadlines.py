@@ -15,7 +15,7 @@ from support.rawhttp import JSON_POST, LIMIT_SECONDS, Exchange, Reply, Request, 
 from support.scripted import black_hole
 from support.weirs import UNTRACED, Config, weir_http
 from weir.policies.deadline_wire import DEADLINE_HEADER
-from weir.protocol.envelope import DEADLINE_KEY
+from weir.protocol.shapes import DEADLINE_KEY
 
 pytestmark = [pytest.mark.anyio, pytest.mark.e2e]
 

@@ -26,7 +26,7 @@ from weir.policies.deadline import (
     Limits,
 )
 from weir.policies.deadline_wire import DEADLINE_HEADER
-from weir.protocol.envelope import DEADLINE_KEY
+from weir.protocol.shapes import DEADLINE_KEY
 
 pytestmark = pytest.mark.anyio
 

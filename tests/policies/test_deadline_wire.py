@@ -18,7 +18,8 @@ from weir.policies.deadline_wire import (
     special_headers,
     tell_upstream,
 )
-from weir.protocol.envelope import DEADLINE_KEY, peek
+from weir.protocol.envelope import peek
+from weir.protocol.shapes import DEADLINE_KEY
 from weir.protocol.tracecontext import TraceContext
 
 TRACE = TraceContext("0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331")

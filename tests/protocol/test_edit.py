@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from support.jsontext import Object, read, requests, results, short
 from weir.protocol import edit, scan
-from weir.protocol.envelope import LITERAL_LIMIT_BYTES, SUBSCRIPTION_KEY, Kind, peek
+from weir.protocol.envelope import LITERAL_LIMIT_BYTES, Kind, peek
+from weir.protocol.shapes import SUBSCRIPTION_KEY
 
 # no drawn message holds a word of these
 NEW = {key: b'"=%b="' % key for key in (b"traceparent", b"tracestate", b"baggage")}

@@ -8,18 +8,9 @@ from hypothesis import strategies as st
 from msgspec import UNSET
 
 from support.jsontext import NUMBERS, STRINGS, Number, Object, json_texts, messages, read, short
-from weir.protocol.envelope import (
-    BATCH_LIMIT,
-    LITERAL_LIMIT_BYTES,
-    SUBSCRIPTION_KEY,
-    Error,
-    Kind,
-    Message,
-    Result,
-    is_ambiguous,
-    peek,
-)
+from weir.protocol.envelope import BATCH_LIMIT, LITERAL_LIMIT_BYTES, Kind, Message, is_ambiguous, peek
 from weir.protocol.methods import REVISIONS, WELL_KNOWN_METHODS
+from weir.protocol.shapes import SUBSCRIPTION_KEY, Error, Result
 
 SECRETIVE = b'{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"x","arguments":{"a":%b}}}'
 

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from weir.protocol.envelope import DEADLINE_KEY
 from weir.protocol.question import question
+from weir.protocol.shapes import DEADLINE_KEY
 
 VARYING = ("traceparent", "tracestate", "baggage", "progressToken", DEADLINE_KEY)
 TEXTS = st.text(max_size=4)

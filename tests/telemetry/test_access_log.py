@@ -7,8 +7,9 @@ import pytest
 
 from support.watched import Watch, answer, call_of, giving, tool_call, watching
 from weir.core.outcome import Failed, FailureKind, Outcome, RefusalKind, Refused, Replied, Verdict
-from weir.telemetry.access_log import Line, coloured_line, text_line
+from weir.telemetry.access_log import coloured_line, text_line
 from weir.telemetry.build import Telemetry
+from weir.telemetry.line import Line
 from weir.telemetry.settings import LogsSettings, TelemetrySettings, TracesSettings
 
 pytestmark = pytest.mark.anyio

@@ -15,7 +15,7 @@ from rich.text import Text
 from weir.app import demo_seen as seen
 from weir.app.demo_seen import Row
 from weir.app.demo_traffic import Lost
-from weir.telemetry.access_log import Line
+from weir.telemetry.line import Line
 
 WIDTH = 100
 """Wider lines are harder to read."""

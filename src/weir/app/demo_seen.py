@@ -7,7 +7,7 @@ from typing import NamedTuple
 import msgspec
 from prometheus_client.parser import text_string_to_metric_families
 
-from weir.telemetry.access_log import Line
+from weir.telemetry.line import Line
 
 TOOL_CALL = "tools/call"
 OWN_PHASES = ("policy", "relay")

@@ -9,8 +9,9 @@ from msgspec import UNSET
 
 from weir.core.call import Attempt, Headers, header
 from weir.protocol import edit
-from weir.protocol.envelope import DEADLINE_KEY, Message
+from weir.protocol.envelope import Message
 from weir.protocol.headers import SEALS
+from weir.protocol.shapes import DEADLINE_KEY
 
 DEADLINE_HEADER = b"weir-deadline-ms"
 """How many milliseconds the sender still waits, as in `_meta`; for a server or proxy that reads no bodies."""

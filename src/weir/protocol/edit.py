@@ -13,16 +13,8 @@ import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
 from weir.protocol import scan
-from weir.protocol.envelope import (
-    DEADLINE_KEY,
-    LITERAL_LIMIT_BYTES,
-    SUBSCRIPTION_KEY,
-    UNREADABLE,
-    Kind,
-    Message,
-    Meta,
-    has_escaped_letters,
-)
+from weir.protocol.envelope import LITERAL_LIMIT_BYTES, UNREADABLE, Kind, Message, has_escaped_letters
+from weir.protocol.shapes import DEADLINE_KEY, SUBSCRIPTION_KEY, Meta
 
 _OBJECT = re.compile(rb"[ \t\r\n]*:[ \t\r\n]*\{(?=[ \t\r\n]*(\})?)")
 _PLAIN_VALUE = re.compile(rb'[ \t\r\n]*:[ \t\r\n]*("[^"\\]*"|-?[0-9]+)[ \t\r\n]*[,}]')

@@ -10,15 +10,10 @@ import re
 from collections.abc import Callable
 
 import msgspec
-from msgspec import UNSET, Raw, Struct, UnsetType
+from msgspec import UNSET, Raw
 
 from weir.protocol import lenient, scan
-
-REVISION_KEY = "io.modelcontextprotocol/protocolVersion"
-SUBSCRIPTION_KEY = "io.modelcontextprotocol/subscriptionId"
-DEADLINE_KEY = "io.github.mcp-weir/deadlineMs"
-"""weir's own: how many milliseconds the sender still waits. A vendor's key has a prefix in reverse DNS notation whose
-second label is neither `mcp` nor `modelcontextprotocol` (MCP 2026-07-28, basic/index, `_meta`)."""
+from weir.protocol.shapes import Envelope, Error, Loose, Meta, Params, Result
 
 BATCH_LIMIT = 1000
 """Members of a batch that are looked at; a longer one is opaque. Each costs a peek, a span, a log line, a count."""
@@ -36,58 +31,6 @@ class Kind(enum.Enum):
     RESPONSE = "response"
     BATCH = "batch"
     OPAQUE = "opaque"
-
-
-class Meta(Struct, gc=False):
-    """The members of `params._meta` (or of a notification's) that weir reads."""
-
-    traceparent: str | UnsetType = UNSET
-    tracestate: str | UnsetType = UNSET
-    baggage: str | UnsetType = UNSET
-    progress_token: Raw | UnsetType = msgspec.field(default=UNSET, name="progressToken")
-    revision: str | UnsetType = msgspec.field(default=UNSET, name=REVISION_KEY)
-    subscription_id: Raw | UnsetType = msgspec.field(default=UNSET, name=SUBSCRIPTION_KEY)
-    deadline_ms: Raw | UnsetType = msgspec.field(default=UNSET, name=DEADLINE_KEY)
-
-
-class Params(Struct, gc=False):
-    """The members of `params` that weir reads."""
-
-    name: str | UnsetType = UNSET
-    uri: str | UnsetType = UNSET
-    task_id: str | UnsetType = msgspec.field(default=UNSET, name="taskId")
-    meta: Meta | UnsetType = msgspec.field(default=UNSET, name="_meta")
-    request_id: Raw | UnsetType = msgspec.field(default=UNSET, name="requestId")
-    progress_token: Raw | UnsetType = msgspec.field(default=UNSET, name="progressToken")
-    protocol_version: str | UnsetType = msgspec.field(default=UNSET, name="protocolVersion")
-    input_responses: Raw | UnsetType = msgspec.field(default=UNSET, name="inputResponses")
-    request_state: Raw | UnsetType = msgspec.field(default=UNSET, name="requestState")
-
-
-class Result(Struct, gc=False):
-    """The members of `result` that weir reads."""
-
-    is_error: bool = msgspec.field(default=False, name="isError")
-    result_type: str = msgspec.field(default="", name="resultType")
-    protocol_version: str = msgspec.field(default="", name="protocolVersion")
-    meta: Meta | UnsetType = msgspec.field(default=UNSET, name="_meta")
-
-
-class Error(Struct, gc=False):
-    """The members of `error` that weir reads."""
-
-    code: int = 0
-    message: str = ""
-
-
-class Envelope(Struct, gc=False):
-    """One message, peeked. Absent members are empty: `id` is the id's raw JSON text, b"" when there is none."""
-
-    id: Raw | UnsetType = UNSET
-    method: str | UnsetType = UNSET
-    params: Params | UnsetType = UNSET
-    result: Result | UnsetType = UNSET
-    error: Error | UnsetType = UNSET
 
 
 _ABSENT = Envelope()
@@ -165,22 +108,12 @@ class Message:
         )
 
 
-class _Loose(Struct, gc=False):
-    """A message of which nothing is known but that it is an object."""
-
-    id: Raw | UnsetType = UNSET
-    method: Raw | UnsetType = UNSET
-    params: Raw | UnsetType = UNSET
-    result: Raw | UnsetType = UNSET
-    error: Raw | UnsetType = UNSET
-
-
 NOTHING = Message(Kind.NONE)
 OPAQUE = Message(Kind.OPAQUE)
 UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 """What msgspec raises for a text that it cannot decode."""
 
-_decode_loose: Callable[[bytes], _Loose] = msgspec.json.Decoder(_Loose).decode
+_decode_loose: Callable[[bytes], Loose] = msgspec.json.Decoder(Loose).decode
 _decode: Callable[[bytes], Envelope] = msgspec.json.Decoder(Envelope).decode
 _decode_array: Callable[[bytes], list[Raw]] = msgspec.json.Decoder(list[Raw]).decode
 
@@ -215,7 +148,7 @@ def _peek_surprising(body: bytes) -> Message:
     return Message(_kind(envelope), envelope)
 
 
-def _read_surprising(loose: "_Loose") -> Envelope:
+def _read_surprising(loose: Loose) -> Envelope:
     """Any JSON value is a result; any but null is an error; a method that is no text makes it no message at all."""
     found = Envelope(id=loose.id)
     if loose.method is not UNSET:

@@ -8,7 +8,7 @@ import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
 from weir.protocol import scan
-from weir.protocol.envelope import DEADLINE_KEY
+from weir.protocol.shapes import DEADLINE_KEY
 
 _VARYING = frozenset({"traceparent", "tracestate", "baggage", "progressToken", DEADLINE_KEY})
 """Members of `_meta` that differ between two equal questions and change nothing about the answer."""

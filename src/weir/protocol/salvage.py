@@ -9,7 +9,8 @@ from typing import Any
 
 import msgspec
 
-from weir.protocol.envelope import Envelope, Error, Kind, Message, Result
+from weir.protocol.envelope import Kind, Message
+from weir.protocol.shapes import Envelope, Error, Result
 
 
 def salvage(body: bytes) -> Message | None:

@@ -8,8 +8,9 @@ from weir.core.call import Call, header
 from weir.core.events import LimitReached, LineSkipped
 from weir.core.outcome import Replied
 from weir.protocol import edit
-from weir.protocol.envelope import SUBSCRIPTION_KEY, Kind, Message
+from weir.protocol.envelope import Kind, Message
 from weir.protocol.headers import decode_value, mcp_headers
+from weir.protocol.shapes import SUBSCRIPTION_KEY
 from weir.relay.stdio_ids import key_of
 from weir.relay.stdio_mailbox import Exchange, Letter
 from weir.relay.stdio_reply import refused_as_server

@@ -7,13 +7,13 @@ from collections.abc import Callable
 from datetime import datetime
 
 import msgspec
-from msgspec import Struct
 
 from weir.core.outcome import FailureKind
 from weir.core.phases import Phases
 from weir.protocol.envelope import Kind
 from weir.telemetry import redact
 from weir.telemetry.instants import EpochClock
+from weir.telemetry.line import Line
 from weir.telemetry.log import LEVELS, Timestamps
 from weir.telemetry.reading import Reading
 from weir.telemetry.writer import Writer
@@ -21,30 +21,6 @@ from weir.telemetry.writer import Writer
 NAME_LIMIT_BYTES = 128
 _PHASES = Phases._fields
 _encode = msgspec.json.Encoder().encode
-
-
-class Line(Struct, gc=False, omit_defaults=True):
-    """The fields, in order. What is empty or 0 is left out."""
-
-    ts: str
-    level: str
-    msg: str
-    upstream: str
-    mcp_method: str
-    outcome: str
-    duration_ms: float
-    tool: str = ""
-    reason: str = ""
-    error: str = ""
-    status: int = 0
-    attempts: int = 0
-    phases: dict[str, float] = {}
-    bytes_in: int = 0
-    bytes_out: int = 0
-    client: str = ""
-    revision: str = ""
-    trace_id: str = ""
-    span_id: str = ""
 
 
 Render = Callable[[Line], bytes]

@@ -10,7 +10,8 @@ from collections.abc import Callable
 from weir.core.call import Attempt, Call, Headers
 from weir.core.events import Ask
 from weir.protocol import edit, scan, tracecontext
-from weir.protocol.envelope import Message, Meta
+from weir.protocol.envelope import Message
+from weir.protocol.shapes import Meta
 from weir.protocol.tracecontext import SAMPLED, TraceContext
 from weir.telemetry.batch import WATCHED
 from weir.telemetry.settings import TracesSettings
