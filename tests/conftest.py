@@ -4,19 +4,27 @@ import sys
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 
 _HERE = str(Path(__file__).parent)
 if _HERE not in sys.path:
     sys.path.insert(0, _HERE)
 
 # "ci" always draws the same examples, so that a red run is red again;
-# "explore" (pytest --hypothesis-profile explore) looks for new ones
+# "explore" (pytest --hypothesis-profile explore) looks for new ones;
+# "mutate" (make mutate) wants to know whether a mutant fails, not the smallest example of it
 settings.register_profile(
     "ci", derandomize=True, deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.register_profile("explore", deadline=None, max_examples=2000, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("mutate", settings.get_profile("ci"), phases=(Phase.explicit, Phase.generate))
 settings.load_profile("ci")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """For mutants the quick tests come first: they notice most."""
+    if config.getoption("hypothesis_profile", None) == "mutate":
+        items.sort(key=lambda item: getattr(getattr(item, "obj", None), "is_hypothesis_test", False))
 
 
 @pytest.fixture
