@@ -7,10 +7,10 @@ import pytest
 from support.coalescing import EVENTS, JSON, coalescing, heads, read, reply_of, result, spawn, written
 from support.policed import RecordingSink, body_of, call_with, clock_of_loop, tool_call
 from support.virtual_loop import VIRTUAL, turns
-from weir.core.call import Headers, Slot
+from weir.core.call import Call, Headers, Slot
 from weir.core.events import ServerNotified
 from weir.core.held import HeldReply
-from weir.core.outcome import NO_ANSWER, PLAIN, Refused, Replied, Verdict
+from weir.core.outcome import NO_ANSWER, PLAIN, Outcome, Refused, Replied, Verdict
 from weir.policies.coalesce_flight import AHEAD_LIMIT_BYTES
 from weir.protocol import sse
 from weir.protocol.envelope import peek
@@ -166,6 +166,29 @@ async def test_the_last_one_to_go_cancels_the_call() -> None:
         assert [bench.upstream.calls[0]] == bench.upstream.cancelled == bench.finished
         await bench.upstream.ends(1)
         assert result(b"3") == (await reply_of(later)).body
+
+
+async def test_the_last_one_has_gone_when_the_call_has_ended() -> None:
+    """Until then its place is in use, and what is told of its attempts is not complete."""
+    ended = asyncio.Event()
+
+    async def slow_to_end(_: Call) -> Outcome:
+        try:
+            await asyncio.get_running_loop().create_future()
+        finally:
+            await ended.wait()
+        raise AssertionError
+
+    async with coalescing() as bench:
+        tasks = [spawn(bench.policy(read(number), slow_to_end)) for number in (1, 2)]
+        await turns()
+        for task in tasks:
+            task.cancel()
+        await turns()
+        assert [True, False] == [task.done() for task in tasks]
+        ended.set()
+        await turns()
+        assert [True, True] == [task.cancelled() for task in tasks]
 
 
 async def test_a_caller_that_goes_at_once_leaves_nothing_behind() -> None:

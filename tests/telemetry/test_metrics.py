@@ -27,7 +27,7 @@ from weir.core.events import (
     SessionClosed,
     SessionOpened,
 )
-from weir.core.outcome import NO_ANSWER, Failed, FailureKind, Outcome, RefusalKind, Refused, Replied, Verdict
+from weir.core.outcome import NO_ANSWER, Blame, Failed, FailureKind, Outcome, RefusalKind, Refused, Replied, Verdict
 from weir.protocol.envelope import peek
 from weir.telemetry.semconv import OPERATION_BUCKETS
 
@@ -130,6 +130,18 @@ async def test_attempts_are_counted_apart_from_requests() -> None:
             await watch.value("weir_attempts_total", **retry),
         )
         assert 2 == sum((await watch.samples(CLIENT_COUNT)).values())
+
+
+async def test_an_attempt_that_goes_on_for_others_is_counted_with_the_call_that_began_it() -> None:
+    """Its caller has left, and who shares it has an answer without an attempt of its own."""
+    async with watching(exporter="none") as watch:
+        call = call_of(tool_call())
+        call.attempts.append(Attempt(call, 1, watch.now))
+        watch.now += 2.0
+        watch.telemetry.observe_call.finish(call, Failed(FailureKind.CANCELLED, "", Blame.DOWNSTREAM))
+        labels = {"try": "first", "outcome": "failed", "reason": "cancelled"}
+        assert 1 == await watch.value("weir_attempts_total", **labels)
+        assert 2.0 == sum((await watch.samples("mcp_client_operation_duration_seconds_sum")).values())
 
 
 async def test_the_phases_of_requests_are_observed_and_add_up() -> None:

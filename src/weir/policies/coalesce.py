@@ -230,7 +230,7 @@ class Coalesce:
         try:
             return await flight.lead(call)
         finally:
-            flight.leave(call, self._clock())
+            await self._leave(flight, call)
 
     async def _fly(self, flight: Flight, inner: CallHandler) -> None:
         try:
@@ -256,8 +256,14 @@ class Coalesce:
             call.queued_seconds += self._clock() - began
             outcome = await flight.copy(call)
         finally:
-            flight.leave(call, self._clock())
+            await self._leave(flight, call)
         return outcome if outcome is not None else await self._go_alone(call, inner)
+
+    async def _leave(self, flight: Flight, call: Call) -> None:
+        ending = flight.leave(call, self._clock())
+        if ending is not None:
+            # its place is free, and its attempts are told of, only when the exchange with the server is over
+            await asyncio.wait((ending,))
 
     async def _go_alone(self, call: Call, inner: CallHandler) -> Outcome:
         self._emit(Decided("coalesce", "alone", call))

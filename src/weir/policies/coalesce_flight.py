@@ -214,22 +214,24 @@ class Flight:
         if shared.trace is not None:
             call.link = shared.trace
 
-    def leave(self, call: Call, now: float) -> None:
-        """A caller has what it waited for, or waits no more."""
+    def leave(self, call: Call, now: float) -> "asyncio.Task[None] | None":
+        """A caller has what it waited for, or waits no more. Returns what is being cancelled for want of callers."""
         shared = self.call
         shared.callers.remove(call)
         for _ in range(shared.pending_asks):
             call.ask_ended(now)
         if self.task is None:
-            return
+            return None
         if call is self._leader:
             shared.attempts = list(call.attempts)
             self._ahead.end()
             if isinstance(shared.slot, _LentSlot):
                 shared.slot.take_back()
-        if not shared.callers:
-            self._close()
-            self.task.cancel()
+        if shared.callers:
+            return None
+        self._close()
+        self.task.cancel()
+        return self.task
 
     def has(self, session: str, raw_id: bytes) -> bool:
         """Whether the request of that session and id waits for it."""

@@ -126,16 +126,15 @@ class Operations:
             self._learn(reading)
 
     def _read_attempt(self, reading: Reading, attempt: Attempt, labelled: _Labelled) -> None:
-        outcome, judgement = attempt.outcome, reading.judgement
-        if outcome is None:
-            return
+        # without one it goes on for others that share it: for this call it ended with the call
+        outcome, judgement = attempt.outcome or reading.outcome, reading.judgement
         if outcome is not reading.outcome:
             judgement = judge(outcome, is_request=reading.call.message.kind is Kind.REQUEST)
         pair = self._attempt_pair(labelled, judgement, attempt.peer, "first" if attempt.number == 1 else "retry")
         pair.counter.value += 1
         if reading.call.is_stream:
             return
-        seconds = attempt.ended_at - attempt.started_at
+        seconds = (attempt.ended_at or reading.call.ended_at) - attempt.started_at
         pair.duration.observe(seconds)
         if reading.is_exported:
             self._exemplify(pair.duration, seconds, attempt)
