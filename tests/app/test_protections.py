@@ -6,33 +6,14 @@ from typing import Any
 
 import pytest
 
-from support.composed import observe_attempt, observe_call
-from support.policed import (
-    LOST,
-    OK,
-    PlayedUpstream,
-    Told,
-    batch_of,
-    body_of,
-    call_of,
-    call_with,
-    clock_of_loop,
-    tool_call,
-)
+from support.policed import LOST, OK, batch_of, body_of, call_of, call_with, tool_call
+from support.protected import Protected
 from support.virtual_loop import VIRTUAL
-from weir.app.protections import Means, Protections
-from weir.app.stack import build_stack
-from weir.config.model import Config
 from weir.core.call import Attempt
 from weir.core.events import LevelChanged
-from weir.core.layer import CallHandler
 from weir.core.outcome import Mode, Outcome
-from weir.policies.rate_limit import Ledger
-from weir.relay.catalog import Catalog
 
 pytestmark = pytest.mark.anyio
-
-URL = "http://127.0.0.1:9/mcp"
 
 
 @pytest.fixture
@@ -40,20 +21,8 @@ def anyio_backend() -> tuple[str, dict[str, object]]:
     return VIRTUAL
 
 
-def nothing(*_: object) -> None:
-    """Nobody is told."""
-
-
-class Bench:
-    """One upstream's policies around a played server."""
-
-    def __init__(self, policies: dict[str, Any], *outcomes: Any, **upstream: Any) -> None:
-        config = Config.model_validate({"upstreams": [{"name": "demo", "url": URL, **upstream}], "policies": policies})
-        self.told, self.clock = Told(), clock_of_loop()
-        self.upstream = PlayedUpstream(*(outcomes or (OK,)))
-        means = Means(Catalog(nothing), Ledger(), self.told.append, self.clock, nothing)
-        self.layers = Protections(config, config.upstreams[0], means, self.upstream)
-        self.serve: CallHandler = build_stack(observe_call, observe_attempt, self.layers, self.upstream, self.clock)
+class Bench(Protected):
+    """A protected upstream."""
 
     def left(self) -> float:
         """Of the budget."""

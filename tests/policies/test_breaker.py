@@ -44,6 +44,7 @@ from weir.policies.breaker import (
     Move,
     Scope,
     Standing,
+    Trip,
 )
 from weir.policies.breaker_window import Reading, Sign
 
@@ -135,7 +136,8 @@ def test_it_opens_when_most_calls_are_slow() -> None:
     assert "closed" == played.end(WELL, *[SLOW] * 8)
     assert "open" == played.end(SLOW)
     assert Move("closed", "open", "slow_calls", ("slow",) * 5) == played.moves[0]
-    assert "slow_calls" == played.circuit.trouble
+    assert played.circuit.trip is not None
+    assert "slow_calls" == played.circuit.trip.reason
 
 
 @pytest.mark.parametrize("counts", [False, True])
@@ -208,7 +210,8 @@ def test_one_failure_of_a_probe_opens_it_again() -> None:
     assert "open" == played.end(WELL, ILL)
     assert Move("half_open", "open", "probe_failed", ("ill",)) == played.moves[-1]
     assert 60.0 == played.circuit.wait(played.now)
-    assert "slow_calls" == played.circuit.trouble
+    assert played.circuit.trip is not None
+    assert "slow_calls" == played.circuit.trip.reason
 
 
 def test_probes_that_are_all_slow_do_not_close_what_opened_for_slowness() -> None:
@@ -436,14 +439,39 @@ async def test_who_tripped_it_is_named() -> None:
         BreakerMoved("demo", "upstream", "closed", "open", "consecutive_failures", traces)
         == (stand.told.of(BreakerMoved)[0])
     )
-    assert Standing("upstream", "open", 60.0, "consecutive_failures", traces) == stand.breaker.state()
+    trip = Trip("consecutive_failures", stand.clock(), traces)
+    standing = Standing("upstream", "open", 60.0, "consecutive_failures", traces, stand.clock(), trip)
+    assert standing == stand.breaker.state()
+
+
+async def test_what_tripped_it_is_told_until_something_else_does() -> None:
+    """Whatever moves it made since: when it opened, by which calls, and since when it is as it is."""
+    settings = BreakerSettings(consecutive_failures=1, open_seconds=30.0, half_open_probes=1)
+    stand = Stand(LOST, LOST, OK, settings=settings)
+    opened_at = stand.clock()
+    await stand.call(traced(tool_call(), 1))
+    trip = Trip("consecutive_failures", opened_at, (f"{1:032x}",))
+    await asyncio.sleep(31.0)
+    await stand.call(traced(tool_call(), 2))
+    standing = stand.breaker.state()
+    assert ("open", "probe_failed", opened_at + 31.0, trip) == (
+        standing.state,
+        standing.reason,
+        standing.since,
+        standing.trip,
+    )
+    await asyncio.sleep(32.0)
+    await stand.call(traced(tool_call(), 3))
+    standing = stand.breaker.state()
+    assert ("closed", opened_at + 63.0, trip) == (standing.state, standing.since, standing.trip)
 
 
 async def test_a_circuit_that_nobody_needed_is_closed() -> None:
     """Whatever its name."""
     stand = Stand()
-    assert Standing("tool:other", "closed", 0.0, "", ()) == stand.breaker.state("tool:other")
-    assert Standing("upstream", "closed", 0.0, "", ()) == stand.breaker.state()
+    at = stand.clock()
+    assert Standing("tool:other", "closed", 0.0, "", (), at, None) == stand.breaker.state("tool:other")
+    assert Standing("upstream", "closed", 0.0, "", (), at, None) == stand.breaker.state()
     assert ("upstream",) == stand.breaker.scopes()
 
 

@@ -32,19 +32,8 @@ from support.virtual_loop import VIRTUAL, turns
 from weir.core.call import Call, Peer, Transport
 from weir.core.events import Decided, LimitReached
 from weir.core.outcome import Mode, Outcome, RefusalKind, Refused
-from weir.policies.rate_limit import (
-    BYTES_LIMIT,
-    ENTRY_BYTES,
-    KEYS_LIMIT,
-    Ledger,
-    RateLimiter,
-    RateLimitSettings,
-    Standing,
-    Table,
-    entry_bytes,
-    known_as,
-    words,
-)
+from weir.policies.rate_limit import Ledger, RateLimiter, RateLimitSettings, Standing, known_as, words
+from weir.policies.rate_limit_ledger import BYTES_LIMIT, ENTRY_BYTES, KEYS_LIMIT, Table, entry_bytes
 
 pytestmark = pytest.mark.anyio
 

@@ -13,6 +13,7 @@ from weir.app.faults import FaultPages, fault_of
 from weir.app.health import Health
 from weir.app.protections import Means, Protections, Service
 from weir.app.stack import build_stack
+from weir.app.standing import Clock, standing
 from weir.config.model import Config, Upstream
 from weir.core.call import Call
 from weir.core.events import ServerNotified
@@ -32,8 +33,6 @@ from weir.telemetry.environment import UnknownExporterError
 from weir.upstream.child import Child
 from weir.upstream.http import HttpUpstream
 
-Clock = Callable[[], float]
-
 
 def _reason(one: Upstream, error: Exception) -> str:
     """Why an HTTP upstream cannot be set up. TLS files are the only ones that are read for it."""
@@ -46,7 +45,7 @@ def _reason(one: Upstream, error: Exception) -> str:
 class Weir:
     """Everything that one process serves."""
 
-    def __init__(self, config: Config, clock: Clock = time.monotonic) -> None:
+    def __init__(self, config: Config, clock: Callable[[], float] = time.monotonic) -> None:
         self.config = config
         self._clock = clock
         names = [one.name for one in config.upstreams]
@@ -69,14 +68,17 @@ class Weir:
         self.call_handlers = {name: self._handler(name) for name in names}
         self.telemetry.metrics.refreshers += [one.tell_levels for one in self.protections.values()]
         self.downstream = self._http_downstream()
+        clocks = Clocks(clock, time.time)
+        shown = Clock(clock, clocks.shown)
         self.subject = Subject(
             upstreams=config.upstreams,
             health=self.health,
             census=census,
             render=self.telemetry.metrics.render,
-            clocks=Clocks(clock, time.time),
+            clocks=clocks,
             pid=os.getpid(),
             started_at=clock(),
+            standing=lambda name: standing(self.protections[name], faults, shown),
         )
         self.diagnostics = Diagnostics(self.subject, FaultPages(faults, names, clock) if faults is not None else None)
 

@@ -47,6 +47,8 @@ class Subject:
     clocks: Clocks
     pid: int
     started_at: float
+    standing: Callable[[str], Mapping[str, object]] = lambda upstream: {}
+    """How the protections of an upstream stand, by section; see app/standing.py."""
     addresses: dict[str, str] = field(default_factory=dict)
     is_draining: bool = False
 
@@ -150,12 +152,14 @@ def _upstream(upstream: Upstream, condition: Condition, subject: Subject) -> dic
     about: dict[str, object] = {"kind": "http", "url": upstream.shown_url}
     if upstream.is_stdio:
         about = {"kind": "stdio", "program": upstream.program, "children": subject.census.children(upstream.name)}
+    standing = subject.standing(upstream.name)
     return {
         **about,
         **_condition(condition, subject.clocks),
         "in_flight": subject.health.in_flight(upstream.name),
         "streams": subject.health.streams(upstream.name),
         "sessions": subject.census.sessions(upstream.name),
+        **({"protections": standing} if standing else {}),
     }
 
 

@@ -49,6 +49,7 @@ class Protections:
     """The layers of one upstream. What is not configured is not there."""
 
     def __init__(self, config: Config, one: Upstream, means: Means, upstream: AttemptHandler) -> None:
+        self.name = one.name
         self._one = one
         self._means = means
         self._policies = config.policies_for(one)

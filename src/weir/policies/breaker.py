@@ -16,16 +16,15 @@ probe_failed, probes_succeeded. Levels told in `LevelChanged`: 0 closed, 1 half-
 import enum
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any, NamedTuple
 
 import aiobreaker
-from aiobreaker.storage.base import CircuitBreakerStorage
 
 from weir.core.call import Attempt, Call
 from weir.core.events import BreakerMoved, Decided, Emit, LevelChanged, LimitReached
 from weir.core.layer import AttemptHandler
 from weir.core.outcome import Mode, Outcome, RefusalKind, Refused
+from weir.policies.breaker_held import Held
 from weir.policies.breaker_window import Reading, Sign, Window, is_unreached, sign_of
 
 PROBE_RETRY_SECONDS = 1.0
@@ -85,42 +84,12 @@ class Move(NamedTuple):
     traces: tuple[str, ...] = ()
 
 
-class Held(CircuitBreakerStorage):  # type: ignore[misc]  # aiobreaker has no types
-    """Where aiobreaker keeps its state. The counter and the wall clock's instant that it also wants decide nothing."""
+class Trip(NamedTuple):
+    """Why a circuit opened, when, and in which calls the trouble was (trace ids, newest last)."""
 
-    def __init__(self) -> None:
-        super().__init__("weir")
-        self._state = aiobreaker.CircuitBreakerState.CLOSED
-        self._opened_at: datetime | None = None
-
-    @property
-    def state(self) -> Any:
-        """The circuit's state, in aiobreaker's words."""
-        return self._state
-
-    @state.setter
-    def state(self, state: Any) -> None:
-        self._state = state
-
-    @property
-    def counter(self) -> int:
-        """`Circuit` counts."""
-        return 0
-
-    def increment_counter(self) -> None:
-        """`Circuit` counts."""
-
-    def reset_counter(self) -> None:
-        """`Circuit` counts."""
-
-    @property
-    def opened_at(self) -> datetime | None:
-        """When it opened, by the wall clock."""
-        return self._opened_at
-
-    @opened_at.setter
-    def opened_at(self, instant: datetime) -> None:
-        self._opened_at = instant
+    reason: str
+    at: float
+    traces: tuple[str, ...]
 
 
 class Circuit(aiobreaker.CircuitBreakerListener):  # type: ignore[misc]  # aiobreaker has no types
@@ -145,8 +114,8 @@ class Circuit(aiobreaker.CircuitBreakerListener):  # type: ignore[misc]  # aiobr
         self._generation = 0
         self._why: tuple[str, tuple[str, ...]] = ("", ())
         self.last_move: Move | None = None
-        self.trouble = ""
-        """What tripped it last: a reason."""
+        self.trip: Trip | None = None
+        """What tripped it last. A probe that fails keeps it open, and is not what tripped it."""
         self._begin()
 
     def _begin(self) -> None:
@@ -244,8 +213,10 @@ class Circuit(aiobreaker.CircuitBreakerListener):  # type: ignore[misc]  # aiobr
 
     def _open(self, reason: str, now: float) -> None:
         self._until = now + self._settings.open_seconds
-        self.trouble = self.trouble if reason == "probe_failed" else reason
-        self._move(self._holder.open, reason, self._window.traces(_TROUBLES.get(reason, "failure")))
+        traces = self._window.traces(_TROUBLES.get(reason, "failure"))
+        if reason != "probe_failed":
+            self.trip = Trip(reason, now, traces)
+        self._move(self._holder.open, reason, traces)
 
     def _has_room(self) -> bool:
         return self._probes + self._successes < self._settings.half_open_probes
@@ -269,13 +240,16 @@ _TROUBLES = {"slow_calls": "slow", "tool_errors": "tool_error"}
 
 
 class Standing(NamedTuple):
-    """A circuit as an operator sees it. `wait_seconds`: until a call may pass; the rest is of its last move."""
+    """A circuit as an operator sees it. `wait_seconds`: until a call may pass; `reason` and `traces` are of its last
+    move, which was at `since`; `trip` is what tripped it last."""
 
     scope: str
     state: str
     wait_seconds: float
     reason: str
     traces: tuple[str, ...]
+    since: float
+    trip: Trip | None
 
 
 _LEVELS = {"closed": 0.0, "half_open": 1.0, "open": 2.0}
@@ -298,17 +272,20 @@ class Breaker:
         self._is_known_tool = is_known_tool
         self._emit = emit
         self._clock = clock
+        self.mode = settings.mode
         self._is_shadow = settings.mode is Mode.SHADOW
         self._circuits: dict[str, Circuit] = {}
+        self._since: dict[str, float] = {}
+        self._began_at = clock()
         self._own = self._add(UPSTREAM)
 
     def state(self, scope: str = UPSTREAM) -> Standing:
         """How the circuit of a scope stands; one that no call has needed yet is closed."""
-        circuit = self._circuits.get(scope)
+        circuit, since = self._circuits.get(scope), self._since.get(scope, self._began_at)
         if circuit is None:
-            return Standing(scope, "closed", 0.0, "", ())
-        last = circuit.last_move or Move("", "", "")
-        return Standing(scope, circuit.state, circuit.wait(self._clock()), last.reason, last.traces)
+            return Standing(scope, "closed", 0.0, "", (), since, None)
+        last, wait = circuit.last_move or Move("", "", ""), circuit.wait(self._clock())
+        return Standing(scope, circuit.state, wait, last.reason, last.traces, since, circuit.trip)
 
     def scopes(self) -> tuple[str, ...]:
         """Every scope that has a circuit."""
@@ -371,6 +348,7 @@ class Breaker:
     def _add(self, scope: str) -> Circuit:
         def told(move: Move) -> None:
             upstream, is_shadow = self._upstream, self._is_shadow
+            self._since[scope] = self._clock()
             self._emit(BreakerMoved(upstream, scope, *move, is_shadow))
             self._emit(LevelChanged("breaker", upstream, scope, _LEVELS[move.after]))
 
@@ -385,7 +363,7 @@ class Breaker:
             circuit, scope, what = tool, "tool", f"Tool '{call.message.name}' of {what}"
         action = "would_refuse" if self._is_shadow else "refused"
         self._emit(Decided("breaker", action, call, self._is_shadow, detail=scope))
-        fault = _FAULTS.get(circuit.trouble, "has been failing")
+        fault = _FAULTS.get(circuit.trip.reason if circuit.trip is not None else "", "has been failing")
         text = f"{what} {fault}, so it is not being called for now."
         return Refused(RefusalKind.CIRCUIT_OPEN, text, scope, circuit.wait(now))
 

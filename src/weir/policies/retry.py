@@ -66,8 +66,8 @@ class Budget:
     _PRECISION = 1e-9
 
     def __init__(self, ratio: float, min_per_second: float, now: float) -> None:
-        self._ratio = ratio
-        self._rate = min_per_second
+        self.ratio = ratio
+        self.min_per_second = min_per_second
         # less than one could never be spent
         self._most = max(
             ratio * self.SHARE_CALLS + min_per_second * self.FLOOR_SECONDS, float(ratio + min_per_second > 0)
@@ -77,7 +77,7 @@ class Budget:
 
     def deposit(self) -> None:
         """A call began."""
-        self._left = min(self._left + self._ratio, self._most)
+        self._left = min(self._left + self.ratio, self._most)
 
     def withdraw(self, now: float) -> bool:
         """Take one retry; False when there is none."""
@@ -92,7 +92,7 @@ class Budget:
 
     def remaining(self, now: float) -> float:
         """Retries that could be taken now."""
-        self._left = min(self._left + max(0.0, now - self._at) * self._rate, self._most)
+        self._left = min(self._left + max(0.0, now - self._at) * self.min_per_second, self._most)
         self._at = max(self._at, now)
         return self._left
 

@@ -1,0 +1,94 @@
+"""How the protections of one upstream stand, for `/status`: only what is configured, and nothing of any client."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from weir.app.faults import described
+from weir.app.protections import Protections
+from weir.core.outcome import Mode
+from weir.policies.admission_queue import Bulkhead
+from weir.policies.breaker import Breaker
+from weir.policies.breaker import Standing as CircuitStanding
+from weir.policies.faults import Registry
+from weir.policies.rate_limit import RateLimiter, Rule
+
+Tree = dict[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class Clock:
+    """`now` is monotonic; `shown` an instant of it as a date and time."""
+
+    now: Callable[[], float]
+    shown: Callable[[float], str]
+
+
+def standing(layers: Protections, faults: Registry | None, clock: Clock) -> Tree:
+    """One key for each kind of protection that is configured, named as its section."""
+    tree: Tree = {}
+    if layers.budget is not None:
+        tree["retry"] = {"budget": _budget(layers, clock.now())}
+    if layers.breaker is not None:
+        tree["breaker"] = _breaker(layers.breaker, clock)
+    if layers.rate_limit is not None:
+        tree["rate_limits"] = _rate_limits(layers.rate_limit)
+    if layers.admission is not None:
+        tree["concurrency"] = [_places(each, mode) for each, mode in layers.admission.bulkheads()]
+    if faults is not None:
+        now = clock.now()
+        tree["faults"] = [described(each, now) for each in faults.active(now) if each.fault.upstream == layers.name]
+    return tree
+
+
+def _budget(layers: Protections, now: float) -> Tree:
+    """Retries that could be made now, and how they come: a share of the calls, and so many a second."""
+    budget = layers.budget
+    assert budget is not None
+    return {"left": round(budget.remaining(now), 2), "ratio": budget.ratio, "min_per_second": budget.min_per_second}
+
+
+def _breaker(breaker: Breaker, clock: Clock) -> Tree:
+    circuits = [_circuit(breaker.state(scope), clock) for scope in breaker.scopes()]
+    return {"mode": breaker.mode.value, "circuits": circuits}
+
+
+def _circuit(circuit: CircuitStanding, clock: Clock) -> Tree:
+    """`tripped` is what opened it last, however long ago: the calls are those to look up in the traces."""
+    tree: Tree = {"scope": circuit.scope, "state": circuit.state, "since": clock.shown(circuit.since)}
+    if circuit.wait_seconds:
+        tree["passes_in_seconds"] = round(circuit.wait_seconds, 1)
+    if circuit.trip is not None:
+        trip = circuit.trip
+        tree["tripped"] = {"reason": trip.reason, "at": clock.shown(trip.at), "trace_ids": list(trip.traces)}
+    return tree
+
+
+def _rate_limits(limiter: RateLimiter) -> list[Tree]:
+    return [_rate_limit(rule) for rule in limiter.rules]
+
+
+def _rate_limit(rule: Rule) -> Tree:
+    """`keys`: whose calls are counted apart now; `overflowed`: calls counted together, for want of room."""
+    limit = rule.settings
+    tree: Tree = {"tool": limit.tool} if limit.tool else {}
+    return {
+        **tree,
+        "per": list(limit.per),
+        "limit": limit.limit,
+        "window_seconds": limit.window_seconds,
+        "mode": limit.mode.value,
+        "keys": len(rule.table),
+        "overflowed": rule.table.overflows,
+    }
+
+
+def _places(bulkhead: Bulkhead, mode: Mode) -> Tree:
+    """`limit` is what an adaptive one has found."""
+    tree: Tree = {"tool": bulkhead.name} if bulkhead.name else {}
+    return {
+        **tree,
+        "mode": mode.value,
+        "limit": bulkhead.capacity,
+        "in_use": bulkhead.in_use,
+        "queued": bulkhead.waiting,
+    }
