@@ -4,6 +4,7 @@ A window holds the calls of one key. A call at `t` counts until `t + seconds`, a
 """
 
 import math
+import operator
 from array import array
 from typing import Protocol
 
@@ -87,14 +88,14 @@ class ExactWindow:
                 high = middle
         return self._size - low
 
-    def growth_bytes(self, now: float, count: int = 1) -> int:
+    def growth_bytes(self, now: float, count: int) -> int:
         """0 as long as the ring has room, or can make it by forgetting."""
         if self._size + count <= len(self._stamps):
             return 0
         self._forget(now)
         return (self._ring_for(count) - len(self._stamps)) * _STAMP_BYTES
 
-    def grow(self, now: float, count: int = 1) -> None:
+    def grow(self, now: float, count: int) -> None:
         """What has left makes room first."""
         self._forget(now)
         ring = self._ring_for(count)
@@ -207,11 +208,11 @@ class CountedWindow:
         gone_share = now / self._slice_seconds - self._at
         return self._total - self._counts[(self._at - SLICES) % (SLICES + 1)] * gone_share
 
-    def growth_bytes(self, now: float, count: int = 1) -> int:
+    def growth_bytes(self, now: float, count: int) -> int:
         """It never grows."""
         return 0
 
-    def grow(self, now: float, count: int = 1) -> None:
+    def grow(self, now: float, count: int) -> None:
         """Nothing to do."""
 
     def absorb(self, other: "Window", now: float) -> None:
@@ -219,7 +220,7 @@ class CountedWindow:
         assert isinstance(other, CountedWindow), "windows of one limit are of one kind"
         self._advance(now)
         other._advance(now)
-        self._counts = array("q", map(sum, zip(self._counts, other._counts, strict=True)))
+        self._counts = array("q", map(operator.add, self._counts, other._counts))
         self._total += other._total
         self._last = max(self._last, other._last)
 
