@@ -3,7 +3,6 @@
 import os
 import ssl
 from collections.abc import Mapping
-from dataclasses import replace
 from urllib.parse import urlsplit
 
 from weir.config.model import ClientTls, Config, Upstream
@@ -52,13 +51,12 @@ def stdio_upstream(config: Config, one: Upstream) -> StdioSettings:
     """How stdio servers are shared out. With the client on stdio too, one child is the client's own."""
     tools = ("", *one.tools)
     waits = WaitSettings(
+        session_idle_seconds=config.session_idle_seconds,
         silence_seconds=config.idle_seconds(one),
         shortest_silence_seconds=min(config.idle_seconds(one, tool) for tool in tools),
         client_read_seconds=config.listen.client_read_seconds,
         client_input_seconds=max(config.client_input_seconds(one, tool) for tool in tools),
     )
-    if config.sessions is not None:
-        waits = replace(waits, session_idle_seconds=config.sessions.idle_seconds)
     return StdioSettings(
         upstream=one.name,
         is_dedicated=config.stdio,
@@ -118,6 +116,7 @@ def telemetry(config: Config, environ: Mapping[str, str] = os.environ) -> Teleme
         traces=spans,
         metrics=MetricsSettings(metrics.exemplars, metrics.max_label_values),
         logs=LogsSettings(logs.format, logs.level, logs.access, logs.stderr),
+        session_idle_seconds=config.session_idle_seconds,
         tool_names={one.name: frozenset(one.tools) for one in config.upstreams},
     )
 

@@ -50,6 +50,7 @@ class Always:
     DRAIN_SECONDS = 5.0
     """Long enough for most calls in flight, and under the 10 s after which container runtimes kill."""
     MAX_SESSIONS = 1000
+    SESSION_IDLE_SECONDS = 1800.0
 
 
 class ServerTls(Section):
@@ -345,6 +346,11 @@ class Config(Section):
     def max_sessions(self) -> int:
         """How many sessions weir keeps at most."""
         return self.sessions.max_sessions if self.sessions is not None else Always.MAX_SESSIONS
+
+    @property
+    def session_idle_seconds(self) -> float:
+        """How long a session may be unused."""
+        return self.sessions.idle_seconds if self.sessions is not None else Always.SESSION_IDLE_SECONDS
 
     def policies_for(self, upstream: Upstream) -> Policies:
         """The policies that hold for one upstream: its own over the general ones."""

@@ -88,7 +88,7 @@ class SessionOpened(Struct, frozen=True, gc=False):
 
 
 class SessionClosed(Struct, frozen=True, gc=False):
-    """A session ended. `reason` is a word of a closed list: deleted, idle, exited, shutdown, evicted."""
+    """A session ended. `reason` is a word of a closed list: deleted, idle, gone, exited, shutdown, evicted."""
 
     upstream: str
     side: str

@@ -134,8 +134,7 @@ class StdioUpstream:
         if not is_open and isinstance(outcome, Replied) and outcome.body is not None:
             outcome.headers = Head().json()
         elif is_open and session.id in self._sessions:
-            session.is_counted = True
-            self._emit(SessionOpened(self._settings.upstream, "server", session.revision))
+            self._note_open(session)
         return outcome
 
     async def _first(self, session: Session, attempt: Attempt) -> Outcome:
@@ -220,7 +219,10 @@ class StdioUpstream:
             if session is not None and message.method != "initialize" and not message.revision:
                 return _GONE
             session = self._shared = self._begin(self._mint())
-        return await self._first(session, attempt)
+        outcome = await self._first(session, attempt)
+        if session.revision and not session.is_counted and not session.is_over:
+            self._note_open(session)
+        return outcome
 
     # the children
 
@@ -248,6 +250,10 @@ class StdioUpstream:
             seconds = self._clock() - session.opened_at
             self._emit(SessionClosed(self._settings.upstream, "server", session.revision, seconds, reason))
         self._children.stop(session, f"the session was closed ({reason})")
+
+    def _note_open(self, session: Session) -> None:
+        session.is_counted = True
+        self._emit(SessionOpened(self._settings.upstream, "server", session.revision))
 
     def _note_end(self, session: Session, reason: str) -> None:
         ended_by = session.router.ended_by

@@ -27,6 +27,7 @@ from weir.telemetry.other_loggers import OtherLoggers
 from weir.telemetry.pipeline import Pipeline
 from weir.telemetry.reading import Fold, Reader
 from weir.telemetry.server_stderr import ServerStderr
+from weir.telemetry.sessions import Sessions
 from weir.telemetry.settings import LogsSettings, TelemetrySettings
 from weir.telemetry.spans import Spans
 from weir.telemetry.tracing import RandomBits, Tracing
@@ -79,8 +80,9 @@ class Telemetry:
         """`render` it for a scrape; `learn` from list replies that pass in streams."""
         self.metrics.refreshers.append(self._refresh_metrics)
         operations = Operations(families, labels, self._epoch, exemplars=settings.metrics.exemplars)
+        self._sessions = Sessions(self._tell, world.clock, settings.session_idle_seconds, operations.streaming)
         folds: list[Observer] = [operations, self.metrics, self._log]
-        readers: list[Fold] = [operations.read]
+        readers: list[Fold] = [operations.read, self._sessions.read]
         if self._pipeline is not None:
             resource = _resource(world, version)
             spans = Spans(settings.traces, resource, version, self._epoch, self._pipeline.submit)
@@ -90,7 +92,7 @@ class Telemetry:
         if settings.logs.access:
             access = AccessLog(self._writer, _access_format(settings.logs, world), settings.logs.level, self._epoch)
             readers.append(access.read)
-        self._reader = Reader(readers, self._observer_failed)
+        self._reader = Reader(readers, self._observer_failed, self._sessions.exchanged)
         # the reader last: it lets go of what the others may still look at
         self.emit = fan_out((*folds, *observers, self._reader), self._observer_failed)
         ratio = environment.sample_ratio(settings.traces.sample_ratio, world.environ)
@@ -122,12 +124,14 @@ class Telemetry:
     def flush(self) -> None:
         """Read the calls that ended, and write the lines that are buffered; `run` does so by itself."""
         self._reader.flush()
+        self._sessions.sweep()
         self._writer.flush()
 
     async def aclose(self, deadline_seconds: float = 5.0) -> None:
         """Export and write what is left, as far as the deadline allows."""
         due = self._world.clock() + deadline_seconds
         self._reader.flush()
+        self._sessions.close()
         if self._pipeline is not None:
             await asyncio.to_thread(self._pipeline.close, deadline_seconds * _SPANS_SHARE)
             self._report_exporter(self._pipeline)
@@ -143,6 +147,9 @@ class Telemetry:
                     self._epoch.refresh()
                     refresh_at += REFRESH_SECONDS
             self.flush()
+
+    def _tell(self, event: object) -> None:
+        self.emit(event)
 
     def _report_exporter(self, pipeline: Pipeline) -> None:
         """One notice when spans begin to be lost, one when they arrive again."""

@@ -61,6 +61,10 @@ class Operations:
     def handlers(self) -> dict[type, Callable[[Any], None]]:
         return {CallStarted: self._started, CallFinished: self._finished}
 
+    def streaming(self) -> set[tuple[str, str]]:
+        """Upstream and session of every stream that is open now."""
+        return {(call.upstream, call.session) for call in self._open if call.is_stream}
+
     def _upstream(self, name: str) -> _Upstream:
         found = self._upstreams.get(name)
         if found is None:

@@ -84,12 +84,19 @@ class Reader:
     """Collects finished calls and reads them some at a time, each fold in a loop of its own.
 
     That is a third cheaper than reading each call at its end, and keeps the work off the call's path.
-    What waits is bounded: a reply's body lives until its call has been read.
+    What waits is bounded: a reply's body lives until its call has been read. `exchanged` is told of what is neither
+    request nor notification and belongs to a session.
     """
 
-    def __init__(self, folds: Sequence[Fold], on_failure: Callable[[Exception], None]) -> None:
+    def __init__(
+        self,
+        folds: Sequence[Fold],
+        on_failure: Callable[[Exception], None],
+        exchanged: Callable[[Call, Outcome], None] = lambda call, outcome: None,
+    ) -> None:
         self._folds = folds
         self._on_failure = on_failure
+        self._exchanged = exchanged
         self._waiting: list[tuple[Call, Outcome]] = []
         self._waiting_bytes = 0
 
@@ -102,6 +109,10 @@ class Reader:
         if call.message.kind in batch.WATCHED:
             waiting.append((call, outcome))
         else:
+            if call.session:
+                # it may be about a session that begins with one of the calls that wait
+                self.flush()
+                self._exchanged(call, outcome)
             call.forget()
         for member in call.members:
             if member.message.kind in batch.WATCHED:

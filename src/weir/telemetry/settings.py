@@ -51,5 +51,7 @@ class TelemetrySettings:
     traces: TracesSettings = field(default_factory=TracesSettings)
     metrics: MetricsSettings = field(default_factory=MetricsSettings)
     logs: LogsSettings = field(default_factory=LogsSettings)
+    session_idle_seconds: float = 1800.0
+    """A session over HTTP that nobody has used for so long counts as ended."""
     tool_names: dict[str, frozenset[str]] = field(default_factory=dict)
     """Tool names that the configuration mentions, by upstream: they get labels before any list reply."""
