@@ -23,10 +23,11 @@ GENEROUS: Config = {
         "breaker": {"consecutive_failures": 1_000_000, "min_calls": 1_000_000},
         "concurrency": {"limit": 1000},
         "rate_limits": [{"per": per, "limit": 1_000_000, "window": "1m"} for per in ("client", "tool", "upstream")],
-        "coalesce": {"mode": "off"},
+        "coalesce": {"mode": "enforce"},
+        "hedge": {"mode": "enforce", "after": "10m"},
     }
 }
-"""Every policy that may change nothing of what passes is on, with limits that nothing reaches."""
+"""Every policy is on, with limits that nothing reaches."""
 
 
 def weir_argv(*options: str | Path) -> list[str | Path]:
