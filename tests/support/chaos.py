@@ -48,15 +48,15 @@ async def honest(asked: Asked) -> None:
 class Origin:
     """The upstream. It counts the arrivals itself: whoever counts them cannot be told a tale.
 
-    `seen` are those of each call, `shared` those that are nobody's own, `arrived_at` the instants of all; `under_way`
-    is how many requests it works on, `most` how many there ever were at once.
+    `seen` are those of each call, `shared` those that are nobody's own, `arrived_at` the instants and kinds of all.
+    `under_way` is how many requests it works on, `most` how many there ever were at once.
     """
 
     trouble: Trouble = honest
     port: int = 0
     seen: Counter[tuple[str, int]] = field(default_factory=Counter)
     shared: int = 0
-    arrived_at: list[float] = field(default_factory=list)
+    arrived_at: list[tuple[float, str]] = field(default_factory=list)
     state: int = 0
     under_way: int = 0
     most: int = 0
@@ -104,7 +104,7 @@ class Origin:
 
     def _arrived(self, exchange: Exchange, body: dict[str, Any]) -> Asked:
         kind, number = posed(body)
-        self.arrived_at.append(time.monotonic())
+        self.arrived_at.append((time.monotonic(), kind))
         self.state += kind == WRITE
         if kind == SHARED:
             self.shared += 1

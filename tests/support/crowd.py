@@ -27,7 +27,7 @@ from support.rawhttp import (
 WRITE, READ, LIST, SHARED = "write", "read", "tools/list", "resources/read"
 KINDS = (WRITE, READ, LIST)
 """What a crowd asks for in turn: a tool nobody calls safe, one the operator calls safe, and a method that is."""
-RESOURCES = 4
+RESOURCES = 2
 """So few that equal reads meet: SHARED calls have nothing of their own to be told apart by."""
 
 PACE_SECONDS = 0.1
@@ -175,8 +175,8 @@ class Crowd:
     """Clients on kept connections. `wrong` has what was not exactly one answer to what was asked.
 
     `vanishing` is the share of calls whose client hangs up before it has its answer, if that does not come at once;
-    `vanished` are their numbers. `speak` gives each client its dialect. `state` is what the upstream has said last
-    of its own state: nobody who asks afterwards may hear of an earlier one.
+    `vanished` are their numbers. `speak` gives each client its dialect. `state` is the latest that
+    the answer to a WRITE has told of: nobody who asks afterwards may hear of an earlier one.
     """
 
     port: int
@@ -273,7 +273,8 @@ class Crowd:
         """Whether this answers what was asked, and with no older state than was known then."""
         about, _, said = message["result"]["content"][0]["text"].partition(";")
         now = int(said.partition(";")[0] or 0)
-        self.state = max(self.state, now)
+        if one.kind == WRITE:
+            self.state = max(self.state, now)
         return about == subject(one.kind, one.number) and now >= state
 
     def _is_wrong(self, one: Posed, reply: Reply) -> tuple[str, float]:

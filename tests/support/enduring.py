@@ -131,6 +131,7 @@ async def endure(stand: Stand, name: str, calling: Awaitable[None], over: Callab
         f"slowest {worst:.2f} s; retries {retries:.0f} (seen {origin.repeats()}) of {budget:.0f}; "
         f"RSS {stand.rss_bytes >> 20} -> {peak[0] >> 20} MiB; recovered after {crowd.recovered_after(ended):.2f} s"
     )
+    print(*crowd.wrong[:8], sep="\n", end="")
     assert [] == crowd.wrong[:8]
     assert [] == origin.errors
     assert [] == [key for key, times in origin.seen.items() if key[0] == WRITE and times > 1]
