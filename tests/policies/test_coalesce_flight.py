@@ -243,7 +243,7 @@ async def test_cancelling_one_request_by_message_does_not_cancel_the_others() ->
         tasks = await bench.calls(read(1, session="s"), read(2, session="s"))
         cancel = call_with(body_of("notifications/cancelled", {"requestId": 1}, None), session="s")
         other = call_with(body_of("notifications/cancelled", {"requestId": 1}, None), session="t")
-        assert 202 == (await reply_of(await bench.call(cancel))).status
+        assert Replied(202, [], b"", NO_ANSWER) == await (await bench.call(cancel))
         passed = await bench.call(other)
         await bench.upstream.ends(1, Replied(202, [], b"", NO_ANSWER))
         tasks[1].cancel()
@@ -253,6 +253,17 @@ async def test_cancelling_one_request_by_message_does_not_cancel_the_others() ->
         await bench.upstream.ends(0)
         await bench.upstream.ends(2, Replied(202, [], b"", NO_ANSWER))
         assert 202 == (await reply_of(passed)).status
+
+
+async def test_who_cancels_a_request_that_nobody_shares_is_heard() -> None:
+    """Of the same session, but another id."""
+    async with coalescing() as bench:
+        await bench.calls(read(1, session="s"), read(2, session="s"))
+        cancel = call_with(body_of("notifications/cancelled", {"requestId": 3}, None), session="s")
+        await bench.call(cancel)
+        assert [cancel] == bench.upstream.calls[1:]
+        await bench.upstream.ends(0)
+        await bench.upstream.ends(1, Replied(202, [], b"", NO_ANSWER))
 
 
 # clocks and places
@@ -269,6 +280,7 @@ async def test_clocks_stand_still_for_all_while_the_client_is_asked() -> None:
         shared.ask_began(clock(), "sampling/createMessage")
         await asyncio.sleep(5)
         await bench.call(late)
+        assert {"sampling/createMessage"} == {call.asked_method for call in (leader, early, late, shared)}
         tasks[0].cancel()
         await asyncio.sleep(5)
         shared.ask_ended(clock())
@@ -339,6 +351,37 @@ async def test_a_back_off_frees_the_leaders_place_while_the_leader_is_there() ->
         assert await slot.acquire()
         slot.release()
         assert 0 == place.held
+        await bench.upstream.ends(0)
+
+
+async def test_a_back_off_takes_the_leaders_place_again() -> None:
+    """And is told when there is none."""
+    async with coalescing() as bench:
+        place = Place()
+        await bench.calls(read(1, slot=place), read(2))
+        slot = bench.upstream.calls[0].slot
+        assert slot is not None
+        slot.release()
+        assert (True, 1) == (await slot.acquire(), place.held)
+        slot.release()
+        place.has_room = False
+        assert (False, 0) == (await slot.acquire(), place.held)
+        await bench.upstream.ends(0)
+
+
+async def test_a_back_off_goes_on_without_a_place_when_the_leader_has_gone() -> None:
+    """None was taken, and so none is given back."""
+    async with coalescing() as bench:
+        place = Place(has_room=False)
+        tasks = await bench.calls(read(1, slot=place), read(2))
+        slot = bench.upstream.calls[0].slot
+        assert slot is not None
+        slot.release()
+        async with asyncio.TaskGroup() as group:
+            acquiring = group.create_task(take(slot))
+            await turns()
+            tasks[0].cancel()
+        assert (True, 0) == (acquiring.result(), place.held)
         await bench.upstream.ends(0)
 
 
