@@ -100,7 +100,7 @@ def test_a_result_of_any_json_type_is_a_response(result: str) -> None:
         (b'"result":{}', Result(), None),
         (b'"result":null', Result(), None),
         (b'"result":{"isError":true}', Result(is_error=True), None),
-        (b'"result":{"isError":null,"resultType":"task"}', Result(result_type="task"), None),
+        (b'"result":{"isError":null,"resultType":"task"}', Result(), None),
         (b'"result":{"isError":true,"resultType":7}', Result(is_error=True), None),
         (b'"result":{"protocolVersion":"2025-06-18"}', Result(protocol_version="2025-06-18"), None),
         (b'"result":{"isError":false,"_meta":null}', Result(), None),

@@ -82,25 +82,6 @@ class ParamHeader(NamedTuple):
     header: bytes
 
 
-def end_to_end(headers: Headers, dropped: frozenset[bytes] = HOP_BY_HOP) -> Headers:
-    """The headers that go on to the next hop: all but HOP_BY_HOP and those that `Connection` names.
-
-    `dropped` is HOP_BY_HOP, with whatever else the caller does not hand on.
-    """
-    kept = [header for header in headers if header[0] not in dropped]
-    if len(kept) == len(headers):
-        return kept
-    named = _connection_options(headers)
-    return [header for header in kept if header[0] not in named] if named else kept
-
-
-def _connection_options(headers: Headers) -> set[bytes]:
-    options = b",".join([value for name, value in headers if name == b"connection"]).lower()
-    if options in (b"", b"keep-alive", b"close"):
-        return set()
-    return {option.strip() for option in options.split(b",")}
-
-
 def encode_value(text: str) -> bytes:
     """`text` as a header value: as it is when that is safe, else `=?base64?…?=` of its UTF-8.
 

@@ -15,9 +15,6 @@ REVISIONS = ("2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25", "2026-07-28
 MODERN = "2026-07-28"
 """The first revision without handshake and sessions: each request states revision and capabilities itself."""
 
-TASKS_EXTENSION = "io.modelcontextprotocol/tasks"
-"""The extension of 2026-07-28 that has `tasks/get`, `tasks/update` and `tasks/cancel`."""
-
 LISTS = frozenset({"tools/list", "prompts/list"})
 """What names what: the answers tell which tools and prompts there are."""
 
@@ -70,7 +67,6 @@ class Facts(NamedTuple):
     """Passes limits, queues and an open breaker: refusing it downgrades a client, or blocks what waits for it."""
     is_handshake: bool = False
     """Decides the revision and session of everything after it; never sent twice once bytes have left."""
-    is_notification: bool = False
     is_cacheable: bool = False
     """2026-07-28 puts `ttlMs` and `cacheScope` on its result."""
 
@@ -108,7 +104,7 @@ _2026_07 = REVISIONS[4:]
 _TASKS = REVISIONS[3:]
 
 _UNKNOWN = Facts()
-_UNKNOWN_NOTIFICATION = Facts(is_notification=True, is_exempt=True)
+_UNKNOWN_NOTIFICATION = Facts(is_exempt=True)
 
 
 def _notification(revisions: tuple[str, ...]) -> Facts:

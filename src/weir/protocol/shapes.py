@@ -43,7 +43,6 @@ class Result(Struct, gc=False):
     """The members of `result` that weir reads."""
 
     is_error: bool = msgspec.field(default=False, name="isError")
-    result_type: str = msgspec.field(default="", name="resultType")
     protocol_version: str = msgspec.field(default="", name="protocolVersion")
     meta: Meta | UnsetType = msgspec.field(default=UNSET, name="_meta")
 
@@ -73,3 +72,24 @@ class Loose(Struct, gc=False):
     params: Raw | UnsetType = UNSET
     result: Raw | UnsetType = UNSET
     error: Raw | UnsetType = UNSET
+
+
+class Whole(Struct, gc=False, forbid_unknown_fields=True):
+    """A message with nothing but the members every request has, so that one pass maps two levels."""
+
+    jsonrpc: Raw | UnsetType = UNSET
+    id: Raw | UnsetType = UNSET
+    method: Raw | UnsetType = UNSET
+    params: dict[str, Raw] | UnsetType = UNSET
+
+
+class Identified(Struct, gc=False):
+    """Only the id."""
+
+    id: Raw | UnsetType = UNSET
+
+
+class Parametrized(Struct, gc=False):
+    """Only `params`, and its members as they stand."""
+
+    params: dict[str, Raw] | UnsetType = UNSET

@@ -50,10 +50,6 @@ class Routes:
         """The route of a raw path (no query), or None: nothing is served there."""
         return self._exact.get(path) or self._below(path)
 
-    def paths(self) -> list[str]:
-        """The paths that are served, for messages."""
-        return [path.decode("latin-1") for path in self._exact]
-
     def _below(self, path: bytes) -> Route | None:
         if path.startswith(b"/servers/"):
             name, _, rest = path[9:].partition(b"/")
