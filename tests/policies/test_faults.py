@@ -98,6 +98,12 @@ def written(call: Call) -> bytes:
     return b"".join(call.sink.written)
 
 
+def head(call: Call) -> tuple[list[int], list[Headers]]:
+    """What its stream began with."""
+    assert isinstance(call.sink, RecordingSink)
+    return call.sink.heads, call.sink.headers
+
+
 async def seconds(work: Awaitable[Any]) -> float:
     """How long something took."""
     clock = clock_of_loop()
@@ -220,7 +226,9 @@ def test_of_several_faults_waits_add_up_and_the_rest_is_the_firsts() -> None:
 async def test_the_server_is_not_asked_for_what_comes_instead(fault: Fault, kind: str, expected: Outcome) -> None:
     """What is said to have failed has not been done."""
     bench = Bench(fault)
-    assert expected == await bench.ask(tool_call())
+    call = tool_call()
+    assert expected == await bench.ask(call)
+    assert (1000.0 if isinstance(expected, Replied) else 0.0) == call.attempts[0].first_byte_at
     assert ([], [(kind, "f1")]) == (bench.asked, bench.actions())
 
 
@@ -335,8 +343,11 @@ async def test_a_streams_head_comes_later_and_each_event_too() -> None:
     bench = Bench(Fault("demo", latency_seconds=2.0, slow_stream_seconds=0.5))
     call = tool_call()
     assert pytest.approx(3.0) == await seconds(bench.ask(call, b": hi\n\n" + PROGRESS, ANSWER))
-    assert b": hi\n\n" + PROGRESS + ANSWER == written(call)
-    assert [("latency", "f1"), ("slow_stream", "f1")] == bench.actions()
+    assert (([200], [EVENTS]), b": hi\n\n" + PROGRESS + ANSWER) == (head(call), written(call))
+    assert [
+        Decided("fault", "latency", call, seconds=2.0, detail="f1"),
+        Decided("fault", "slow_stream", call, seconds=0.5, detail="f1"),
+    ] == bench.told
 
 
 async def test_events_are_told_apart_however_the_bytes_come() -> None:
@@ -355,20 +366,32 @@ async def test_a_stream_breaks_after_so_many_events() -> None:
     outcome = await bench.ask(call, PROGRESS, PROGRESS + ANSWER, ANSWER)
     assert Failed(FailureKind.RESET, "injected fault: the stream was dropped") == outcome
     assert (2 * PROGRESS, True, None) == (written(call), call.committed, call.answer)
-    assert (bench.asked, [("drop_stream", "f1")]) == (bench.cancelled, bench.actions())
+    assert (bench.asked, [Decided("fault", "drop_stream", call, detail="f1")]) == (bench.cancelled, bench.told)
 
 
 async def test_a_stream_that_breaks_before_its_first_event_commits_to_nothing() -> None:
-    """It may be tried again."""
-    call = tool_call()
-    await Bench(Fault("demo", drop_stream_events=0)).ask(call, PROGRESS)
-    assert (b"", False) == (written(call), call.committed)
+    """It may be tried again; after one it may not."""
+    for events, expected in ((0, (b"", False)), (1, (PROGRESS, True))):
+        call = tool_call()
+        await Bench(Fault("demo", drop_stream_events=events)).ask(call, PROGRESS, PROGRESS)
+        assert expected == (written(call), call.committed)
 
 
 async def test_a_stream_that_breaks_after_its_answer_has_answered() -> None:
-    """Nothing is lost."""
+    """Nothing is lost, nor what it said."""
     outcome = await Bench(Fault("demo", drop_stream_events=1)).ask(tool_call(), ANSWER, PROGRESS)
     assert Replied(200, EVENTS, None, PLAIN) == outcome
+    call, failed = tool_call(), Verdict(is_tool_error=True)
+
+    async def upstream(attempt: Attempt) -> Outcome:
+        await attempt.sink.open(200, EVENTS)
+        attempt.call.answered(b"1", failed)
+        await attempt.sink.write(ANSWER)
+        await attempt.sink.write(PROGRESS)
+        raise AssertionError
+
+    outcome = await Bench(Fault("demo", drop_stream_events=1)).layer(attempt_of(call), upstream)
+    assert Replied(200, EVENTS, None, failed) == outcome
 
 
 @pytest.mark.parametrize(("revision", "resumes"), [("2025-11-25", True), ("2026-07-28", False)])
@@ -400,7 +423,7 @@ async def test_events_come_twice() -> None:
     call = tool_call()
     await bench.ask(call, b": hi\n\nid: 1\ndata:\n\n" + ANSWER)
     assert b": hi\n\nid: 1\ndata:\n\n" + 2 * ANSWER == written(call)
-    assert [("duplicate", "f1")] == bench.actions()
+    assert [Decided("fault", "duplicate", call, detail="f1")] == bench.told
 
 
 async def test_an_answer_comes_twice() -> None:
@@ -411,7 +434,12 @@ async def test_an_answer_comes_twice() -> None:
     call = tool_call(headers=ACCEPTS)
     outcome = await Bench(Fault("demo", duplicate=True)).ask(call, outcome=reply)
     assert Replied(200, [*EVENTS, (b"x", b"y")], None, PLAIN) == outcome
+    assert ([200], [[*EVENTS, (b"x", b"y")]]) == head(call)
     assert (2 * sse.encode(OK.body or b""), PLAIN, True) == (written(call), call.answer, call.committed)
+    call = tool_call(headers=ACCEPTS)
+    outcome = await Bench(Fault("demo", duplicate=True)).ask(call, outcome=TOOL_ERROR)
+    assert Replied(200, EVENTS, None, TOOL_ERROR.verdict) == outcome
+    assert TOOL_ERROR.verdict == call.answer
 
 
 @pytest.mark.parametrize(

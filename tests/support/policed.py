@@ -50,11 +50,13 @@ class RecordingSink:
 
     def __init__(self) -> None:
         self.heads: list[int] = []
+        self.headers: list[Headers] = []
         self.written: list[bytes] = []
 
     async def open(self, status: int, headers: Headers) -> None:
         """Note the head."""
         self.heads.append(status)
+        self.headers.append(headers)
 
     async def write(self, chunk: bytes) -> None:
         """Note the bytes."""
