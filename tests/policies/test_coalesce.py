@@ -235,12 +235,13 @@ async def test_a_reply_that_names_no_request_is_shared_as_it_is(reply: Replied) 
 async def test_what_cannot_be_shared_leaves_each_its_own_call(reply: Replied) -> None:
     """A cookie is one caller's, and an id must be known to be replaced."""
     async with coalescing() as bench:
-        tasks = await bench.calls(read(1), read(2))
+        follower = read(2)
+        tasks = await bench.calls(read(1), follower)
         await bench.upstream.ends(0, reply)
         await bench.upstream.ends(1)
         assert reply is await tasks[0]
         assert result(b"2") == (await reply_of(tasks[1])).body
-        assert ["joined", "alone"] == bench.told.actions()
+        assert [Decided("coalesce", action, follower) for action in ("joined", "alone")] == bench.told
 
 
 # the rest

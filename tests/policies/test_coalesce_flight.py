@@ -10,7 +10,7 @@ from support.virtual_loop import VIRTUAL, turns
 from weir.core.call import Call, Headers, Slot
 from weir.core.events import ServerNotified
 from weir.core.held import HeldReply
-from weir.core.outcome import NO_ANSWER, PLAIN, Outcome, Refused, Replied, Verdict
+from weir.core.outcome import NO_ANSWER, PLAIN, Outcome, RefusalKind, Refused, Replied, Verdict
 from weir.policies.coalesce_flight import AHEAD_LIMIT_BYTES
 from weir.protocol import sse
 from weir.protocol.envelope import peek
@@ -330,7 +330,9 @@ async def test_who_goes_alone_after_all_takes_a_place_first(has_room: bool) -> N
         if has_room:
             await bench.upstream.ends(1)
         outcome = await tasks[1]
-        assert (isinstance(outcome, Replied), isinstance(outcome, Refused)) == (has_room, not has_room)
+        busy = "MCP server 'demo' is busy, and the call that this one had joined gave no answer to share."
+        refused = Refused(RefusalKind.OVERLOADED, busy, "upstream")
+        assert (Replied(200, JSON, result(b"2"), PLAIN) if has_room else refused) == outcome
 
 
 async def test_a_back_off_frees_the_leaders_place_while_the_leader_is_there() -> None:
@@ -399,6 +401,16 @@ async def test_nobody_joins_a_read_that_began_before_a_change_was_answered() -> 
         assert 3 == len(bench.upstream.calls)
         await bench.upstream.ends(0)
         await bench.upstream.ends(2)
+
+
+async def test_after_a_change_reads_are_shared_again() -> None:
+    """Also after one whose answer had been streamed."""
+    async with coalescing() as bench:
+        await bench.call(tool_call(request_id=2))
+        await bench.upstream.streams(0, sse.encode(result(b"2")))
+        await bench.calls(read(3), read(4))
+        assert 2 == len(bench.upstream.calls)
+        await bench.upstream.ends(1)
 
 
 async def test_nobody_joins_a_list_that_began_before_the_list_changed() -> None:
