@@ -374,6 +374,16 @@ async def test_the_first_event_decides_between_two_streams() -> None:
     assert ["hedged", "won"] == bench.decided()
 
 
+@pytest.mark.parametrize("event", [COMMENT + PROGRESS, b"id: 7\n\n"], ids=["after a comment", "without data"])
+async def test_an_event_is_one_whatever_comes_before_it_in_its_piece(event: bytes) -> None:
+    """And comments of the one that won go on."""
+    bench = Bench(FIXED, streaming(2.0, PROGRESS), streaming(0.1, event, COMMENT, PROGRESS))
+    call = read()
+    await bench.ask(call)
+    assert event + COMMENT + PROGRESS == b"".join(sink_of(call).written)
+    assert ["hedged", "won"] == bench.decided()
+
+
 async def test_a_stream_that_has_begun_is_not_hedged() -> None:
     """What was told cannot be taken back."""
     bench = Bench(FIXED, streaming(0.1, PROGRESS, 60.0, PROGRESS))
@@ -558,6 +568,30 @@ async def test_a_cancellation_by_message_ends_the_second_try() -> None:
         assert [2] == [attempt.number for attempt in bench.cancelled]
         assert bench.cancelled == bench.given_up
     assert FIRST == asking.result()
+
+
+@pytest.mark.parametrize(
+    ("at", "second", "given_up"),
+    [
+        (0.2, after(60, SECOND), [2]),
+        (1.0, after(0.1, LOST), []),
+        (1.0, streaming(PROGRESS, 5.0), [1]),
+    ],
+    ids=["it has not begun", "it has failed", "it has won"],
+)
+async def test_a_cancellation_by_message_leaves_a_second_try_that_is_not_under_way(
+    at: float, second: Script, given_up: list[int]
+) -> None:
+    """There is nothing of it to end; the loser of the race is given up as ever."""
+    bench = Bench(FIXED, after(3, FIRST), second)
+    cancelling = call_with(body_of("notifications/cancelled", {"requestId": 1}, None), session="s")
+    async with started(bench.ask(read(session="s"))):
+        await asyncio.sleep(at)
+        left = [*bench._scripts]
+        bench._scripts[:] = [after(0, Replied(202, [], b"", NO_ANSWER))]
+        await bench.ask(cancelling)
+        bench._scripts[:] = left
+    assert given_up == [attempt.number for attempt in bench.given_up]
 
 
 async def test_a_second_try_that_was_withdrawn_leaves_the_firsts_failure() -> None:
