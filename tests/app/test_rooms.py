@@ -69,3 +69,20 @@ def test_tools_with_limits_of_their_own_are_looked_at_in_time() -> None:
         settings.client_input_seconds,
     )
     assert 0.1 == settings.pause_seconds
+
+
+@pytest.mark.parametrize(
+    ("config", "seconds"),
+    [
+        ("", 30.0),
+        ("policies: {breaker: {open_for: 4s}}", 4.0),
+        ("policies: {breaker: {open_for: 60s}}", 30.0),
+        ("policies: {breaker: {mode: shadow, open_for: 4s}}", 30.0),
+    ],
+    indirect=["config"],
+)
+def test_a_command_that_does_not_start_is_left_alone_no_longer_than_the_breaker_says(
+    config: Config, seconds: float
+) -> None:
+    """A probe that came while weir still waited would have failed for nothing, and the next one be far."""
+    assert seconds == rooms.stdio_upstream(config, config.upstreams[1]).restarts.max_seconds

@@ -545,10 +545,12 @@ async def test_a_method_without_a_name_is_named_itself() -> None:
         (tool_call(), Failed(FailureKind.PROTOCOL, "nonsense", sent=Sent.ANSWERED)),
         (tool_call("safe"), LOST),
         (tool_call(), Failed(FailureKind.INTERNAL, "a bug", Blame.WEIR)),
+        (call_of("initialize"), LOST),
+        (call_of("server/discover"), LATE),
     ],
 )
 async def test_what_is_known_stays_what_it_is(call: Call, failed: Failed) -> None:
-    """Never sent, answered, or as good done twice."""
+    """Never sent, answered, as good done twice, or a handshake, which changes nothing."""
     assert failed is await Stand(failed, tools={"safe": "always"}).retry(call)
 
 

@@ -3,6 +3,7 @@
 import os
 import ssl
 from collections.abc import Mapping
+from dataclasses import replace
 from urllib.parse import urlsplit
 
 from weir.config.model import ClientTls, Config, Upstream
@@ -12,6 +13,7 @@ from weir.downstream.identity import Forwarded
 from weir.downstream.server import ServerSettings
 from weir.downstream.stdio import StdioSettings as StdioDownstreamSettings
 from weir.relay.http_client import HttpClientSettings
+from weir.relay.stdio_restarts import RestartSettings
 from weir.relay.stdio_server import StdioSettings
 from weir.relay.stdio_sweep import WaitSettings
 from weir.telemetry.settings import LogsSettings, MetricsSettings, TelemetrySettings, TracesSettings
@@ -63,7 +65,16 @@ def stdio_upstream(config: Config, one: Upstream) -> StdioSettings:
         sessions_max=config.max_sessions,
         connect_seconds=config.connect_seconds(one),
         waits=waits,
+        restarts=_restarts(config, one),
     )
+
+
+def _restarts(config: Config, one: Upstream) -> RestartSettings:
+    """Where a breaker says how long a failing server is left alone, it is not left alone for longer."""
+    breaker, restarts = config.policies_for(one).breaker, RestartSettings()
+    if breaker is None or breaker.mode != "enforce":
+        return restarts
+    return replace(restarts, max_seconds=min(restarts.max_seconds, breaker.open_seconds))
 
 
 def stdio_downstream(one: Upstream) -> StdioDownstreamSettings:

@@ -318,7 +318,10 @@ class Retry:
         return outcome
 
     def _is_unknown(self, call: Call, failed: Failed) -> bool:
-        return failed.kind in LOST and failed.sent is Sent.YES and self._needs(call) > Again.REPEATABLE
+        if failed.kind not in LOST or failed.sent is not Sent.YES:
+            return False
+        # a handshake changes nothing: what there is to know is why it was lost
+        return self._needs(call) > Again.REPEATABLE and not facts(call.message.method).is_handshake
 
 
 _Key = tuple[str, bytes]
