@@ -229,7 +229,7 @@ async def test_the_server_is_not_asked_for_what_comes_instead(fault: Fault, kind
     call = tool_call()
     assert expected == await bench.ask(call)
     assert (1000.0 if isinstance(expected, Replied) else 0.0) == call.attempts[0].first_byte_at
-    assert ([], [(kind, "f1")]) == (bench.asked, bench.actions())
+    assert ([], [Decided("fault", kind, call, detail="f1")]) == (bench.asked, bench.told)
 
 
 @pytest.mark.parametrize(
@@ -255,15 +255,20 @@ async def test_an_error_comes_under_the_callers_id(fault: Fault, error: Any, res
     assert isinstance(outcome, Replied)
     tree = msgspec.json.decode(outcome.body or b"")
     assert ("2.0", "a", error, result) == (tree["jsonrpc"], tree["id"], tree.get("error"), tree.get("result"))
-    assert (200, verdict) == (outcome.status, outcome.verdict)
+    assert (200, [(b"content-type", b"application/json")], verdict) == (
+        outcome.status,
+        outcome.headers,
+        outcome.verdict,
+    )
 
 
 async def test_a_result_has_the_form_of_its_revision() -> None:
     """2026-07-28 says of what kind a result is."""
     bench = Bench(Fault("demo", instead=Instead.TOOL_ERROR))
-    modern, legacy = [await bench.ask(tool_call(revision=revision)) for revision in ("2026-07-28", "2025-11-25")]
-    assert b'"resultType":"complete"' in modern.body  # type: ignore[union-attr,operator]  # a whole reply
-    assert b"resultType" not in legacy.body  # type: ignore[union-attr,operator]  # a whole reply
+    for revision, expected in (("2026-07-28", "complete"), ("2025-11-25", None)):
+        outcome = await bench.ask(tool_call(revision=revision))
+        assert isinstance(outcome, Replied)
+        assert expected == msgspec.json.decode(outcome.body or b"")["result"].get("resultType")
 
 
 async def test_a_server_that_never_answers_is_waited_for_as_long_as_any() -> None:
@@ -403,6 +408,30 @@ async def test_a_stream_with_event_ids_that_breaks_can_be_resumed(revision: str,
     assert resumes != isinstance(outcome, Failed)
 
 
+async def test_one_event_with_an_id_is_enough_to_come_back_with() -> None:
+    """Later ones need not have one."""
+    bench = Bench(Fault("demo", drop_stream_events=2))
+    outcome = await bench.ask(tool_call(revision="2025-11-25"), b"id: 1\ndata:\n\n", PROGRESS, ANSWER)
+    assert Replied(200, EVENTS, None, NO_ANSWER) == outcome
+
+
+async def test_what_an_earlier_try_did_stands_when_a_stream_breaks() -> None:
+    """It had committed the call, or answered it."""
+    call = tool_call(committed=True)
+    assert isinstance(await Bench(Fault("demo", drop_stream_events=0)).ask(call, PROGRESS), Failed)
+    assert (True, None) == (call.committed, call.answer)
+    call = tool_call(answer=PLAIN)
+    assert Replied(200, EVENTS, None, PLAIN) == await Bench(Fault("demo", drop_stream_events=0)).ask(call, PROGRESS)
+
+
+async def test_a_large_reply_comes_slowly_and_whole() -> None:
+    """Piece by piece."""
+    call = tool_call()
+    bench = Bench(Fault("demo", slow_stream_seconds=1.0))
+    assert pytest.approx(2.0) == await seconds(bench.ask(call, b"{..", b"..}", headers=[]))
+    assert b"{....}" == written(call)
+
+
 async def test_a_shorter_stream_does_not_break() -> None:
     """And nothing is told."""
     bench = Bench(Fault("demo", drop_stream_events=2))
@@ -432,8 +461,10 @@ async def test_an_answer_comes_twice() -> None:
         200, [(b"content-type", b"application/json"), (b"content-length", b"36"), (b"x", b"y")], OK.body, PLAIN
     )
     call = tool_call(headers=ACCEPTS)
-    outcome = await Bench(Fault("demo", duplicate=True)).ask(call, outcome=reply)
+    bench = Bench(Fault("demo", duplicate=True))
+    outcome = await bench.ask(call, outcome=reply)
     assert Replied(200, [*EVENTS, (b"x", b"y")], None, PLAIN) == outcome
+    assert [Decided("fault", "duplicate", call, detail="f1")] == bench.told
     assert ([200], [[*EVENTS, (b"x", b"y")]]) == head(call)
     assert (2 * sse.encode(OK.body or b""), PLAIN, True) == (written(call), call.answer, call.committed)
     call = tool_call(headers=ACCEPTS)
@@ -469,7 +500,16 @@ async def test_without_faults_an_attempt_passes_untouched() -> None:
     ):
         call = tool_call()
         assert TOOL_ERROR is await bench.ask(call, outcome=TOOL_ERROR)
-        assert (call.sink, []) == (call.attempts[0].sink, bench.told)
+        assert (call.sink, [], call.attempts) == (call.attempts[0].sink, bench.told, bench.asked)
+
+
+async def test_a_fault_of_one_tool_befalls_that_tool() -> None:
+    """No other, and no list."""
+    bench = Bench(Fault("demo", "add", instead=Instead.RESET))
+    assert [True, False, False] == [
+        isinstance(await bench.ask(call), Failed)
+        for call in (tool_call("add"), tool_call("sub"), call_of("tools/list"))
+    ]
 
 
 async def test_prompts_are_no_tools() -> None:
