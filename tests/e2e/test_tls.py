@@ -11,7 +11,7 @@ import pytest
 import trustme
 
 from support.processes import free_port
-from support.rawhttp import JSON_POST, LIMIT_SECONDS, Answer, Reply, await_head, post, request_bytes
+from support.rawhttp import JSON_POST, LIMIT_SECONDS, Answer, NoReplyError, Reply, await_head, post, request_bytes
 from support.weirs import UNTRACED, Config, weir_http
 
 pytestmark = [pytest.mark.anyio, pytest.mark.e2e]
@@ -107,6 +107,39 @@ async def test_weir_shows_its_client_certificate(papers: Papers, tmp_path: Path)
     async with tls_server(papers.server(asks_client=True)) as url:
         with weir_http(tmp_path, {"url": url, "tls": tls}) as weir:
             reply = await post(weir.port, CALL)
+    assert (200, RESULT) == (reply.status, reply.body)
+
+
+async def test_a_long_stream_passes_through_tls_on_both_sides(papers: Papers, tmp_path: Path) -> None:
+    """Byte for byte, and no faster than the client reads."""
+    event = b"data: " + b"x" * 65_528 + b"\n\n"
+    stream = event * 128 + b"data: " + RESULT + b"\n\n"
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n")
+        for begin in range(0, len(stream), 100_000):
+            writer.write(stream[begin : begin + 100_000])
+            await writer.drain()
+        writer.close()
+
+    config: Config = {**UNTRACED, "listen": {"tls": {"cert": str(papers.cert), "key": str(papers.key)}}}
+    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=papers.server())
+    async with server:
+        url = f"https://localhost:{server.sockets[0].getsockname()[1]}/mcp"
+        with weir_http(tmp_path, {"url": url, "tls": {"ca": str(papers.ca)}}, config) as weir:
+            reply = await post_tls(weir.port, papers.client())
+    assert (200, True) == (reply.status, stream == reply.body)
+
+
+async def test_what_speaks_no_tls_gets_no_answer_and_harms_nobody(papers: Papers, tmp_path: Path) -> None:
+    """A client that forgot the s of https."""
+    config: Config = {**UNTRACED, "listen": {"tls": {"cert": str(papers.cert), "key": str(papers.key)}}}
+    async with tls_server(papers.server()) as url:
+        with weir_http(tmp_path, {"url": url, "tls": {"ca": str(papers.ca)}}, config) as weir:
+            with pytest.raises((NoReplyError, ConnectionError)):
+                await post(weir.port, CALL)
+            reply = await post_tls(weir.port, papers.client())
     assert (200, RESULT) == (reply.status, reply.body)
 
 
