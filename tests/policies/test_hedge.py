@@ -286,7 +286,10 @@ async def test_a_late_call_gets_the_second_tries_answer() -> None:
     began = clock()
     assert SECOND == await bench.ask(call)
     assert pytest.approx(0.6) == clock() - began
-    assert ["hedged", "won"] == bench.decided()
+    assert [
+        Decided("hedge", "hedged", call, seconds=LATE),
+        Decided("hedge", "won", call),
+    ] == bench.told.of(Decided)
     assert [call.attempts[0]] == bench.cancelled == bench.given_up
     outrun = Failed(FailureKind.CANCELLED, "another try of this call answered first", Blame.WEIR)
     ended = bench.told.of(AttemptFinished)
@@ -315,6 +318,16 @@ async def test_what_the_layers_did_to_the_first_try_is_not_done_to_the_second() 
     call = read(target=b"/mcp")
     await bench.ask(call)
     assert ([], b"/mcp") == (call.attempts[1].headers, call.attempts[1].target)
+
+
+async def test_the_one_that_was_outrun_says_so() -> None:
+    """The second one, too; one that had failed by itself keeps its failure."""
+    outrun = Failed(FailureKind.CANCELLED, "another try of this call answered first", Blame.WEIR)
+    for second, expected in ((after(60, SECOND), outrun), (after(0.1, LOST), LOST)):
+        bench = Bench(FIXED, after(1, FIRST), second)
+        await bench.ask(read())
+        ended = bench.told.of(AttemptFinished)
+        assert {1: FIRST, 2: expected} == {event.attempt.number: event.outcome for event in ended}
 
 
 async def test_the_first_try_may_still_win() -> None:
@@ -484,16 +497,18 @@ async def test_without_a_place_there_is_no_second_try() -> None:
     """An upstream at its limit is not asked more; and no budget is spent."""
     bench = Bench(FIXED, after(3, FIRST))
     bench.place.free = 0
-    assert FIRST == await bench.ask(read())
-    assert (["no_slot"], 9) == (bench.decided(), bench.budget)
+    call = read()
+    assert FIRST == await bench.ask(call)
+    assert ([Decided("hedge", "no_slot", call)], 9) == (bench.told.of(Decided), bench.budget)
 
 
 async def test_without_a_budget_there_is_no_second_try() -> None:
     """The place is given back."""
     bench = Bench(FIXED, after(3, FIRST))
     bench.budget = 0
-    assert FIRST == await bench.ask(read())
-    assert (["budget_exhausted"], 9) == (bench.decided(), bench.place.free)
+    call = read()
+    assert FIRST == await bench.ask(call)
+    assert ([Decided("hedge", "budget_exhausted", call)], 9) == (bench.told.of(Decided), bench.place.free)
 
 
 async def test_late_is_learned_from_what_answered() -> None:
