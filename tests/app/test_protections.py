@@ -9,9 +9,13 @@ import pytest
 from support.policed import LOST, OK, batch_of, body_of, call_of, call_with, tool_call
 from support.protected import Protected
 from support.virtual_loop import VIRTUAL
+from weir.config.policies import Hedge, Retry
 from weir.core.call import Attempt
 from weir.core.events import LevelChanged
 from weir.core.outcome import Mode, Outcome
+from weir.policies.breaker import BreakerSettings, Scope
+from weir.policies.deadline import DeadlineSettings, Limits
+from weir.policies.retry import RetrySettings
 
 pytestmark = pytest.mark.anyio
 
@@ -114,3 +118,54 @@ async def test_without_a_limit_there_is_no_layer() -> None:
     """Nothing is added to a call for what is off."""
     bench = Bench({"concurrency": {"mode": "off"}}, tools={"a": {"concurrency": {"mode": "off"}, "rate_limits": []}})
     assert (None, None) == (bench.layers.rate_limit, bench.layers.admission)
+
+
+WRITTEN = {
+    "timeout": {"attempt": "1s", "total": "2s", "client_input": "3s", "extend_on_progress": False},
+    "retry": {
+        "mode": "shadow",
+        "attempts": 5,
+        "backoff": {"initial": "10ms", "max": "3s"},
+        "budget": {"ratio": 0.4, "min_per_second": 7},
+        "trust_annotations": True,
+    },
+    "breaker": {
+        "mode": "shadow",
+        "scope": "tool",
+        "consecutive_failures": 6,
+        "failure_rate": 0.6,
+        "slow_call": {"over": "11s", "rate": 0.7},
+        "tool_errors": {"count": True, "rate": 0.8},
+        "window": "31s",
+        "min_calls": 12,
+        "open_for": "61s",
+        "half_open_probes": 4,
+    },
+    "concurrency": {"limit": 65, "queue": 33, "queue_timeout": "6s", "adaptive": True},
+    "coalesce": {"mode": "shadow", "headers": ["X-One"]},
+    "hedge": {"mode": "shadow", "after": "p99"},
+}
+
+
+async def test_every_word_of_the_configuration_reaches_its_policy() -> None:
+    """No value here is a default; each stands where it belongs."""
+    layers = Bench(WRITTEN, tools={"always": {"retry": "always"}, "auto": {"retry": "auto"}}).layers
+    shadow = Mode.SHADOW
+    assert BreakerSettings(shadow, Scope.TOOL, 6, 0.6, 11.0, 0.7, True, 0.8, 31.0, 12, 61.0, 4) == settings_of(
+        layers.breaker
+    )
+    retry = RetrySettings(shadow, 5, 0.01, 3.0, 0.4, 7.0, True, {"always": "always"})
+    assert retry == layers._retry_settings(Retry.model_validate(WRITTEN["retry"]))
+    assert DeadlineSettings(limits=Limits(1.0, 2.0, 3.0, False)) == settings_of(layers._deadlines)
+    assert layers.admission is not None
+    ((bulkhead, mode),) = layers.admission.bulkheads()
+    assert (Mode.ENFORCE, 65, 6.0) == (mode, bulkhead.limit, bulkhead.timeout_seconds)
+    assert layers.coalesce is not None
+    assert frozenset({b"authorization", b"accept", b"x-one"}) == layers.coalesce._headers
+    assert (99.0, None) == (Hedge.model_validate(WRITTEN["hedge"]).percentile, Hedge(after="p99").after_seconds)
+
+
+def settings_of(policy: Any) -> object:
+    """What it was made with."""
+    assert policy is not None
+    return policy._settings

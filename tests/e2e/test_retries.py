@@ -163,7 +163,7 @@ async def test_a_wait_that_is_longer_than_what_is_left_is_the_callers(server: Sc
 
 
 async def test_a_wait_that_fits_is_waited_for(server: ScriptedServer, tmp_path: Path) -> None:
-    """Also for a write: the server says that it has not done it. The first try has the caller's id, the second has not."""
+    """Also for a write: it was not done, says the server. The first try has the caller's id, the second another one."""
 
     async def busy_once(exchange: Exchange) -> None:
         if len(server.got) == 1:
