@@ -39,9 +39,30 @@ async def test_a_follower_of_a_stream_gets_the_answer_in_one_event() -> None:
         await bench.upstream.streams(0, b": hi\n\n" + progress[:20], progress[20:] + answer)
         assert b": hi\n\n" + progress + answer == written(leader)
         assert sse.encode(result(b'"b"')) == written(follower)
-        assert [PLAIN, PLAIN] == [(await reply_of(task)).verdict for task in tasks]
+        assert [Replied(200, EVENTS, None, PLAIN)] * 2 == [await task for task in tasks]
         assert [PLAIN, PLAIN] == [leader.answer, follower.answer]
-        assert [200, 200] == [head for call in (leader, follower) for head in heads(call)]
+        assert [([200], [EVENTS])] * 2 == [heads(call) for call in (leader, follower)]
+        assert (True, True) == (follower.head_sent, follower.committed)
+
+
+async def test_what_is_no_answer_is_not_taken_for_one() -> None:
+    """Another kind of event, and one without data, in the same piece as the answer."""
+    other = b"event: other\ndata: " + result(b"1", b'{"other":1}') + b"\n\n"
+    async with coalescing() as bench:
+        follower = read(2)
+        await bench.calls(read(1), follower)
+        await bench.upstream.streams(0, b"id: 1\ndata:\n\nid: 2\n\n" + other + sse.encode(result(b"1")))
+        assert sse.encode(result(b"2")) == written(follower)
+
+
+@pytest.mark.parametrize(("asked", "answered"), [("1", b"1"), (1, b'"1"'), ("X1", b'"X1"'), ("X", b'"X"')])
+async def test_ids_are_compared_without_their_quotes(asked: int | str, answered: bytes) -> None:
+    """And without anything else of them missing."""
+    async with coalescing() as bench:
+        follower = read(2)
+        await bench.calls(read(asked), follower)
+        await bench.upstream.streams(0, sse.encode(result(b"77")) + sse.encode(result(answered)), ends=False)
+        assert sse.encode(result(b"2")) == written(follower)
 
 
 @pytest.mark.parametrize(
@@ -122,6 +143,21 @@ async def test_a_stream_waits_for_a_leader_that_is_far_behind() -> None:
         tasks[0].cancel()
         await turns()
         assert sse.encode(result(b"2")) == written(follower)
+
+
+async def test_a_stream_may_be_as_far_ahead_as_the_bound() -> None:
+    """And then by one more piece."""
+
+    class Stuck(RecordingSink):
+        async def open(self, status: int, headers: Headers) -> None:
+            await asyncio.get_running_loop().create_future()
+
+    async with coalescing() as bench:
+        follower = read(2)
+        tasks = await bench.calls(read(1, sink=Stuck()), follower)
+        await bench.upstream.streams(0, b": ".ljust(AHEAD_LIMIT_BYTES - 2) + b"\n\n", sse.encode(result(b"1")))
+        assert sse.encode(result(b"2")) == written(follower)
+        tasks[0].cancel()
 
 
 async def test_what_a_later_try_adds_to_an_open_stream_is_shared() -> None:

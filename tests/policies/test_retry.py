@@ -683,10 +683,20 @@ async def test_a_head_never_goes_out_after_its_call() -> None:
     assert ([], []) == (sink_of(call).heads, sink_of(cancelled).heads)
 
 
-@pytest.mark.parametrize("call", [tool_call(), call_of("initialize"), call_of("vendor/do")])
-async def test_what_could_not_be_tried_again_is_not_held(call: Call) -> None:
+@pytest.mark.parametrize(
+    ("call", "attempts", "expected"),
+    [
+        (tool_call(), 3, [200]),
+        (call_of("initialize"), 3, [200]),
+        (call_of("vendor/do"), 3, [200]),
+        (read(), 1, [200]),
+        (read(), 2, []),
+        (call_of("logging/setLevel"), 2, []),
+    ],
+)
+async def test_what_could_not_be_tried_again_is_not_held(call: Call, attempts: int, expected: list[int]) -> None:
     """Its head goes on at once."""
-    stand, gate = Stand(None), Gate()
+    stand, gate = Stand(None, attempts=attempts), Gate()
 
     async def upstream(attempt: Attempt) -> Outcome:
         await attempt.sink.open(200, EVENTS)
@@ -696,7 +706,7 @@ async def test_what_could_not_be_tried_again_is_not_held(call: Call) -> None:
     async with asyncio.TaskGroup() as group:
         group.create_task(stand.ask(call))
         await turns()
-        assert [200] == sink_of(call).heads
+        assert expected == sink_of(call).heads
         gate.answer(0, Replied(200, EVENTS, None, PLAIN))
 
 

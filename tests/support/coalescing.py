@@ -32,10 +32,10 @@ def written(call: Call) -> bytes:
     return b"".join(call.sink.written)
 
 
-def heads(call: Call) -> list[int]:
-    """The statuses that its stream began with: one, or none."""
+def heads(call: Call) -> tuple[list[int], list[Headers]]:
+    """The statuses and headers that its stream began with: one of each, or none."""
     assert isinstance(call.sink, RecordingSink)
-    return call.sink.heads
+    return call.sink.heads, call.sink.headers
 
 
 async def reply_of(task: asyncio.Task[Outcome]) -> Replied:
