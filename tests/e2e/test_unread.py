@@ -1,6 +1,7 @@
 """A client that never reads its reply, or does not say goodbye, is not waited for by a running weir."""
 
 import asyncio
+import json
 import socket
 import ssl
 import time
@@ -67,7 +68,9 @@ async def test_a_client_that_stops_reading_is_cut_off(server: ScriptedServer, we
     async with ask(weir.port, "POST", "/mcp", JSON_POST, CALL), asyncio.timeout(LIMIT_SECONDS):
         await flood.is_over.wait()
         assert flood.is_cut_off.is_set()
-    await logged(weir, '"reason":"cancelled"')
+    [line] = await logged(weir, '"reason":"cancelled"')
+    phases = json.loads(line)["phases"]
+    assert phases["client"] > READ_SECONDS * 500 > phases.get("upstream_stream", 0.0)
     await counted(weir, CUT_OFF)
 
 

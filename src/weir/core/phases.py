@@ -10,8 +10,8 @@ class Phases(NamedTuple):
 
     receive: reading the request; queue: waiting for admission; policy: deciding; connect: new upstream
     connections; upstream_first_byte: request sent until its answer began; upstream_stream: until it
-    ended; client: waiting for the client's answer to a server's question; relay: the rest, which is
-    weir's own work and the time the client took to read.
+    ended; client: waiting for the client, to answer a server's question or to read a stream; relay: the
+    rest, which is weir's own work.
     """
 
     receive: float

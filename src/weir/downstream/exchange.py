@@ -36,7 +36,8 @@ class ClientGoneError(Exception):
 class Exchange:
     """One request until its reply is written; the sink of a reply that streams (core/call.py).
 
-    `headers` have names in lower case; `path` and `query` are as they were sent.
+    `headers` have names in lower case; `path` and `query` are as they were sent. `unread_seconds`: how long its stream
+    waited for the client to read.
     """
 
     __slots__ = (
@@ -62,6 +63,7 @@ class Exchange:
         "path",
         "query",
         "status",
+        "unread_seconds",
     )
 
     def __init__(self, connection: "ClientConnection", method: str, path: bytes, query: bytes) -> None:
@@ -74,6 +76,7 @@ class Exchange:
         self.keep_alive: bool = connection.parser.should_keep_alive()
         self.status = 0
         self.bytes_sent = 0
+        self.unread_seconds = 0.0
         self.is_open = False
         self.is_event_stream = False
         self.is_complete = False
@@ -183,7 +186,15 @@ class Exchange:
         self._put(chunk)
         self._flush_soon()
         if self._connection.flow.write_paused:
+            await self._drain()
+
+    async def _drain(self) -> None:
+        loop = self._connection.loop
+        began = loop.time()
+        try:
             await self._connection.flow.drain()
+        finally:
+            self.unread_seconds += loop.time() - began
 
     async def close(self) -> None:
         """End a streamed body properly."""

@@ -155,6 +155,8 @@ class HttpDownstream:
             self._streams.discard(stream)
             if exchange.is_open:
                 await self._end_stream(call, outcome, exchange)
+                # nobody counts with it any more: it moves that time from the server's account to the client's
+                call.client_seconds += exchange.unread_seconds
             else:
                 self._reply(call, outcome, exchange)
             call.status, call.bytes_sent = exchange.status, exchange.bytes_sent
