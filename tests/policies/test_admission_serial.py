@@ -91,16 +91,19 @@ def test_two_that_end_nearly_together_are_too() -> None:
     assert not serial.is_serial
 
 
-def after_pairs(gaps: list[tuple[float, float]], alone: float = 1.0) -> SerialWatch:
-    """A call alone; then pairs: the second comes so long before the first ends, and ends so long after it."""
+def after_pairs(gaps: list[tuple[float, float]], takes: float = 1.0) -> SerialWatch:
+    """A call alone; then pairs: the second comes so long before the first ends, and ends so long after it.
+
+    Both are told in the time that a call takes alone.
+    """
     serial, now = SerialWatch(), 100.0
-    serial.ended(serial.began(now), now + alone)
+    serial.ended(serial.began(now), now + takes)
     for early, gap in gaps:
         now += 100.0
         first = serial.began(now)
-        second = serial.began(now + 1.0 - early)
-        serial.ended(first, now + 1.0)
-        serial.ended(second, now + 1.0 + gap)
+        second = serial.began(now + takes * (1.0 - early))
+        serial.ended(first, now + takes)
+        serial.ended(second, now + takes * (1.0 + gap))
     return serial
 
 
@@ -116,16 +119,41 @@ def test_one_that_says_the_opposite_ends_the_evidence_before_it() -> None:
     assert after_pairs([*[(0.75, 1.0)] * 7, (0.75, 0.25), *[(0.75, 1.0)] * 8]).is_serial
 
 
+@pytest.mark.parametrize("takes", [0.25, 1.0, 8.0])
 @pytest.mark.parametrize(("early", "expected"), [(0.5, True), (0.4375, False)])
-def test_only_calls_that_came_in_the_first_half_are_evidence(early: float, expected: bool) -> None:
+def test_only_calls_that_came_in_the_first_half_are_evidence(early: float, expected: bool, takes: float) -> None:
     """Of the time that the one before them took."""
-    assert expected is after_pairs([(early, 1.0)] * 8).is_serial
+    assert expected is after_pairs([(early, 1.0)] * 8, takes).is_serial
 
 
+@pytest.mark.parametrize("takes", [0.25, 1.0, 8.0])
 @pytest.mark.parametrize(("gap", "expected"), [(0.5, True), (0.4375, False), (2.0, True), (2.125, False)])
-def test_evidence_ends_after_about_the_time_of_a_call(gap: float, expected: bool) -> None:
+def test_evidence_ends_after_about_the_time_of_a_call(gap: float, expected: bool, takes: float) -> None:
     """From the half of it to the double."""
-    assert expected is after_pairs([(0.75, gap)] * 8).is_serial
+    assert expected is after_pairs([(0.75, gap)] * 8, takes).is_serial
+
+
+@pytest.mark.parametrize(("more", "expected"), [(7, False), (8, True)])
+def test_a_call_without_an_answer_ends_the_evidence(more: int, expected: bool) -> None:
+    """It begins from nothing; one that is not known changes nothing."""
+    serial = after_pairs([(0.75, 1.0)] * 7)
+    serial.forgotten(serial.began(5000.0))
+    for number in range(more):
+        now = 6000.0 + 100.0 * number
+        first, second = serial.began(now), serial.began(now + 0.25)
+        serial.ended(first, now + 1.0)
+        serial.ended(second, now + 2.0)
+        serial.forgotten(second)
+    assert expected is serial.is_serial
+
+
+def test_calls_that_take_no_time_say_nothing() -> None:
+    """A server that answers within a tick of the clock."""
+    serial = SerialWatch()
+    for number in range(2 * EVIDENCE):
+        turns = [serial.began(100.0 + number) for _ in range(2)]
+        assert [False, False] == [serial.ended(turn, 100.0 + number) for turn in turns]
+    assert not serial.is_serial
 
 
 def test_a_call_of_another_kind_neither_adds_to_the_evidence_nor_ends_it() -> None:

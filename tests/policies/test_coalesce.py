@@ -10,7 +10,7 @@ from support.policed import CLIENT_GONE, LOST, REFUSED, Told, body_of, call_with
 from support.virtual_loop import VIRTUAL, turns
 from weir.core.call import Call
 from weir.core.events import Decided, LimitReached
-from weir.core.outcome import NO_ANSWER, PLAIN, Failed, Mode, Outcome, Refused, Replied, Verdict
+from weir.core.outcome import NO_ANSWER, PLAIN, Blame, Failed, FailureKind, Mode, Outcome, Refused, Replied, Verdict
 from weir.policies.coalesce import Coalesce, CoalesceSettings, Joinable, is_shareable, key_of, may_change
 
 pytestmark = pytest.mark.anyio
@@ -307,7 +307,7 @@ async def test_without_its_tasks_nothing_is_shared() -> None:
     await turns()
     running.cancel()
     await turns()
-    assert isinstance(await shared, Failed)
+    assert Failed(FailureKind.CANCELLED, "weir is stopping", Blame.WEIR) == await shared
     own = [spawn(policy(read(number), upstream)) for number in (2, 3)]
     await turns()
     assert 3 == len(upstream.calls)
