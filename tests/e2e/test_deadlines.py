@@ -134,6 +134,25 @@ async def test_weir_before_weir_waits_no_longer_than_the_first(server: ScriptedS
     )
 
 
+async def test_of_two_weirs_in_a_row_the_second_stops_when_the_first_does(
+    server: ScriptedServer, tmp_path: Path
+) -> None:
+    """It was told how long the first one waits, and leaves the server by then although its own limit is far."""
+    server.script = silent = Silent()
+    with weir_http(tmp_path, {"url": server.url}, limits(total="60s", attempt="60s")) as second:
+        behind = {"url": f"http://127.0.0.1:{second.port}/mcp"}
+        with weir_http(tmp_path, behind, limits(total="800ms", attempt="700ms", connect="500ms")) as first:
+            began = time.monotonic()
+            assert 504 == (await post(first.port, CALL)).status
+            async with asyncio.timeout(LIMIT_SECONDS):
+                await silent.left.wait()
+            assert 0.6 < time.monotonic() - began < 2.0
+    (asked,) = server.got
+    told = json.loads(asked.body)["params"]["_meta"][DEADLINE_KEY]
+    assert 0 < told <= 800
+    assert b"%d" % told == asked.get(DEADLINE_HEADER)
+
+
 async def test_progress_keeps_a_call_alive(server: ScriptedServer, tmp_path: Path) -> None:
     """Two seconds of work, with an attempt's limit of one."""
 

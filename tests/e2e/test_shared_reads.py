@@ -107,6 +107,58 @@ async def test_other_credentials_are_other_calls(server: ScriptedServer, tmp_pat
         assert 6 == len(server.got)
 
 
+async def test_named_headers_tell_callers_apart_and_others_do_not(server: ScriptedServer, tmp_path: Path) -> None:
+    """Beside Authorization, which always does."""
+    slow, diagnostics = Slow(server, streams=False), free_port()
+    config = {**coalescing(diagnostics), "policies": {"coalesce": {"mode": "enforce", "headers": ["X-Tenant"]}}}
+    callers = [(b"a", b"x", b"1"), (b"a", b"x", b"2"), (b"b", b"x", b"1"), (b"a", b"y", b"1")]
+    with weir_http(tmp_path, {"url": server.url}, config) as weir:
+        async with asyncio.TaskGroup() as group:
+            for token, tenant, other in callers:
+                headers = [(b"Authorization", token), (b"X-Tenant", tenant), (b"X-Other", other)]
+                group.create_task(post(weir.port, read(1), headers))
+            await in_flight(diagnostics, len(callers))
+            slow.may_answer.set()
+    pairs = {(request.get(b"authorization"), request.get(b"x-tenant")) for request in server.got}
+    assert (3, {(b"a", b"x"), (b"b", b"x"), (b"a", b"y")}) == (len(server.got), pairs)
+
+
+LISTED = (
+    b'{"jsonrpc":"2.0","id":1,"result":{"tools":['
+    b'{"name":"look","inputSchema":{},"annotations":{"readOnlyHint":true}},'
+    b'{"name":"set","inputSchema":{},"annotations":{"idempotentHint":true}}]}}'
+)
+
+
+@pytest.mark.parametrize("trusts", [True, False])
+async def test_of_tools_only_those_that_a_trusted_server_calls_read_only_run_twice_at_once(
+    server: ScriptedServer, tmp_path: Path, trusts: bool
+) -> None:
+    """Repeatable is not enough, and neither is a hint of a server that nobody trusts."""
+
+    async def answer(exchange: Exchange) -> None:
+        message = json.loads(exchange.request.body)
+        if message["method"] == "tools/list":
+            await exchange.json(LISTED)
+            return
+        if message.get("id") == 7:
+            await asyncio.sleep(0.6)
+        await exchange.json(json.dumps({"jsonrpc": "2.0", "id": message.get("id"), "result": {}}).encode())
+
+    server.script = answer
+    policies = {"hedge": {"mode": "enforce", "after": "100ms"}, "retry": {"trust_annotations": trusts}}
+    with weir_http(tmp_path, {"url": server.url}, {**UNTRACED, "policies": policies}) as weir:
+        await post(weir.port, read(1))
+        for name in ("look", "set"):
+            body = json.dumps({"jsonrpc": "2.0", "id": 7, "method": "tools/call", "params": {"name": name}}).encode()
+            assert b'"id":7' in (await post(weir.port, body)).body.replace(b" ", b"")
+    asked = [request.body for request in server.got if b"tools/call" in request.body]
+    assert (2 if trusts else 1, 1) == (
+        sum(b'"look"' in body for body in asked),
+        sum(b'"set"' in body for body in asked),
+    )
+
+
 @pytest.mark.parametrize("streams", [False, True])
 async def test_a_late_read_is_tried_twice_and_answered_once(
     server: ScriptedServer, tmp_path: Path, streams: bool
