@@ -64,7 +64,7 @@ async def test_the_next_one_waits_until_a_place_is_free() -> None:
         assert calls == stand.inside
         stand.gate.answer(1, OK)
     assert [0.0, 3.0] == [call.queued_seconds for call in calls]
-    assert [("queued", 3.0, calls[1])] == [(each.action, each.seconds, each.call) for each in stand.told.of(Decided)]
+    assert [Decided("admission", "queued", calls[1], seconds=3.0, detail="upstream")] == stand.told.of(Decided)
     assert [1.0, 0.0] == stand.levels("queue")
 
 

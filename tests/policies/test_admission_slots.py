@@ -124,6 +124,16 @@ async def test_a_spare_place_is_lent_only_when_it_is_free() -> None:
 SLOW_TOOL = {"slow": Places(limit=1, queue=1, queue_timeout_seconds=2.0)}
 
 
+async def test_a_spare_place_is_one_of_the_tools_own_too() -> None:
+    """Of a tool that has places of its own, as many as those."""
+    stand = Stand(limit=4, tools={"slow": Places(1, 0, 5.0)})
+    async with asyncio.TaskGroup() as group:
+        await started(group, stand, [tool_call("slow")])
+        assert stand.layer.spare_place(tool_call("slow", 2)) is None
+        assert stand.layer.spare_place(tool_call("quick", 3)) is not None
+        stand.gate.answer(0, OK)
+
+
 async def test_a_tool_with_places_of_its_own_keeps_others_from_nothing() -> None:
     """Its calls wait for each other, and hold no place of the upstream's meanwhile."""
     stand = Stand(limit=2, queue=0, tools=SLOW_TOOL)
@@ -225,9 +235,10 @@ async def test_shadow_lets_everybody_in_and_tells_whom_it_would_not_have() -> No
         assert stand.layer.spare_place(calls[0]) is not None
         for number in range(3):
             stand.gate.answer(number, OK)
-    assert [("would_queue", True), ("would_refuse", True)] == [
-        (each.action, each.is_shadow) for each in stand.told.of(Decided)
-    ]
+    assert [
+        Decided("admission", "would_queue", calls[1], True, detail="upstream"),
+        Decided("admission", "would_refuse", calls[2], True, detail="upstream"),
+    ] == stand.told.of(Decided)
     assert OK is await stand.layer(tool_call(), PlayedUpstream(OK))
     assert 2 == len(stand.told.of(Decided))
 

@@ -46,7 +46,9 @@ class Stand:
 
     def levels(self, scope: str) -> list[float]:
         """What was told of a level, in order."""
-        return [each.value for each in self.told.of(LevelChanged) if each.scope == scope]
+        levels = self.told.of(LevelChanged)
+        assert {("admission", "demo")} >= {(each.policy, each.upstream) for each in levels}
+        return [each.value for each in levels if each.scope == scope]
 
 
 def refused(outcome: Outcome) -> Refused:
