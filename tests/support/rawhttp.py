@@ -200,6 +200,8 @@ class ScriptedServer:
         task = self._group.create_task(self._serve(reader, writer))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        # not in the task itself: one that is cancelled before it has begun never runs
+        task.add_done_callback(lambda _: writer.transport.abort())
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -212,8 +214,6 @@ class ScriptedServer:
             pass
         except Exception as error:  # noqa: BLE001 - a script that fails must fail its test, not the server's group
             self.errors.append(error)
-        finally:
-            writer.transport.abort()
 
 
 class Answer:
