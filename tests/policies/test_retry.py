@@ -149,8 +149,11 @@ async def test_attempts_are_bounded() -> None:
     last = Failed(FailureKind.RESET, "the last one")
     stand, call = Stand(LOST, UNREACHED, last, OK), read()
     assert last is await stand.ask(call)
-    assert [1, 2, 3] == [each.number for each in call.attempts]
+    assert [(1, 1000.0), (2, 1000.05), (3, 1000.15)] == [
+        (each.number, pytest.approx(each.started_at)) for each in call.attempts
+    ]
     assert ["scheduled", "scheduled", "attempts_exhausted"] == stand.told.actions()
+    assert Decided("retry", "attempts_exhausted", call, detail="upstream_reset") == stand.told.of(Decided)[-1]
 
 
 @pytest.mark.parametrize(
@@ -443,13 +446,17 @@ async def test_a_refusal_ends_the_loop_with_the_last_real_failure() -> None:
 async def test_a_caller_that_goes_while_waiting_has_cost_nothing() -> None:
     """Nothing is tried for it any more."""
     stand = Stand(LOST, OK, initial_seconds=10.0, max_seconds=10.0, budget_ratio=1.0, budget_min_per_second=0.0)
-    task = asyncio.get_running_loop().create_task(stand.ask(call_of("tools/list", session="s")))
+    call = call_of("tools/list", session="s")
+    task = asyncio.get_running_loop().create_task(stand.ask(call))
     await asyncio.sleep(5.0)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
     assert (1, 1.0) == (len(stand.attempts), stand.retry.budget.remaining(stand.clock()))
-    assert ["scheduled", "cancelled"] == stand.told.actions()
+    assert [
+        Decided("retry", "scheduled", call, seconds=10.0, detail="upstream_reset"),
+        Decided("retry", "cancelled", call, detail="upstream_reset"),
+    ] == stand.told.of(Decided)
     assert not stand.retry._live
 
 
@@ -544,6 +551,7 @@ async def test_a_method_without_a_name_is_named_itself() -> None:
         (tool_call(), Failed(FailureKind.TLS, "bad", sent=Sent.NO)),
         (tool_call(), Failed(FailureKind.PROTOCOL, "nonsense", sent=Sent.ANSWERED)),
         (tool_call("safe"), LOST),
+        (call_of("logging/setLevel"), LOST),
         (tool_call(), Failed(FailureKind.INTERNAL, "a bug", Blame.WEIR)),
         (call_of("initialize"), LOST),
         (call_of("server/discover"), LATE),
@@ -650,8 +658,7 @@ async def test_an_error_page_cannot_go_on_inside_a_stream() -> None:
     """It ends as a failure, which becomes the stream's last event."""
     async with Running(Stand(streams(outcome=LOST, pause=2.0), status(502), attempts=2)) as stand:
         outcome = await stand.ask(read())
-    assert isinstance(outcome, Failed)
-    assert ("answered with HTTP 502", Sent.ANSWERED) == (outcome.detail, outcome.sent)
+    assert Failed(FailureKind.PROTOCOL, "answered with HTTP 502", sent=Sent.ANSWERED) == outcome
 
 
 async def test_a_final_failure_after_a_head_stays_a_failure() -> None:
