@@ -149,9 +149,8 @@ async def test_attempts_are_bounded() -> None:
     last = Failed(FailureKind.RESET, "the last one")
     stand, call = Stand(LOST, UNREACHED, last, OK), read()
     assert last is await stand.ask(call)
-    assert [(1, 1000.0), (2, 1000.05), (3, 1000.15)] == [
-        (each.number, pytest.approx(each.started_at)) for each in call.attempts
-    ]
+    assert [1, 2, 3] == [each.number for each in call.attempts]
+    assert pytest.approx([1000.0, 1000.05, 1000.15]) == [each.started_at for each in call.attempts]
     assert ["scheduled", "scheduled", "attempts_exhausted"] == stand.told.actions()
     assert Decided("retry", "attempts_exhausted", call, detail="upstream_reset") == stand.told.of(Decided)[-1]
 
