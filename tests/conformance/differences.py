@@ -8,18 +8,6 @@ _ANSWERS_OTHERWISE_ON_STDIO = (
     "on stdio the SDK's server answers an initialize after modern requests with -32022 (unsupported version) and not "
     "with -32601; weir passes what it said, with the HTTP status of that code"
 )
-_SCHEMA_UNKNOWN = (
-    "Mcp-Param-* can only be compared with the body by who knows the tool's inputSchema; weir relays the server's "
-    "tool list and keeps no schema of it, and the server itself sees no headers"
-)
-_PARAM_CHECKS = (
-    "sep-2243-server-reject-invalid-param-chars",
-    "sep-2243-server-reject-invalid-param-chars#2",
-    "sep-2243-server-reject-param-mismatch",
-    "sep-2243-server-reject-param-mismatch#2",
-    "sep-2243-server-reject-param-mismatch#3",
-    "sep-2243-server-validate-param-match#3",
-)
 
 WITHOUT_HTTP: dict[tuple[str, str], str] = {
     ("2025-11-25/server-sse-polling", "server-sse-priming-event"): _NO_STREAM_TO_CLOSE,
@@ -30,6 +18,5 @@ WITHOUT_HTTP: dict[tuple[str, str], str] = {
         "2026-07-28/server-stateless",
         "sep-2575-http-server-method-not-found-404-initialize",
     ): _ANSWERS_OTHERWISE_ON_STDIO,
-    **{("2026-07-28/http-custom-header-server-validation", check): _SCHEMA_UNKNOWN for check in _PARAM_CHECKS},
 }
 """The reason by (scenario, check): each is something that only an HTTP server has and that a pipe cannot carry."""

@@ -17,6 +17,7 @@ from weir.protocol.headers import (
     encode_value,
     mcp_headers,
     param_headers,
+    unlike,
 )
 from weir.protocol.methods import WELL_KNOWN_METHODS
 
@@ -200,6 +201,78 @@ def test_arguments_are_mirrored_as_the_sdk_mirrors_them(schema: dict[str, Any], 
     assert sdk.validate_mcp_param_headers(schema, values, mine) is None
 
 
+def compare(headers: dict[str, str], arguments_text: str, *params: ParamHeader) -> bytes:
+    """Which header a call with these arguments does not bear out."""
+    body = f'{{"id":1,"method":"tools/call","params":{{"name":"x","arguments":{arguments_text},{META}}}}}'
+    lines = [(name.encode(), value.encode("latin-1", "replace")) for name, value in headers.items()]
+    return unlike(lines, body.encode(), params)
+
+
+@given(plain_schemas, arguments, st.data())
+def test_headers_are_compared_with_arguments_as_the_sdks_server_does(
+    schema: dict[str, Any], values: dict[str, Any], data: st.DataObject
+) -> None:
+    """Those that belong to them, of which some are changed, dropped or added."""
+    if "properties" not in schema:
+        return
+    annotate(schema, [0])
+    headers = sdk.mcp_param_headers(sdk.x_mcp_header_map(schema), values)
+    spoilt = st.sampled_from(["Mcp-Param-Header-1", "Mcp-Param-Header-2"])
+    value = st.sampled_from(["", "0", "1", "1.0", "0.00", "-0", "true", "1e0", "=?base64?YQ==?=", "=?base64?!?=", "a"])
+    for name, said in data.draw(st.dictionaries(spoilt, value | st.none(), max_size=2)).items():
+        headers.pop(name, None)
+        if said is not None:
+            headers[name] = said
+    refused = sdk.validate_mcp_param_headers(schema, values, headers) is not None
+    lower = {name.lower(): text for name, text in headers.items()}
+    params = param_headers(json.dumps(schema).encode())
+    assert refused == (compare(lower, json.dumps(values), *params) != b"")
+
+
+INTEGER, STRING = ParamHeader(("a",), b"mcp-param-a", is_integer=True), ParamHeader(("a",), b"mcp-param-a")
+
+
+@pytest.mark.parametrize(
+    ("param", "argument", "value", "is_like"),
+    [
+        (INTEGER, "42", "42.0", True),
+        (INTEGER, "42.0", "42", True),
+        (INTEGER, "42", "42.5", False),
+        (INTEGER, "42", "4.2e1", False),
+        (INTEGER, "1e22", "1" + "0" * 22, True),
+        (INTEGER, "9007199254740993", "9007199254740992", False),
+        (INTEGER, "42", "9" * 5000, False),
+        (INTEGER, "true", "1", False),
+        (INTEGER, '"x"', "1", False),
+        (INTEGER, "1e999", "1", False),
+        (STRING, "42", "42.0", False),
+        (STRING, '"x"', " x\t", True),
+        (STRING, '"x"', "X", False),
+        (STRING, '"x"', "=?base64?eA==?=", True),
+        (STRING, '"x"', "=?base64?eA=?=", False),
+        (STRING, "null", "null", False),
+        (STRING, "[1]", "1", False),
+        (STRING, '"é"', "é", True),
+    ],
+)
+def test_a_header_says_what_the_argument_does(param: ParamHeader, argument: str, value: str, is_like: bool) -> None:
+    """Numbers by their value where the schema wants an integer, all else letter by letter."""
+    assert (b"" if is_like else b"mcp-param-a") == compare({"mcp-param-a": value}, f'{{"a":{argument}}}', param)
+
+
+def test_a_header_that_is_given_twice_is_unlike_the_argument() -> None:
+    """Two readers could read two values, even if both are the same here."""
+    body = f'{{"id":1,"method":"tools/call","params":{{"name":"x","arguments":{{"a":"x"}},{META}}}}}'.encode()
+    assert b"mcp-param-a" == unlike([(b"mcp-param-a", b"x")] * 2, body, [STRING])
+
+
+def test_a_header_and_its_argument_are_there_together() -> None:
+    """Or neither."""
+    assert b"mcp-param-a" == compare({}, '{"a":"x"}', STRING)
+    assert b"mcp-param-a" == compare({"mcp-param-a": ""}, "{}", STRING)
+    assert b"" == compare({"mcp-param-other": "x"}, "{}", STRING)
+
+
 @pytest.mark.parametrize(
     ("argument", "value"),
     [
@@ -252,7 +325,8 @@ def test_headers_come_in_the_order_of_the_schema() -> None:
     leaf = '{{"type":"string","x-mcp-header":"{}"}}'
     schema = '{{"properties":{{"z":{},"a":{{"properties":{{"y":{}}}}},"m":{}}}}}'
     found = param_headers(schema.format(*(leaf.format(token) for token in "CAB")).encode())
-    assert [(("z",), b"mcp-param-c"), (("a", "y"), b"mcp-param-a"), (("m",), b"mcp-param-b")] == found
+    assert [b"mcp-param-c", b"mcp-param-a", b"mcp-param-b"] == [param.header for param in found]
+    assert [("z",), ("a", "y"), ("m",)] == [param.path for param in found]
 
 
 def test_an_error_says_where_and_why() -> None:

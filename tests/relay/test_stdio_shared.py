@@ -30,6 +30,7 @@ from weir.relay.stdio_sweep import WaitSettings
 
 pytestmark = pytest.mark.anyio
 
+ENVELOPE = {"io.modelcontextprotocol/protocolVersion": MODERN, "io.modelcontextprotocol/clientCapabilities": {}}
 # looked at often, by the clock that stands still until a test moves it
 WATCHFUL = StdioSettings("script", waits=WaitSettings(keepalive_seconds=0.04))
 SUBSCRIPTION = "io.modelcontextprotocol/subscriptionId"
@@ -251,6 +252,53 @@ async def test_headers_that_differ_from_the_body_are_refused(name: bytes) -> Non
             outcome = reply(await client.send(call))
             assert (400, -32020) == (outcome.status, outcome.verdict.error_code)
             assert b'"id":"i"' in (outcome.body or b"")
+
+
+async def echoed(client: Client, region: str | None, *given: bytes) -> Replied:
+    """A call of the annotated tool with that argument, and that header as often."""
+    arguments: dict[str, Any] = {} if region is None else {"region": region}
+    call = client.call(modern("echo", "i", **arguments))
+    call.headers += [(b"mcp-param-region", value) for value in given]
+    return reply(await client.send(call))
+
+
+async def listed(client: Client) -> None:
+    """The tools pass by."""
+    body = request("tools/list", {"_meta": {**ENVELOPE}}, 1)
+    assert reply(await client.post(body)).verdict.answered
+
+
+async def test_headers_of_arguments_that_differ_from_the_body_are_refused() -> None:
+    """Once a list has told which they are; the error is that of the other headers."""
+    async with bridge(child=script("annotated")) as upstream:
+        client, other = Client(upstream), Client(upstream)
+        assert 200 == (await echoed(client, "north", b"south")).status
+        await listed(client)
+        for region, given in (("north", [b"south"]), ("north", []), ("north", [b"north"] * 2), (None, [b"north"])):
+            outcome = await echoed(other, region, *given)
+            assert (400, -32020) == (outcome.status, outcome.verdict.error_code)
+            assert b"mcp-param-region" in (outcome.body or b"")
+        assert '{"region": "north"}' == result_text(await echoed(other, "north", b"north"))
+        assert "{}" == result_text(await echoed(other, None))
+
+
+async def test_headers_of_other_tools_and_methods_are_nobodys() -> None:
+    """A header that no listed tool asks for says nothing, and passes."""
+    async with bridge(child=script("annotated")) as upstream:
+        client = Client(upstream)
+        await listed(client)
+        call = client.call(modern("pid", region="north"))
+        call.headers.append((b"mcp-param-region", b"south"))
+        assert 200 == reply(await client.send(call)).status
+
+
+async def test_what_was_listed_holds_for_the_next_process() -> None:
+    """It is the same command."""
+    async with bridge(child=script("annotated")) as upstream:
+        client = Client(upstream)
+        await listed(client)
+        assert isinstance(await client.post(modern("exit")), Failed)
+        assert 400 == (await echoed(client, "north", b"south")).status
 
 
 async def test_eras_have_processes_of_their_own() -> None:

@@ -1,7 +1,7 @@
 """A stdio server that says exactly what a test wants: raw lines, and misbehaviour on demand.
 
 Run as a program: `python stdio_script.py [FLAG...]`. Flags: `ignore-sigterm`, `ignore-eof`, `deaf` (never
-reads), `exit-at-once`, `silent-batches` and `silent-listen` (never answers these).
+reads), `exit-at-once`, `silent-batches` and `silent-listen` (never answers these), `annotated` (lists a tool).
 
 `tools/call` with the names below; any other request is answered with the method and the line received.
 """
@@ -28,6 +28,13 @@ def say(text: str) -> None:
 def answer(raw_id: Any, result: object) -> None:
     """A result."""
     say(json.dumps({"jsonrpc": "2.0", "id": raw_id, "result": result}))
+
+
+ANNOTATED = {
+    "name": "echo",
+    "inputSchema": {"type": "object", "properties": {"region": {"type": "string", "x-mcp-header": "Region"}}},
+}
+"""A tool one of whose arguments is to stand in a header, too."""
 
 
 class Request:
@@ -114,6 +121,8 @@ def request(message: dict[str, Any], line: str) -> None:
     elif method == "tools/call":
         asked = Request(message)
         TOOLS[asked.name](asked)
+    elif method == "tools/list" and "annotated" in sys.argv:
+        answer(message["id"], {"tools": [ANNOTATED]})
     elif method != "subscriptions/listen" or "silent-listen" not in sys.argv:
         answer(message["id"], {"method": method, "line": line})
 

@@ -52,6 +52,7 @@ ANNOTATION = "x-mcp-header"
 
 _ENCODED = re.compile(r"=\?base64\?(.*)\?=")
 _SAFE = re.compile(r"[\x20-\x7e]*")
+_DECIMAL = re.compile(r"(-?[0-9]+)(?:\.0+)?")
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _MIRRORED_TYPES = frozenset({"string", "integer", "boolean"})
 # the keywords of JSON Schema 2020-12 below which a schema stands that does not always apply
@@ -80,6 +81,8 @@ class ParamHeader(NamedTuple):
 
     path: tuple[str, ...]
     header: bytes
+    is_integer: bool = False
+    """Its schema says so: `42` and `42.0` are the same."""
 
 
 def encode_value(text: str) -> bytes:
@@ -125,6 +128,49 @@ def mcp_headers(message: Message, body: bytes = b"", params: Sequence[ParamHeade
     return found
 
 
+def unlike(headers: Headers, body: bytes, params: Sequence[ParamHeader]) -> bytes:
+    """The first header of `params` that is not what the call in `body` says, b"" when none is.
+
+    Each is there exactly once if its argument is there, and absent if that is absent, null, or nothing that a header
+    can say (MCP 2026-07-28, basic/transports/streamable-http, server validation of custom headers).
+    """
+    said = dict(_mirrored_arguments(body, params))
+    for param in params:
+        given = [value for name, value in headers if name == param.header]
+        wanted = said.get(param.header)
+        if wanted is None and not given:
+            continue
+        if wanted is None or len(given) != 1 or not _is_same(given[0].strip(), wanted, param):
+            return param.header
+    return b""
+
+
+def _is_same(given: bytes, wanted: bytes, param: ParamHeader) -> bool:
+    text, expected = decode_value(given), decode_value(wanted)
+    if text is None or text == expected:
+        return text is not None
+    found = _DECIMAL.fullmatch(text) if param.is_integer else None
+    try:
+        return found is not None and int(found[1]) == _integer(expected or "")
+    except ValueError:
+        # more digits than a number is read with
+        return False
+
+
+def _integer(text: str) -> int | None:
+    """The integer that a JSON number is; None: it is none."""
+    try:
+        return int(text)
+    except ValueError:
+        # with a fraction or an exponent
+        pass
+    try:
+        number = float(text)
+        return int(number) if number.is_integer() else None
+    except (ValueError, OverflowError):
+        return None
+
+
 def mirrored_name(message: Message) -> str | None:
     """What `Mcp-Name` says of this message; None when it names nothing, or its method has no such header."""
     key = facts(message.method).header_param
@@ -163,7 +209,7 @@ def _annotated(path: tuple[str, ...] | None, schema: dict[str, Any]) -> ParamHea
         raise ValueError(f"{_where(path)}: {ANNOTATION} is no RFC 9110 token")
     if not isinstance(kind, str) or kind not in _MIRRORED_TYPES:
         raise ValueError(f"{_where(path)}: {ANNOTATION} is for a string, an integer or a boolean")
-    return ParamHeader(path, b"mcp-param-" + token.lower().encode())
+    return ParamHeader(path, b"mcp-param-" + token.lower().encode(), kind == "integer")
 
 
 def _where(path: tuple[str, ...]) -> str:

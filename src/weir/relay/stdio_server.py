@@ -22,6 +22,7 @@ from weir.relay.stdio_routing import Router, RoutingSettings
 from weir.relay.stdio_session import Session
 from weir.relay.stdio_shared import SharedRouter, mismatch
 from weir.relay.stdio_sweep import WaitSettings
+from weir.relay.tool_headers import ToolHeaders
 
 _PEER = Peer(Transport.STDIO)
 _INVALID_REQUEST, _INVALID_PARAMS = -32600, -32602
@@ -62,6 +63,7 @@ class StdioUpstream:
         self._sessions: dict[str, Session] = {}
         self._shared: Session | None = None
         """The one process of all modern callers, or of the only client."""
+        self._tools = ToolHeaders()
         self._restarts = Restarts(settings.restarts)
         self._last_end = ""
         waits = settings.waits
@@ -190,7 +192,7 @@ class StdioUpstream:
             # a server that sees no envelope in its first request takes itself for a legacy one, for all callers
             text = "params._meta lacks io.modelcontextprotocol/protocolVersion"
             return refused_as_server(400, _INVALID_PARAMS, text, message.id)
-        problem = mismatch(attempt.call)
+        problem = mismatch(attempt.call, self._tools)
         if problem is not None:
             return problem
         common = self._for_all(attempt.call)
@@ -229,9 +231,9 @@ class StdioUpstream:
     def _begin(self, name: str, *, is_shared: bool = False) -> Session:
         settings = self._settings
         pipe = self._spawn()
-        made = SharedRouter if is_shared else Router
-        router = made(
-            settings.upstream, pipe, settings.routing, self._emit, self._clock, keeps_strays=settings.is_dedicated
+        given = (settings.upstream, pipe, settings.routing, self._emit, self._clock)
+        router = (
+            SharedRouter(*given, tools=self._tools) if is_shared else Router(*given, keeps_strays=settings.is_dedicated)
         )
 
         def make(tasks: asyncio.TaskGroup) -> Session:

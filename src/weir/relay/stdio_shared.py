@@ -4,17 +4,21 @@ A request goes in under an id that only weir gives out, which also becomes its p
 subscription. What comes back gets the caller's own texts again, JSON type included. Nothing else changes.
 """
 
+from collections.abc import Callable
+
 from weir.core.call import Call, header
-from weir.core.events import LimitReached, LineSkipped
+from weir.core.events import Emit, LimitReached, LineSkipped
 from weir.core.outcome import Replied
 from weir.protocol import edit
 from weir.protocol.envelope import Kind, Message
-from weir.protocol.headers import decode_value, mcp_headers
+from weir.protocol.headers import decode_value, mcp_headers, unlike
 from weir.protocol.shapes import SUBSCRIPTION_KEY
 from weir.relay.stdio_ids import key_of
 from weir.relay.stdio_mailbox import Exchange, Letter
+from weir.relay.stdio_pipe import Pipe
 from weir.relay.stdio_reply import refused_as_server
-from weir.relay.stdio_routing import AMBIGUOUS_ANSWER, Router
+from weir.relay.stdio_routing import AMBIGUOUS_ANSWER, Router, RoutingSettings
+from weir.relay.tool_headers import ToolHeaders
 
 # below 2^31, as some servers read ids as 32-bit numbers, and ten digits, as a text so long stands in few messages
 FIRST_ID = 1_000_000_001
@@ -27,6 +31,19 @@ class SharedRouter(Router):
     """The open replies of one server with many clients."""
 
     _next = FIRST_ID
+
+    def __init__(
+        self,
+        upstream: str,
+        pipe: Pipe,
+        settings: RoutingSettings,
+        emit: Emit,
+        clock: Callable[[], float],
+        *,
+        tools: ToolHeaders,
+    ) -> None:
+        super().__init__(upstream, pipe, settings, emit, clock)
+        self._tools = tools
 
     def expect(self, exchange: Exchange, body: bytes) -> bytes | None:
         message = exchange.call.message
@@ -85,6 +102,11 @@ class SharedRouter(Router):
             exchange.finish(AMBIGUOUS_ANSWER)
             return
         self._deliver(exchange, Letter(message, body, is_last=True))
+
+    def _note_answer(self, exchange: Exchange, message: Message, body: bytes) -> None:
+        super()._note_answer(exchange, message, body)
+        if exchange.call.message.method == "tools/list":
+            self._tools.learn(body)
 
     def _unclaimed(self, message: Message, body: bytes) -> None:
         if message.id.isdigit() and FIRST_ID <= int(message.id) < self._next:
@@ -147,18 +169,26 @@ def _answer_restored(exchange: Exchange, message: Message, body: bytes) -> bytes
     return body
 
 
-def mismatch(call: Call) -> Replied | None:
+def mismatch(call: Call, tools: ToolHeaders) -> Replied | None:
     """What a 2026-07-28 server says when the headers that mirror the body differ from it; None when they agree.
 
     Whoever processes the body must check (basic/transports/streamable-http). A server on a pipe cannot: weir is
-    the one that reads the headers.
+    the one that reads the headers. Those of arguments it knows from the tools that were listed; of a tool that no
+    list has named yet it knows none, and lets the call pass.
     """
-    for name, value in mcp_headers(call.message):
+    message = call.message
+    for name, value in mcp_headers(message):
         given = decode_value(header(call.headers, name).strip())
         if given is None or given != decode_value(value):
-            text = f"Header mismatch: {name.decode()} is missing, or is not what the body says"
-            return refused_as_server(400, HEADER_MISMATCH, text, call.message.id)
-    return None
+            return _mismatched(call, name)
+    params = tools.params(message.name) if message.method == "tools/call" else ()
+    name = unlike(call.headers, call.body, params) if params else b""
+    return _mismatched(call, name) if name else None
+
+
+def _mismatched(call: Call, name: bytes) -> Replied:
+    text = f"Header mismatch: {name.decode()} is missing, or is not what the body says"
+    return refused_as_server(400, HEADER_MISMATCH, text, call.message.id)
 
 
 def _is_same_caller(one: Call, other: Call) -> bool:

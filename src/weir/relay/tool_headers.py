@@ -55,7 +55,7 @@ class ToolHeaders:
         """Take one page of a tools/list reply. Returns the raw JSON text of its cursor, b"" on the last page."""
         try:
             listed = _decode(body).result
-        except (msgspec.DecodeError, RecursionError):
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return b""
         for tool in listed.tools:
             self._remember(tool)
