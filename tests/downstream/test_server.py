@@ -303,3 +303,44 @@ async def test_an_asgi_application_is_served_too() -> None:
 
 def _replies(data: bytes) -> list[bytes]:
     return [b"HTTP/1.1" + part for part in data.split(b"HTTP/1.1")[1:]]
+
+
+async def test_a_client_that_takes_nothing_is_cut_off() -> None:
+    """What is done for it ends, and the limit is told; the writer alone would wait for ever."""
+    cancelled = asyncio.Event()
+
+    async def app(exchange: Exchange) -> None:
+        await exchange.open(200, [])
+        try:
+            while True:
+                await exchange.write(b"x" * 65536)
+        finally:
+            assert exchange.unread_seconds >= 0.2
+            cancelled.set()
+
+    async with serving(app, client_read_seconds=0.2) as port, asyncio.timeout(5):
+        _, writer = await asyncio.open_connection("127.0.0.1", port.port, limit=1024)
+        writer.write(post(b"", close=False))
+        await cancelled.wait()
+        assert ["client_read"] == port.limits
+        writer.transport.abort()
+
+
+async def test_a_client_that_takes_some_now_and_then_is_not_cut_off() -> None:
+    """However long it takes in all."""
+
+    async def app(exchange: Exchange) -> None:
+        exchange.reply(200, [(b"content-length", b"16000000")], b"x" * 16_000_000)
+
+    async with serving(app, client_read_seconds=0.4) as port, asyncio.timeout(20):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port.port)
+        writer.write(post(b""))
+        received = 0
+        for _ in range(8):
+            await asyncio.sleep(0.2)
+            received += len(await reader.read(1_000_000))
+        while piece := await reader.read(1_000_000):
+            received += len(piece)
+        writer.close()
+    assert [] == port.limits
+    assert received > 16_000_000
