@@ -145,6 +145,22 @@ def test_a_call_without_an_answer_makes_room_for_another_in_the_phase() -> None:
     assert 0.0 == limit.typical_seconds
 
 
+def test_one_call_without_an_answer_makes_room_for_one() -> None:
+    """In the phase that it began in; one that was not counted makes none."""
+    limit = AdaptiveLimit(64)
+    counted = [limit.began(True) for _ in range(32 + 24)][32:]
+    assert (24, None) == (len([each for each in counted if each]), limit.began(True))
+    limit.forgotten(None)
+    assert limit.began(True) is None
+    limit.forgotten(counted[0])
+    assert [counted[0], None] == [limit.began(True) for _ in range(2)]
+    for _ in range(22):
+        limit.ended(counted[0], 1.0)
+    assert 16 == limit.limit
+    limit.forgotten(counted[0])
+    assert [False] * 8 + [True] * 16 + [False] == [limit.began(True) is not None for _ in range(8 + 16 + 1)]
+
+
 def transcript(*places: int) -> list[tuple[int, int, int, float]]:
     """A server of so many places in each phase, and 50 ms, give or take 10: limit, calls let pass, calls counted,
     and the estimate after the phase."""

@@ -89,6 +89,27 @@ def test_an_opaque_event_ends_at_its_blank_line_byte_by_byte(end: bytes) -> None
     assert [b"y"] == [event.data for event in found if event.data is not None]
 
 
+@pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\r"])
+def test_an_opaque_event_takes_its_blank_line_with_it_and_nothing_else(end: bytes) -> None:
+    """Wherever the chunks end."""
+    opaque, small = b"data: " + b"x" * 40 + end + end, b"data: y" + end + end
+    stream = opaque + small
+    for first in range(30, len(opaque) - len(end) + 1):
+        for second in range(first + 1, len(stream)):
+            *before, last = fed([stream[:first], stream[first:second], stream[second:]], 20)[0]
+            if last.is_comment:
+                last = before.pop()
+            assert (b"y", small) == (last.data, last.raw.ljust(len(small), b"\n")), (first, second)
+            assert opaque == b"".join(event.raw for event in before), (first, second)
+            assert all(event.is_opaque or event.raw == b"\n" for event in before), (first, second)
+
+
+def test_behind_an_opaque_event_a_byte_order_mark_is_none() -> None:
+    """That was no start of a stream."""
+    found, _ = fed([b"data: " + b"x" * 40, b"\n\n", b"\xef\xbb\xbfdata: y\n\n"], 20)
+    assert [None] * 3 == [event.data for event in found]
+
+
 def test_the_common_event_is_read() -> None:
     """What SDK servers send: one data line, CR LF."""
     found, rest = fed([b'event: message\r\ndata: {"a":1}\r\n\r\n'])
@@ -216,6 +237,21 @@ def test_replacing_data_keeps_everything_else(stream: bytes, data: bytes) -> Non
         assert [] == [each for each in more if not each.is_comment]
         others = [line for line in event.raw.splitlines(keepends=True) if not line.startswith(b"data")]
         assert others == [line for line in raw.splitlines(keepends=True) if not line.startswith(b"data")]
+
+
+@pytest.mark.parametrize(
+    ("raw", "data", "expected"),
+    [
+        (b"data: a:b\nid: 1\n\n", b"y", b"data: y\nid: 1\n\n"),
+        (b"data: a\ndata \nid: 1\n\n", b"y", b"data: y\ndata \nid: 1\n\n"),
+        (b"id: 1\ndata\n\n", b"y", b"id: 1\ndata: y\n\n"),
+        (b"data: a\r\ndata: b\r\n\r\n", b"y\nz", b"data: y\r\ndata: z\r\n\r\n"),
+    ],
+)
+def test_only_lines_of_data_are_replaced(raw: bytes, data: bytes, expected: bytes) -> None:
+    """Colons in a value, names that begin like it, data of no value, of several lines."""
+    (event,), _ = fed([raw])
+    assert expected == replace_data(event, data)
 
 
 def test_replacing_data_keeps_a_byte_order_mark() -> None:
