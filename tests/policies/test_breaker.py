@@ -431,8 +431,10 @@ async def test_a_probe_of_a_tools_circuit_is_told_too() -> None:
 async def test_who_tripped_it_is_named() -> None:
     """The last few traces, in the event and in the state. What has no trace is left out."""
     stand = Stand(LOST, settings=BreakerSettings(consecutive_failures=6))
+    for number in range(1, 3):
+        await stand.call(traced(tool_call(), number))
     await stand.call()
-    for number in range(1, 7):
+    for number in range(3, 7):
         await stand.call(traced(tool_call(), number))
     traces = tuple(f"{number:032x}" for number in range(1, 6))
     assert (

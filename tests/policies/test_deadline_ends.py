@@ -10,6 +10,7 @@ import pytest
 from support.policed import (
     LOST,
     OK,
+    TOOL_ERROR,
     PlayedUpstream,
     body_of,
     call_of,
@@ -107,14 +108,13 @@ async def test_a_stream_that_does_not_end_after_its_answer_is_closed_and_is_no_f
     async def lingering(attempt: Attempt) -> Outcome:
         attempt.sent_at = 1.0
         attempt.call.status = 200
-        attempt.call.answered(b"1", OK.verdict)
+        attempt.call.answered(b"1", TOOL_ERROR.verdict)
         await asyncio.sleep(1000.0)
         raise AssertionError
 
     stand = Stand(lingering)
     outcome = await stand(tool_call())
-    assert isinstance(outcome, Replied)
-    assert (200, None, OK.verdict) == (outcome.status, outcome.body, outcome.verdict)
+    assert Replied(200, [], None, TOOL_ERROR.verdict) == outcome
     assert [] == stand.withdrawn
 
 
@@ -234,9 +234,7 @@ async def test_shadow_tells_what_would_have_timed_out_and_changes_nothing() -> N
     stand = Stand(slow, mode=Mode.SHADOW)
     call = tool_call(headers=[(DEADLINE_HEADER, b"250")])
     assert OK is await stand(call)
-    assert [("would_time_out", True, 60.0, "attempt")] == [
-        (each.action, each.is_shadow, each.seconds, each.detail) for each in stand.told.of(Decided)
-    ]
+    assert [Decided("deadline", "would_time_out", call, True, 60.0, "attempt")] == stand.told.of(Decided)
     assert math.inf == call.deadline_at
     assert (call.body, [(DEADLINE_HEADER, b"250")]) == (seen[0].body, seen[0].headers)
 

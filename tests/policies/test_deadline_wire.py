@@ -68,6 +68,8 @@ def test_the_caller_tells_in_meta_or_in_a_header_and_the_shorter_one_holds() -> 
     assert 0.75 == waits(asked(), [(DEADLINE_HEADER, b"750")])
     assert 0.75 == waits(asked({DEADLINE_KEY: 2500}), [(DEADLINE_HEADER, b"750")])
     assert 0.0 == waits(asked({DEADLINE_KEY: 0}))
+    assert LONGEST_DEADLINE_MS / 1000 == waits(asked({DEADLINE_KEY: LONGEST_DEADLINE_MS}))
+    assert 0.005 == waits(asked(), [(DEADLINE_HEADER, b"0000000000000005")])
 
 
 @pytest.mark.parametrize("odd", [-1, 1.5, "500", None, True, [], {}, 10**17, LONGEST_DEADLINE_MS + 1])
