@@ -7,6 +7,7 @@ import pytest
 from weir.app import rooms
 from weir.config.load import load
 from weir.config.model import Config
+from weir.upstream.http import WatchedLimits
 
 BOTH = """
 listen: {client_read: 7s}
@@ -86,3 +87,25 @@ def test_a_command_that_does_not_start_is_left_alone_no_longer_than_the_breaker_
 ) -> None:
     """A probe that came while weir still waited would have failed for nothing, and the next one be far."""
     assert seconds == rooms.stdio_upstream(config, config.upstreams[1]).restarts.max_seconds
+
+
+@pytest.mark.parametrize(
+    ("timeout", "watched", "silence"),
+    [
+        ({"mode": "shadow", "connect": "2s", "idle": "7s"}, WatchedLimits(2.0, 7.0), 7.0),
+        ({"connect": "2s", "idle": "7s"}, None, None),
+        (None, None, None),
+    ],
+)
+def test_in_shadow_the_edges_only_watch(
+    timeout: dict[str, str] | None, watched: WatchedLimits | None, silence: float | None
+) -> None:
+    """What they would have ended is told; what is always on holds."""
+    upstreams = [
+        {"name": "web", "url": "http://127.0.0.1:1/mcp", "tools": {"t": {"timeout": {"idle": "1s"}}}},
+        {"name": "own", "command": ["cat"]},
+    ]
+    config = Config.model_validate({"upstreams": upstreams, "policies": {"timeout": timeout} if timeout else None})
+    web = rooms.http_upstream(config, config.upstreams[0])
+    assert (watched, True) == (web.watched, web.has_own_silences)
+    assert silence == rooms.stdio_upstream(config, config.upstreams[1]).waits.watched_silence_seconds

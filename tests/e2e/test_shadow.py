@@ -57,6 +57,7 @@ def counted(metrics: str, policy: str, action: str) -> int:
     ("section", "script", "together", "policy", "actions"),
     [
         ({"timeout": {"attempt": "200ms", "total": "10s"}}, answer_late, False, "deadline", {"would_time_out": 2}),
+        ({"timeout": {"idle": "200ms", "connect": "1ms"}}, answer_late, False, "deadline", {"would_time_out": 2}),
         ({"retry": {"budget": {"min_per_second": 10}}}, fail, False, "retry", {"would_retry": 2}),
         ({"breaker": {"consecutive_failures": 1}}, fail, False, "breaker", {"would_refuse": 1}),
         ({"concurrency": {"limit": 1, "queue": 0}}, answer_late, True, "admission", {"would_refuse": 1}),
@@ -64,7 +65,7 @@ def counted(metrics: str, policy: str, action: str) -> int:
         ({"coalesce": {}}, answer_late, True, "coalesce", {"would_join": 1}),
         ({"hedge": {"after": "100ms"}}, answer_late, False, "hedge", {"would_hedge": 2}),
     ],
-    ids=["timeout", "retry", "breaker", "no place", "a queue", "coalesce", "hedge"],
+    ids=["timeout", "silence", "retry", "breaker", "no place", "a queue", "coalesce", "hedge"],
 )
 async def test_a_policy_in_shadow_counts_and_changes_nothing(
     server: ScriptedServer,

@@ -10,7 +10,7 @@ import pytest
 from support.bridges import Client, Clock, Events, RecordingSink, bridge, notification, request, result_text, tool
 from support.stdio_children import LOOPS, script
 from weir.core.call import Call, header
-from weir.core.events import ChildExited, LimitReached, LineSkipped, SessionClosed, SessionOpened
+from weir.core.events import ChildExited, Decided, LimitReached, LineSkipped, SessionClosed, SessionOpened
 from weir.core.outcome import Blame, Failed, FailureKind, Outcome, RefusalKind, Refused, Replied, Sent
 from weir.protocol.envelope import Message
 from weir.relay.stdio_mailbox import Bounds
@@ -461,6 +461,26 @@ async def test_a_call_may_have_a_silence_of_its_own() -> None:
         assert not long.done()
         clock.now += 5
         assert ("idle", 400.0) == (failed(await long).timer, failed(await long).after_seconds)
+
+
+async def test_a_silence_that_is_watched_only_is_told_of_once() -> None:
+    """Each silence once; the call goes on, and its answer comes."""
+    clock, events, sink = Clock(), Events(), RecordingSink()
+    settings = StdioSettings("script", waits=WaitSettings(keepalive_seconds=0.04, watched_silence_seconds=50.0))
+    async with bridge(settings, emit=events, clock=clock) as upstream, asyncio.TaskGroup() as tasks:
+        client = Client(upstream)
+        await client.initialize()
+        call = client.call(tool("never", 90), sink=sink)
+        waiting = tasks.create_task(client.send(call))
+        await looked(upstream)
+        clock.now += 51
+        await looked(upstream)
+        clock.now += 51
+        await looked(upstream)
+        assert [Decided("deadline", "would_time_out", call, True, 50.0, "idle")] == events.of(Decided)
+        assert not waiting.done()
+        clock.now += 300
+        assert 300.0 == failed(await waiting).after_seconds
 
 
 async def test_a_server_that_does_not_read_is_silent_too() -> None:

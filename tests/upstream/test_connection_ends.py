@@ -79,6 +79,49 @@ async def test_an_exchange_may_have_a_silence_of_its_own(seconds: float) -> None
         assert 1 == server.connections
 
 
+async def test_after_an_exchange_that_may_be_silent_for_long_the_next_may_not() -> None:
+    """The timer that is set by then is not the longer one's."""
+
+    async def script(visit: Visit) -> None:
+        await visit.request()
+        await asyncio.sleep(0.5)
+        await visit.send(OK + b"Content-Length: 2\r\n\r\nhi")
+        await visit.request()
+        await visit.gone()
+
+    async with scripted(script) as server, pool_to(server, PoolSettings(idle_seconds=0.2)) as pool:
+        patient = await start(pool)
+        patient.limit_silence(60.0)
+        await patient.arrived
+        began = asyncio.get_running_loop().time()
+        with pytest.raises(Unanswered) as caught:
+            await ask(pool)
+        assert ("idle", 0.2) == (caught.value.timer, caught.value.after_seconds)
+        assert 0.2 <= asyncio.get_running_loop().time() - began + 0.01 < 0.45
+        assert 1 == server.connections
+
+
+@pytest.mark.parametrize("seconds", [0.1, 0.5], ids=["shorter", "longer"])
+async def test_a_silence_may_be_told_of_and_end_nothing(seconds: float) -> None:
+    """Once. The other limit ends the exchange as it would have; what comes after that is not told."""
+    told: list[float] = []
+
+    async def script(visit: Visit) -> None:
+        await visit.request()
+        await visit.gone()
+
+    async with scripted(script) as server, pool_to(server, PoolSettings(idle_seconds=0.3)) as pool:
+        loop = asyncio.get_running_loop()
+        exchange = await start(pool)
+        began = loop.time()
+        exchange.limit_silence(seconds, lambda: told.append(loop.time() - began))
+        with pytest.raises(Unanswered) as caught:
+            await exchange.arrived
+        assert ("idle", 0.3) == (caught.value.timer, caught.value.after_seconds)
+        assert 0.29 <= loop.time() - began < 0.45
+        assert ([pytest.approx(seconds, abs=0.1)] if seconds < 0.3 else []) == told
+
+
 async def test_any_byte_keeps_an_exchange_alive() -> None:
     """Comments count, however long the stream takes in all."""
 

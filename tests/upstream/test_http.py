@@ -10,10 +10,10 @@ import pytest
 from support.edges import REQUEST, RESULT, answering, edge_to
 from support.scripted import Script, Visit, black_hole, scripted
 from weir.core.call import Attempt, Peer, Transport
-from weir.core.events import ConnectionOpened
+from weir.core.events import ConnectionOpened, Decided
 from weir.core.outcome import NO_ANSWER, PLAIN, Blame, Failed, FailureKind, Replied, Sent, Verdict
 from weir.protocol.tracecontext import TraceContext
-from weir.upstream.http import HttpSettings, HttpUpstream
+from weir.upstream.http import HttpSettings, HttpUpstream, WatchedLimits
 
 pytestmark = pytest.mark.anyio
 
@@ -276,6 +276,43 @@ async def test_a_call_may_have_a_time_to_connect_of_its_own() -> None:
         left, spent = edge.attempt.call.connect_left_seconds, edge.attempt.connect_seconds
         assert pytest.approx(5.0) == left + spent
         assert 0 < spent < 1
+
+
+async def test_limits_that_are_watched_only_are_told_of() -> None:
+    """The answer comes as it is; how long it took to connect, or to answer, would have been too long."""
+
+    async def slow(visit: Visit) -> None:
+        await visit.request()
+        await asyncio.sleep(0.3)
+        await visit.answer(RESULT)
+
+    async with scripted(slow) as server, edge_to(server, watched=WatchedLimits(0.0, 0.1)) as edge:
+        assert isinstance(await edge.run(), Replied)
+        decided = [event for event in edge.events if isinstance(event, Decided)]
+        call = edge.attempt.call
+        assert [
+            Decided("deadline", "would_time_out", call, True, 0.0, "connect"),
+            Decided("deadline", "would_time_out", call, True, 0.1, "idle"),
+        ] == decided
+    async with scripted(answering(RESULT)) as server, edge_to(server, watched=WatchedLimits(5.0, 5.0)) as edge:
+        assert isinstance(await edge.run(), Replied)
+        assert [] == [event for event in edge.events if isinstance(event, Decided)]
+
+
+@pytest.mark.parametrize("has_own", [True, False])
+async def test_a_call_may_be_waited_for_as_long_as_it_says(has_own: bool) -> None:
+    """Where the edge was told that calls do."""
+
+    async def silent(visit: Visit) -> None:
+        await visit.request()
+        await visit.gone()
+
+    async with scripted(silent) as server, edge_to(server, idle_seconds=0.4, has_own_silences=has_own) as edge:
+        attempt = edge.prepare()
+        attempt.call.idle_seconds = 0.1
+        outcome = await edge.run(attempt)
+        assert isinstance(outcome, Failed)
+        assert ("idle", 0.1 if has_own else 0.4) == (outcome.timer, outcome.after_seconds)
 
 
 async def test_a_request_that_cannot_be_written_is_not_the_upstreams_fault() -> None:

@@ -19,7 +19,7 @@ from weir.relay.stdio_sweep import WaitSettings
 from weir.telemetry.settings import LogsSettings, MetricsSettings, TelemetrySettings, TracesSettings
 from weir.upstream.child import ChildSettings
 from weir.upstream.dialing import TlsSettings
-from weir.upstream.http import HttpSettings
+from weir.upstream.http import HttpSettings, WatchedLimits
 
 _TRACES_VARIABLES = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_TRACES_EXPORTER")
 
@@ -41,7 +41,16 @@ def http_upstream(config: Config, one: Upstream) -> HttpSettings:
         connect_seconds=config.connect_seconds(one),
         idle_seconds=config.idle_seconds(one),
         reply_buffer_bytes=config.listen.max_reply_buffer_bytes,
+        has_own_silences=any(each.timeout is not None and each.timeout.idle_seconds for each in one.tools.values()),
+        watched=_watched(config, one),
     )
+
+
+def _watched(config: Config, one: Upstream) -> WatchedLimits | None:
+    timeout = config.timeout_for(one)
+    if timeout is None or timeout.mode != "shadow":
+        return None
+    return WatchedLimits(timeout.connect_seconds, timeout.idle_seconds)
 
 
 def child(one: Upstream) -> ChildSettings:
@@ -52,10 +61,12 @@ def child(one: Upstream) -> ChildSettings:
 def stdio_upstream(config: Config, one: Upstream) -> StdioSettings:
     """How stdio servers are shared out. With the client on stdio too, one child is the client's own."""
     tools = ("", *one.tools)
+    watched = _watched(config, one)
     waits = WaitSettings(
         session_idle_seconds=config.session_idle_seconds,
         silence_seconds=config.idle_seconds(one),
         shortest_silence_seconds=min(config.idle_seconds(one, tool) for tool in tools),
+        watched_silence_seconds=watched.idle_seconds if watched is not None else None,
         client_read_seconds=config.listen.client_read_seconds,
         client_input_seconds=max(config.client_input_seconds(one, tool) for tool in tools),
     )

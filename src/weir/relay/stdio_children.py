@@ -97,4 +97,4 @@ class Children:
                 if is_idle(session, self._waits, now):
                     self._gone(session, "idle")
                 else:
-                    look_at(session, self._waits, now)
+                    look_at(session, self._waits, now, self._emit)

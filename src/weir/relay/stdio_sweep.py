@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from weir.core.events import Decided, Emit
 from weir.core.outcome import Blame, Failed, FailureKind
 from weir.relay.stdio_mailbox import Exchange, Mailbox
 from weir.relay.stdio_reply import KEEPALIVE
@@ -21,6 +22,8 @@ class WaitSettings:
     """A request to which the server says nothing for so long has failed. Not a subscription: it may stay silent."""
     shortest_silence_seconds: float | None = None
     """Of the calls that have a limit of their own."""
+    watched_silence_seconds: float | None = None
+    """A silence that ends nothing: it is only told (`Decided` deadline would_time_out)."""
     client_read_seconds: float | None = 30.0
     """A full reply of which the client reads nothing for so long is given up: it holds up all others of its server."""
     client_input_seconds: float = 600.0
@@ -31,7 +34,7 @@ class WaitSettings:
     @property
     def pause_seconds(self) -> float:
         """Between two looks: a quarter of the shortest limit at most."""
-        silences = (self.silence_seconds, self.shortest_silence_seconds)
+        silences = (self.silence_seconds, self.shortest_silence_seconds, self.watched_silence_seconds)
         limits = (self.session_idle_seconds, *silences, self.client_read_seconds, self.keepalive_seconds)
         return min(_PAUSE_SECONDS, *(limit / 4 for limit in limits if limit is not None))
 
@@ -44,16 +47,27 @@ def is_idle(session: Session, settings: WaitSettings, now: float) -> bool:
     return now - session.used_at >= limit
 
 
-def look_at(session: Session, settings: WaitSettings, now: float) -> None:
+def look_at(session: Session, settings: WaitSettings, now: float, emit: Emit) -> None:
     """End what has waited too long, and keep silent streams alive."""
     router = session.router
     router.forget_asks(now - settings.client_input_seconds)
     # what waits for a client, to answer or to read, is no silence of the server
     silent_since = now if router.is_held else router.resumed_at
     for exchange in list(router.open):
+        _watch_exchange(exchange, settings, now, silent_since, emit)
         _look_at_exchange(exchange, settings, now, silent_since)
     if session.router.listener is not None:
         _look_at_stream(session.router.listener, settings, now)
+
+
+def _watch_exchange(exchange: Exchange, settings: WaitSettings, now: float, silent_since: float, emit: Emit) -> None:
+    limit, since = settings.watched_silence_seconds, max(exchange.active_at, silent_since)
+    if limit is None or exchange.call.message.method == "subscriptions/listen":
+        return
+    # once for each silence
+    if now - since >= limit and exchange.told_silent_since != since:
+        exchange.told_silent_since = since
+        emit(Decided("deadline", "would_time_out", exchange.call, True, limit, "idle"))
 
 
 def _look_at_exchange(exchange: Exchange, settings: WaitSettings, now: float, silent_since: float) -> None:

@@ -56,8 +56,8 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._poll: select.poll | None = None
         self._exchange: Exchange | None = None
-        # the exchange that has a silence limit of its own, and that limit
-        self._special: tuple[Exchange, float] | None = None
+        # an exchange with a silence limit of its own, that limit, and who is told if it ends nothing
+        self._special: tuple[Exchange, float, Callable[[], None] | None] | None = None
         self._headers: Headers = []
         self._timer: asyncio.TimerHandle | None = None
         self._heard_at = 0.0
@@ -115,10 +115,15 @@ class Connection(asyncio.Protocol):
         self._is_reused = True
         return True
 
-    def limit_silence(self, exchange: Exchange, seconds: float) -> None:
-        """For this exchange the server may be silent so long, instead of as long as for others."""
-        if self._exchange is exchange:
-            self._special = (exchange, seconds)
+    def limit_silence(self, exchange: Exchange, seconds: float, told: Callable[[], None] | None = None) -> None:
+        """For this exchange the server may be silent so long, instead of as long as for others.
+
+        `told` is called when it was, and the exchange goes on.
+        """
+        if self._exchange is not exchange:
+            return
+        self._special = (exchange, seconds, told)
+        if seconds < self._idle_seconds:
             if self._timer is not None:
                 self._timer.cancel()
             self._timer = self.loop.call_later(seconds, self._watch)
@@ -336,12 +341,6 @@ class Connection(asyncio.Protocol):
             exchange.end(Unanswered(kind, detail, sent, timer=timer, after_seconds=after_seconds))
         self.drop()
 
-    def _silence_seconds(self, exchange: Exchange) -> float:
-        if self._special is not None and self._special[0] is exchange:
-            return self._special[1]
-        self._special = None
-        return self._idle_seconds
-
     def _watch(self) -> None:
         """The idle timer: set once, it looks when the last byte came and sets itself again."""
         self._timer = None
@@ -351,10 +350,24 @@ class Connection(asyncio.Protocol):
         now = self._clock()
         if self._is_paused or (exchange.excuse is not None and exchange.excuse()):
             self._heard_at = now
-        limit = self._silence_seconds(exchange)
-        left = self._heard_at + limit - now
+        left, limit = self._silence_left(exchange, now)
         if left > 0:
-            self._timer = self.loop.call_later(max(left, _TIMER_PRECISION_SECONDS), self._watch)
+            # no later than any other exchange would need it, which may be the next one here
+            pause = max(min(left, self._idle_seconds), _TIMER_PRECISION_SECONDS)
+            self._timer = self.loop.call_later(pause, self._watch)
             return
         detail = f"no byte from the server for {limit:g} s (timer 'idle')"
         self._fail(FailureKind.TIMEOUT, detail, timer="idle", after_seconds=limit)
+
+    def _silence_left(self, exchange: Exchange, now: float) -> tuple[float, float]:
+        """How much longer the server may be silent, and the limit that this is of."""
+        silent, idle_seconds, special = now - self._heard_at, self._idle_seconds, self._special
+        if special is not None and special[0] is exchange:
+            _, limit, told = special
+            if told is None:
+                return limit - silent, limit
+            if silent < limit:
+                return min(limit, idle_seconds) - silent, idle_seconds
+            told()
+        self._special = None
+        return idle_seconds - silent, idle_seconds

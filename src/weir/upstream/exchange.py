@@ -32,7 +32,7 @@ class Line(Protocol):
 
     loop: asyncio.AbstractEventLoop
 
-    def limit_silence(self, exchange: "Exchange", seconds: float) -> None:
+    def limit_silence(self, exchange: "Exchange", seconds: float, told: Callable[[], None] | None = None) -> None:
         """The server may be silent so long in this exchange."""
 
     def resume(self, exchange: "Exchange") -> None:
@@ -93,9 +93,12 @@ class Exchange:
         self._mark = buffer_bytes
         self._waiter: asyncio.Future[None] | None = None
 
-    def limit_silence(self, seconds: float) -> None:
-        """The server may be silent for so long, and not as the client is set."""
-        self._line.limit_silence(self, seconds)
+    def limit_silence(self, seconds: float, told: Callable[[], None] | None = None) -> None:
+        """The server may be silent for so long, and not as the client is set.
+
+        With `told` nothing ends: it is called when the server was silent for so long.
+        """
+        self._line.limit_silence(self, seconds, told)
 
     def body(self) -> bytes:
         """The whole body of a reply that is no stream."""

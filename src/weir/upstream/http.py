@@ -4,8 +4,8 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from weir.core.call import Attempt, Headers, Peer, Transport, header
-from weir.core.events import ConnectionOpened, Emit, LimitReached, Listed
+from weir.core.call import Attempt, Call, Headers, Peer, Transport, header
+from weir.core.events import ConnectionOpened, Decided, Emit, LimitReached, Listed
 from weir.core.outcome import NO_ANSWER, PLAIN, Blame, Failed, FailureKind, Outcome, Replied
 from weir.protocol.headers import HOP_BY_HOP
 from weir.protocol.methods import LISTS
@@ -45,6 +45,17 @@ class HttpSettings:
     connect_seconds: float = 5.0
     idle_seconds: float = 300.0
     reply_buffer_bytes: int = REPLY_BUFFER_BYTES
+    has_own_silences: bool = False
+    """Calls may come with `idle_seconds` of their own."""
+    watched: "WatchedLimits | None" = None
+
+
+@dataclass(slots=True, frozen=True)
+class WatchedLimits:
+    """Limits that end nothing: it is only told when they would have (`Decided` deadline would_time_out)."""
+
+    connect_seconds: float
+    idle_seconds: float
 
 
 class HttpUpstream:
@@ -67,6 +78,7 @@ class HttpUpstream:
         self._emit = emit
         self._clock = clock
         self._client: Client = Pool(Dialer(origin, tls, proxy), pool, clock, self)
+        self._minds_silence = settings.has_own_silences or settings.watched is not None
         self._peer = Peer(Transport.HTTP, origin.host, origin.port, "1.1")
         self._composer = _Composer(settings, origin, proxy if tls is None else None)
 
@@ -79,8 +91,8 @@ class HttpUpstream:
         except Unanswered as error:
             return _failed(error)
         attempt.sent_at = exchange.sent_at
-        if attempt.call.idle_seconds is not None:
-            exchange.limit_silence(attempt.call.idle_seconds)
+        if self._minds_silence:
+            self._mind_silence(attempt.call, exchange)
         try:
             await exchange.arrived
             if not exchange.is_stream:
@@ -118,6 +130,20 @@ class HttpUpstream:
         finally:
             attempt.connect_seconds = (until or self._clock()) - began
             call.connect_left_seconds -= attempt.connect_seconds
+            watched = self._settings.watched
+            if watched is not None and attempt.connect_seconds >= watched.connect_seconds:
+                self._would_time_out(call, watched.connect_seconds, "connect")
+
+    def _mind_silence(self, call: Call, exchange: Exchange) -> None:
+        watched = self._settings.watched
+        if call.idle_seconds is not None:
+            exchange.limit_silence(call.idle_seconds)
+        elif watched is not None:
+            seconds = watched.idle_seconds
+            exchange.limit_silence(seconds, lambda: self._would_time_out(call, seconds, "idle"))
+
+    def _would_time_out(self, call: Call, seconds: float, timer: str) -> None:
+        self._emit(Decided("deadline", "would_time_out", call, True, seconds, timer))
 
     def _judge(self, attempt: Attempt, exchange: Exchange) -> Outcome:
         headers, body = _end_to_end(exchange), exchange.body()
