@@ -10,11 +10,13 @@ import pytest
 from support.policed import (
     LOST,
     OK,
+    REFUSED,
     TOOL_ERROR,
     PlayedUpstream,
     body_of,
     call_of,
     call_with,
+    clock_of_loop,
     tool_call,
 )
 from support.timing import Stalled, Stand, after, failed
@@ -203,6 +205,66 @@ async def test_after_attempts_in_tasks_of_their_own_the_total_ends_what_waits() 
 
     assert LOST is await stand.deadline.total(tool_call(), race_and_wait)
     assert pytest.approx(120.0, abs=0.01) == stand.seconds()
+
+
+@pytest.mark.parametrize("where", ["in the task of the call", "in tasks of their own", "for several callers"])
+async def test_the_server_is_told_once_how_long_is_left(where: str) -> None:
+    """Instead of what the caller said, whoever runs the attempt; and nothing stays behind."""
+    server = PlayedUpstream(OK)
+    stand = Stand(server)
+    call = tool_call(headers=[(DEADLINE_HEADER, b"5000")])
+
+    async def beside(call: Call) -> Outcome:
+        async with asyncio.TaskGroup() as group:
+            task = group.create_task(stand.once(call))
+        return task.result()
+
+    if where == "for several callers":
+        call.deadline_at = stand.clock() + 5.0
+        await stand.once(call)
+    else:
+        await stand.deadline.total(call, beside if where == "in tasks of their own" else stand.once)
+    assert [(DEADLINE_HEADER, b"5000")] == server.attempts[0].headers
+    assert ({}, {}) == (stand.deadline._timers._watches, stand.deadline._by_token)
+
+
+async def test_an_attempt_for_several_callers_waits_for_them_all_the_time_that_one_of_them_has() -> None:
+    """Without what their clients were asked meanwhile."""
+    clock = clock_of_loop()
+
+    async def asking(attempt: Attempt) -> Outcome:
+        attempt.call.ask_began(clock(), "elicitation/create")
+        await asyncio.sleep(100.0)
+        attempt.call.ask_ended(clock())
+        await asyncio.sleep(1000.0)
+        raise AssertionError
+
+    stand = Stand(asking)
+    call = tool_call()
+    call.deadline_at = stand.clock() + 30.0
+    outcome = failed(await stand.once(call))
+    assert ("total", 120.0) == (outcome.timer, outcome.after_seconds)
+    assert pytest.approx(130.0, abs=2 * LOOK_AGAIN_SECONDS) == stand.seconds()
+
+
+async def test_what_a_call_may_take_to_be_connected_is_noted_in_it() -> None:
+    """The edge spends it."""
+    stand, call = Stand(after(1.0), limits=Limits(60.0, 120.0, 600.0, connect_seconds=7.0)), tool_call()
+    await stand(call)
+    assert 7.0 == call.connect_left_seconds
+
+
+async def test_who_waits_to_try_again_is_told_so() -> None:
+    """An earlier try was refused further in."""
+    stand = Stand(PlayedUpstream(REFUSED))
+
+    async def again(call: Call) -> Outcome:
+        await stand.once(call)
+        await asyncio.sleep(500.0)
+        raise AssertionError
+
+    outcome = failed(await stand.deadline.total(tool_call(), again))
+    assert outcome.detail.endswith("weir was waiting for its turn to try again")
 
 
 async def test_a_thousand_calls_each_end_in_their_own_time() -> None:

@@ -140,11 +140,11 @@ async def test_progress_extends_an_attempt_up_to_the_total() -> None:
             await asyncio.sleep(25.0)
             attempt.call.progressed(clock())
 
-    stand = Stand(working)
-    outcome = failed(await stand(tool_call()))
+    stand, call = Stand(working), tool_call()
+    outcome = failed(await stand(call))
     assert pytest.approx(120.0, abs=0.01) == stand.seconds()
     assert "total" == outcome.timer
-    assert [("extended", False)] == [(each.action, each.is_shadow) for each in stand.told.of(Decided)]
+    assert [Decided("deadline", "extended", call, detail="attempt")] == stand.told.of(Decided)
 
 
 async def test_silence_after_progress_ends_the_attempt() -> None:
@@ -176,6 +176,7 @@ async def test_progress_on_the_get_stream_finds_its_call_by_session_and_token() 
         await asyncio.sleep(0.0)
     assert OK is mine.result()
     assert "attempt" == failed(other.result()).timer
+    assert {} == stand.deadline._by_token
     stand.deadline.progressed(call_with(session="s-1"), news)
 
 
