@@ -8,24 +8,16 @@ from pathlib import Path
 import pytest
 
 from support.chaos import Asked, Origin
-from support.crowd import LIST, READ, SHARED, WRITE, Dialect, Modern, Plain
-from support.enduring import POLICIES, endure, standing
+from support.crowd import Dialect, Modern, Plain
+from support.enduring import SHARED_KINDS, SHARING, endure, standing
 from support.troubles import NOTE, reset, reset_in_stream, sometimes, stall, stall_in_stream, unavailable
 
 pytestmark = pytest.mark.anyio
 
 CALLS = int(os.environ.get("WEIR_CHAOS_CALLS", "1000"))
 """Calls of each scenario; 10000 for the full number."""
-SERVICE_SECONDS, LATE_SECONDS, SLOW_SECONDS = 0.002, 0.02, 0.06
-"""What a call takes, after what it is late, and what a slow one takes."""
-
-SHARING = {
-    **POLICIES,
-    "coalesce": {"mode": "enforce"},
-    "hedge": {"mode": "enforce", "after": f"{LATE_SECONDS}s"},
-}
-KINDS = (SHARED, WRITE, *(SHARED,) * 7, LIST, SHARED, SHARED, READ)
-"""Reads that meet, among writes; reads that are nobody else's are hedged, too."""
+SERVICE_SECONDS, SLOW_SECONDS = 0.002, 0.06
+"""What a call takes, and what one takes that is late enough to be hedged."""
 
 
 async def served(asked: Asked) -> None:
@@ -73,13 +65,10 @@ TROUBLE = sometimes(
 async def test_shared_and_doubled_calls_are_each_callers_own(dialect: Callable[[], Dialect], tmp_path: Path) -> None:
     """All that holds elsewhere; nobody is told less than had been answered when he asked."""
     origin = Origin(TROUBLE)
-    crowd = {"kinds": KINDS, "speak": lambda client: dialect()}
+    crowd = {"kinds": SHARED_KINDS, "speak": lambda client: dialect()}
     async with origin.listening(), standing(tmp_path, origin, SHARING, **crowd) as stand:
         await endure(stand, f"shared, {dialect.__name__}", stand.crowd.call(CALLS))
-        decisions = "weir_policy_decisions_total"
-        joined, hedged, won, alone = [
-            await stand.metric(decisions, f'action="{action}"') for action in ("joined", "hedged", "won", "alone")
-        ]
+        joined, alone, hedged, won = [await stand.decided(action) for action in ("joined", "alone", "hedged", "won")]
         attempts, arrivals = await stand.metric("weir_attempts_total"), origin.arrivals()
         print(
             f"{joined:.0f} joined, {alone:.0f} of them alone after all; {hedged:.0f} hedged, {won:.0f} of them won; "

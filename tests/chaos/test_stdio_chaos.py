@@ -14,8 +14,8 @@ import psutil
 import pytest
 
 from support import troubled_child
-from support.crowd import Dialect, Legacy, Modern
-from support.enduring import Stand, endure, standing
+from support.crowd import SHARED, Dialect, Legacy, Modern
+from support.enduring import SHARED_KINDS, SHARING, Stand, endure, standing
 
 pytestmark = pytest.mark.anyio
 
@@ -51,9 +51,16 @@ class Children:
     @property
     def seen(self) -> Counter[tuple[str, int]]:
         """The arrivals of each call."""
+        return Counter(row for row in self._ledger() if row[0] != SHARED)
+
+    def arrivals(self) -> int:
+        """All that came."""
+        return len(self._ledger())
+
+    def _ledger(self) -> list[tuple[str, int]]:
         ledger = self.directory / "ledger"
         rows = (line.split() for line in ledger.read_text().splitlines() if ledger.exists())
-        return Counter((kind, int(number)) for kind, number in rows)
+        return [(kind, int(number)) for kind, number in rows]
 
     def repeats(self) -> int:
         """Arrivals beyond the first of each call."""
@@ -83,9 +90,11 @@ class Speakers:
 
 
 @asynccontextmanager
-async def before(directory: Path, children: Children, speakers: Speakers) -> AsyncIterator[Stand]:
+async def before(
+    directory: Path, children: Children, speakers: Speakers, policies: dict[str, Any] | None = None, **crowd: Any
+) -> AsyncIterator[Stand]:
     """weir before such servers; afterwards as few processes run as should, and none when weir has ended."""
-    async with standing(directory, children, speak=speakers) as stand:
+    async with standing(directory, children, policies, speak=speakers, **crowd) as stand:
         speakers.stand = stand
         yield stand
         left = [one for one in stand.weir.children() if one.status() != psutil.STATUS_ZOMBIE]
@@ -108,3 +117,21 @@ async def test_what_holds_always_holds_before_a_server_that_does_not_start(era: 
     """The same when each process ends as soon as it has begun, for seconds."""
     async with before(tmp_path, Children(tmp_path, "absent"), Speakers(era)) as stand:
         await endure(stand, f"absent, {era} stdio", stand.crowd.call_for(ABSENT_SECONDS, clients=16))
+
+
+@pytest.mark.parametrize("era", ["modern", "legacy"])
+@pytest.mark.parametrize("trouble", ["stalls", "dies"])
+async def test_shared_and_doubled_calls_of_servers_on_pipes(trouble: str, era: str, tmp_path: Path) -> None:
+    """Coalescing and hedging on: the same holds, and there are no more arrivals than calls and budget allow."""
+    children = Children(tmp_path, trouble)
+    async with before(tmp_path, children, Speakers(era), SHARING, kinds=SHARED_KINDS) as stand:
+        await endure(stand, f"shared, {trouble}, {era} stdio", stand.crowd.call(CALLS))
+        joined, alone, hedged, won = [await stand.decided(action) for action in ("joined", "alone", "hedged", "won")]
+        arrivals, calls = children.arrivals(), len(stand.crowd.endings) + len(stand.crowd.vanished)
+        print(
+            f"{joined:.0f} joined, {alone:.0f} alone after all; {hedged:.0f} hedged, {won:.0f} won; {arrivals} arrivals"
+        )
+        assert 0 < joined
+        assert arrivals <= calls - joined + alone + stand.budget()
+        if trouble == "stalls":
+            assert 0 < won <= hedged

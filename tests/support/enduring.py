@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from support.chaos import metric
-from support.crowd import WRITE, Crowd
+from support.crowd import LIST, READ, SHARED, WRITE, Crowd
 from support.processes import Running, free_port
 from support.weirs import weir_http
 
@@ -38,6 +38,14 @@ POLICIES: dict[str, Any] = {
     "breaker": {"open_for": "1s", "window": "5s", "consecutive_failures": 8, "failure_rate": 0.6, "min_calls": 20},
     "concurrency": {"limit": 64, "queue": 64},
 }
+LATE_SECONDS = 0.02
+SHARING: dict[str, Any] = {
+    **POLICIES,
+    "coalesce": {"mode": "enforce"},
+    "hedge": {"mode": "enforce", "after": f"{LATE_SECONDS}s"},
+}
+SHARED_KINDS = (SHARED, WRITE, *(SHARED,) * 7, LIST, SHARED, SHARED, READ)
+"""Reads that meet, with a write between now and then; reads that are nobody else's are hedged, too."""
 
 
 class Upstream(Protocol):
@@ -67,6 +75,10 @@ class Stand:
     async def metric(self, name: str, *labels: str) -> float:
         """One of weir's own figures."""
         return await metric(self.diagnostics, name, *labels)
+
+    async def decided(self, action: str) -> float:
+        """How often a policy did that."""
+        return await self.metric("weir_policy_decisions_total", f'action="{action}"')
 
     async def retries(self) -> float:
         """Attempts that were not the first of their call."""

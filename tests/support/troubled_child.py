@@ -166,6 +166,15 @@ TROUBLES: dict[str, tuple[float, tuple[Act, ...]]] = {
 }
 
 
+def subject_of(method: str, params: dict[str, Any]) -> str:
+    """What a request is about."""
+    if method == "resources/read":
+        return f"{method} {params['uri'].rpartition('/')[2]}"
+    if method == "tools/call":
+        return f"{params['name']} {params['arguments']['number']}"
+    return f"{method} {params['_meta']['number']}"
+
+
 class Server:
     """What is asked, counted and answered."""
 
@@ -186,9 +195,7 @@ class Server:
             result = {"protocolVersion": params["protocolVersion"], "capabilities": {}, "serverInfo": {}}
             say({"jsonrpc": "2.0", "id": body["id"], "result": result})
             return
-        is_tool = method == "tools/call"
-        number = params["arguments"]["number"] if is_tool else params["_meta"]["number"]
-        subject = f"{params['name'] if is_tool else method} {number}"
+        subject = subject_of(method, params)
         os.write(self._ledger, f"{subject}\n".encode())
         act: Act = honest
         if self._draw.random() < self._share and self._flag.exists():
