@@ -12,7 +12,7 @@ from support.virtual_loop import VIRTUAL
 from weir.config.policies import Hedge, Retry
 from weir.core.call import Attempt
 from weir.core.events import LevelChanged
-from weir.core.outcome import Mode, Outcome
+from weir.core.outcome import Failed, Mode, Outcome
 from weir.policies.breaker import BreakerSettings, Scope
 from weir.policies.deadline import DeadlineSettings, Limits
 from weir.policies.retry import RetrySettings
@@ -169,3 +169,20 @@ def settings_of(policy: Any) -> object:
     """What it was made with."""
     assert policy is not None
     return policy._settings
+
+
+async def test_a_limit_of_one_tool_is_none_of_the_others() -> None:
+    """Without a section for all, only its calls have deadlines."""
+    deadlines: list[float] = []
+
+    async def slow(attempt: Attempt) -> Outcome:
+        deadlines.append(attempt.call.deadline_at)
+        await asyncio.sleep(200.0)
+        return OK
+
+    bench = Bench({}, slow, tools={"slow": {"timeout": {"attempt": "30s"}}})
+    outcomes = [await bench.serve(call) for call in (tool_call("other"), call_of("tools/list"), tool_call("slow"))]
+    assert (OK, OK) == (outcomes[0], outcomes[1])
+    assert isinstance(outcomes[2], Failed)
+    assert "attempt" == outcomes[2].timer
+    assert ([math.inf] * 2, 120.0) == (deadlines[:2], deadlines[2] - (bench.clock() - 30.0))

@@ -150,8 +150,10 @@ class Protections:
         }
         if (timeout is None and not tools) or (timeout is not None and timeout.mode == "off"):
             return None
-        base = timeout or Timeout()
-        settings = DeadlineSettings(Mode(base.mode), _limits(base), tools)
+        if timeout is None:
+            settings = DeadlineSettings(limits=None, tools=tools)
+        else:
+            settings = DeadlineSettings(Mode(timeout.mode), _limits(timeout), tools)
         return Deadline(settings, self._means.emit, self._means.clock, self._withdrawal)
 
     def _rate_limiter(self, policies: Policies) -> RateLimiter | None:

@@ -45,10 +45,10 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class DeadlineSettings:
-    """`tools`: what holds instead of `limits` for calls of the tool with that name."""
+    """`tools`: what holds instead of `limits` (None: nothing) for calls of the tool with that name."""
 
     mode: Mode = Mode.ENFORCE
-    limits: Limits = Limits()
+    limits: Limits | None = Limits()
     tools: Mapping[str, Limits] = field(default_factory=dict)
 
 
@@ -116,12 +116,12 @@ class Allowance:
         return self._attempt_from + self._attempt_seconds - own
 
 
-def limits_of(call: Call, settings: DeadlineSettings) -> Limits:
-    """What holds for a call."""
-    message = call.message
-    if settings.tools and message.method == "tools/call":
-        return settings.tools.get(message.name, settings.limits)
-    return settings.limits
+def limits_of(call: Call, settings: DeadlineSettings) -> Limits | None:
+    """What holds for a call; None: nothing."""
+    if call.is_stream or settings.mode is Mode.OFF:
+        return None
+    is_of_tool = settings.tools and call.message.method == "tools/call"
+    return settings.tools.get(call.message.name, settings.limits) if is_of_tool else settings.limits
 
 
 def timed_out(allowance: Allowance, expired: Expired, attempt: Attempt | None) -> Failed:
@@ -263,9 +263,10 @@ class Deadline:
 
     async def total(self, call: Call, inner: CallHandler) -> Outcome:
         """The call layer."""
-        if call.is_stream or self._settings.mode is Mode.OFF:
+        limits = limits_of(call, self._settings)
+        if limits is None:
             return await inner(call)
-        watch = self._begin(call)
+        watch = self._begin(call, limits)
         try:
             return await inner(call)
         except asyncio.CancelledError:
@@ -280,8 +281,8 @@ class Deadline:
         """The attempt layer."""
         outer = self._calls.get(attempt.call)
         if outer is None:
-            is_limited = not attempt.call.is_stream and self._settings.mode is not Mode.OFF
-            return self._attempt_for_all(attempt, inner) if is_limited else inner(attempt)
+            limits = limits_of(attempt.call, self._settings)
+            return self._attempt_for_all(attempt, inner, limits) if limits is not None else inner(attempt)
         if asyncio.current_task() is not outer.task:
             return self._attempt_elsewhere(attempt, inner, outer)
         return self._attempt(attempt, inner, outer)
@@ -301,10 +302,9 @@ class Deadline:
             outer.attempts_elsewhere -= 1
             self._timers.remove(watch)
 
-    async def _attempt_for_all(self, attempt: Attempt, inner: AttemptHandler) -> Outcome:
+    async def _attempt_for_all(self, attempt: Attempt, inner: AttemptHandler, limits: Limits) -> Outcome:
         """Its call is none of the callers' own, and no total was begun for it: theirs go on beside it."""
         call = attempt.call
-        limits = limits_of(call, self._settings)
         watch = SharedWatch(call, limits, limits.total_seconds, self._clock())
         watch.special = special_headers(call.headers)
         try:
@@ -334,8 +334,8 @@ class Deadline:
                 watch.caught()
             watch.end_attempt()
 
-    def _begin(self, call: Call) -> Watch:
-        now, limits = self._clock(), limits_of(call, self._settings)
+    def _begin(self, call: Call, limits: Limits) -> Watch:
+        now = self._clock()
         seconds, message = limits.total_seconds, call.message
         special = special_headers(call.headers)
         if self._is_enforced:
