@@ -6,8 +6,9 @@ form in which it came (a JSON body, or an event stream of one event); progress a
 leader's. What cannot be shared (a stream that ended without an answer, a body that cannot be given another id, a new
 cookie) leaves each follower a call of its own.
 
-A follower never learns less than it would by itself: nobody joins a call that began before a request which may have
-changed something was answered, or before the server announced a change.
+A follower never learns less than anybody knew when it came: nobody joins a call that began before a request which may
+have changed something was answered, or before the server announced a change. What a change that is still under way has
+already done it may not see.
 
 Actions told in `Decided`: joined, would_join, alone (what was joined could not be shared).
 """
