@@ -248,19 +248,19 @@ def test_even_calls_are_counted_as_they_are() -> None:
 def test_counted_given_back_is_as_never_taken() -> None:
     """In its own slice, the one at the edge too; what has left is left alone."""
     window = CountedWindow(1500, 20.0)
-    window.take(1000.0, 300)
-    window.take(1007.0, 100)
-    window.give_back(1000.0, 300)
-    assert 100 == window.used(1021.9)
+    window.take(1020.0, 300)
+    window.take(1027.0, 100)
+    window.give_back(1020.0, 300)
+    assert 100 == window.used(1041.9)
     window.give_back(900.0, 5)
-    assert 100 == window.used(1021.9)
-    window.take(1021.9, 50)
-    assert 75 == window.used(1027.5)
-    window.give_back(1007.0, 100)
-    assert 50 == window.used(1027.5)
-    assert 50 == window.used(1028.0)
-    window.give_back(1007.0, 7)
-    assert 50 == window.used(1028.0)
+    assert 100 == window.used(1041.9)
+    window.take(1041.9, 50)
+    assert 75 == window.used(1047.5)
+    window.give_back(1027.0, 100)
+    assert 50 == window.used(1047.5)
+    assert 50 == window.used(1048.0)
+    window.give_back(1027.0, 7)
+    assert 50 == window.used(1048.0)
 
 
 @pytest.mark.parametrize("window", [ExactWindow(5, 10.0), CountedWindow(5, 10.0)])
@@ -300,8 +300,8 @@ def test_spilled_both_together_stay_within_the_limit() -> None:
     assert (2, 2, 4) == (own.used(101.0), shared.used(101.0), spilled.used(101.0))
     assert 0.0 < spilled.wait(101.0, 1) <= 10.0
     assert 0.0 == spilled.wait(101.0 + spilled.wait(101.0, 1), 1)
-    spilled.give_back(101.0, 1)
-    assert (0.0, 1) == (spilled.wait(101.0, 1), shared.used(101.0))
+    spilled.give_back(101.0, 2)
+    assert (0.0, 0) == (spilled.wait(101.0, 2), shared.used(101.0))
 
 
 def test_spilled_a_full_shared_window_is_waited_for() -> None:
