@@ -75,7 +75,9 @@ async def test_a_full_queue_refuses_and_the_upstream_is_not_asked() -> None:
         await stand.layer(tool_call(), taking(0.1))
     async with asyncio.TaskGroup() as group:
         await started(group, stand, [tool_call(), tool_call()])
-        outcome = refused(await stand.serve(tool_call()))
+        call = tool_call()
+        outcome = refused(await stand.serve(call))
+        assert Decided("admission", "refused", call, detail="upstream") == stand.told.of(Decided)[-1]
         assert 1 == len(stand.inside)
         assert "MCP server 'demo' is busy: 1 calls run, 1 wait." == outcome.detail
         assert "upstream" == outcome.scope
@@ -91,9 +93,13 @@ async def test_who_waits_too_long_is_refused() -> None:
     stand = Stand(timeout=5.0)
     async with asyncio.TaskGroup() as group:
         await started(group, stand, [tool_call()])
-        call = tool_call()
+        call = tool_call(queued_seconds=1.0)
         outcome = refused(await stand.serve(call))
-        assert pytest.approx(5.0) == call.queued_seconds
+        assert pytest.approx(6.0) == call.queued_seconds
+        assert [
+            Decided("admission", "queued", call, seconds=5.0, detail="upstream"),
+            Decided("admission", "refused", call, detail="upstream"),
+        ] == stand.told.of(Decided)
         assert "MCP server 'demo' is busy: this call had no place within 5 s." == outcome.detail
         stand.gate.answer(0, OK)
     assert 0.0 == stand.levels("queue")[-1]
