@@ -104,7 +104,7 @@ async def test_a_closed_connection_ends_though_its_client_never_read_it(server: 
 
 
 async def test_a_tls_client_that_says_no_goodbye_does_not_hold_up_the_stop(tmp_path: Path) -> None:
-    """Idle connections, one that has asked and one that has not, are gone at once; the drain deadline is 20 s."""
+    """Idle ones, whether they have asked or not, and one in its handshake, are gone at once; the deadline is 20 s."""
     authority = trustme.CA()
     authority.issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(str(tmp_path / "own.pem"))
     authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
@@ -112,13 +112,14 @@ async def test_a_tls_client_that_says_no_goodbye_does_not_hold_up_the_stop(tmp_p
     context = ssl.create_default_context(cafile=str(tmp_path / "ca.pem"))
     with weir_http(tmp_path, {"url": f"http://127.0.0.1:{free_port()}/mcp"}, config) as weir:
         silent, asking = await deaf(weir.port, context), await deaf(weir.port, context)
+        shaking = socket.create_connection(("127.0.0.1", weir.port))
         asking.write(request_bytes("POST", "/mcp", JSON_POST, CALL))
         assert (await asyncio.to_thread(asking.read, 20)).startswith(b"HTTP/1.1 502 ")
         began = time.monotonic()
         weir.interrupt()
         assert 0 == await asyncio.to_thread(weir.wait, 10)
         assert time.monotonic() - began < 1.0
-        for one in (silent, asking):
+        for one in (silent, asking, shaking):
             one.close()
 
 
