@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from msgspec import UNSET
 
 from support.jsontext import NUMBERS, STRINGS, Number, Object, json_texts, messages, read, short
+from weir.protocol import envelope
 from weir.protocol.envelope import BATCH_LIMIT, LITERAL_LIMIT_BYTES, Kind, Message, is_ambiguous, peek
 from weir.protocol.methods import REVISIONS, WELL_KNOWN_METHODS
 from weir.protocol.shapes import SUBSCRIPTION_KEY, Error, Result
@@ -240,6 +241,12 @@ def test_every_member_of_a_batch_is_peeked_by_itself() -> None:
     assert [b"1", b"", b"2", b"", b""] == [member.id for member in batch.members]
 
 
+def test_a_batch_of_one_is_a_batch() -> None:
+    """It is answered by a batch."""
+    batch = peek(b'[{"id":1,"method":"a"}]')
+    assert (Kind.BATCH, [Kind.REQUEST]) == (batch.kind, [member.kind for member in batch.members])
+
+
 def test_a_batch_of_a_hostile_number_of_members_is_opaque() -> None:
     """The bound on what one body may make weir count and trace."""
     assert Kind.BATCH == peek(b"[%b]" % b",".join([b'{"method":"x"}'] * BATCH_LIMIT)).kind
@@ -289,6 +296,20 @@ def test_the_same_names_elsewhere_are_not_ambiguous(body: bytes) -> None:
     """In arguments, in strings, in the other members of a batch."""
     assert not is_ambiguous(body)
     assert not is_ambiguous(body + b" " * LITERAL_LIMIT_BYTES)
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        (b'{"id":1,"method":"a","params":{"name":"b","_meta":{}}}', True),
+        (b'{"id":1,"method":"a","params":{"x":"\\n"}}', True),
+        (b'{"id":1,"params":{"id":2}}', False),
+        (b'{"id":1,"\\u0069d":2}', False),
+    ],
+)
+def test_nearly_all_bodies_are_seen_to_be_plain_by_a_search(body: bytes, expected: bool) -> None:
+    """A name that stands once cannot stand twice; all else is scanned."""
+    assert expected is envelope._has_no_name_twice(body)
 
 
 @given(messages)
