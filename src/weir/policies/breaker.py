@@ -49,6 +49,7 @@ class BreakerSettings:
     """Rates are shares of the calls in the window, judged from `min_calls` on.
 
     `counts_tool_errors`: `isError` results count against the tool (or upstream), with a rate of their own.
+    `tool`: whose it is, "" for the upstream's; `apart`: tools with one of their own, inside; `spared`: not looked at.
     """
 
     mode: Mode = Mode.ENFORCE
@@ -63,6 +64,9 @@ class BreakerSettings:
     min_calls: int = 10
     open_seconds: float = 60.0
     half_open_probes: int = 3
+    tool: str = ""
+    apart: frozenset[str] = frozenset()
+    spared: frozenset[str] = frozenset()
 
 
 # the pure part
@@ -275,13 +279,12 @@ class Breaker:
         self.mode = settings.mode
         self._is_shadow = settings.mode is Mode.SHADOW
         self._circuits: dict[str, Circuit] = {}
-        self._since: dict[str, float] = {}
-        self._began_at = clock()
-        self._own = self._add(UPSTREAM)
+        self._since = {UPSTREAM: clock()}
+        self._own = self._add(f"tool:{settings.tool}" if settings.tool else UPSTREAM)
 
     def state(self, scope: str = UPSTREAM) -> Standing:
         """How the circuit of a scope stands; one that no call has needed yet is closed."""
-        circuit, since = self._circuits.get(scope), self._since.get(scope, self._began_at)
+        circuit, since = self._circuits.get(scope), self._since.get(scope, self._since[UPSTREAM])
         if circuit is None:
             return Standing(scope, "closed", 0.0, "", (), since, None)
         last, wait = circuit.last_move or Move("", "", ""), circuit.wait(self._clock())
@@ -294,6 +297,8 @@ class Breaker:
     async def __call__(self, attempt: Attempt, inner: AttemptHandler) -> Outcome:
         """Refuse, or pass the attempt on and learn from it."""
         call, began = attempt.call, self._clock()
+        if self._settings.spared and _tool_of(call) in self._settings.spared:
+            return await inner(attempt)
         own, tool, is_exempt = self._own, self._tool(call), call.is_exempt
         if not is_exempt and (own.wait(began) or (tool is not None and tool.wait(began))):
             refused = self._refuse(call, own, tool, began)
@@ -315,18 +320,19 @@ class Breaker:
             reading = Reading(sign, is_slow, call.trace.trace_id if call.trace is not None else "")
         if tool is not None:
             tool.report(tool_permit, reading, now)
+        if tool is not None or (self._settings.apart and _tool_of(call) in self._settings.apart):
             reading = _beside_a_tool(reading, outcome)
         own.report(own_permit, reading, now)
         return outcome
 
     def _tool(self, call: Call) -> Circuit | None:
         """The circuit of the tool that is called, if it has one."""
-        message = call.message
-        if self._settings.scope is Scope.UPSTREAM or message.method != "tools/call":
+        settings, name = self._settings, call.message.name
+        if settings.scope is Scope.UPSTREAM or call.message.method != "tools/call" or name in settings.apart:
             return None
-        scope = f"tool:{message.name}"
+        scope = f"tool:{name}"
         circuit = self._circuits.get(scope)
-        if circuit is not None or not self._is_known_tool(message.name):
+        if circuit is not None or not self._is_known_tool(name):
             return circuit
         if len(self._circuits) > TOOLS_LIMIT:
             self._emit(LimitReached(self._upstream, "breaker_tools"))
@@ -359,13 +365,19 @@ class Breaker:
     def _refuse(self, call: Call, own: Circuit, tool: Circuit | None, now: float) -> Refused:
         """The refusal of the circuit that stays shut for longer."""
         circuit, scope, what = own, "upstream", f"MCP server '{self._upstream}'"
-        if tool is not None and tool.wait(now) > own.wait(now):
-            circuit, scope, what = tool, "tool", f"Tool '{call.message.name}' of {what}"
+        is_tools = tool is not None and tool.wait(now) > own.wait(now)
+        if is_tools or self._settings.tool:
+            circuit, scope, what = tool if is_tools and tool else own, "tool", f"Tool '{call.message.name}' of {what}"
         action = "would_refuse" if self._is_shadow else "refused"
         self._emit(Decided("breaker", action, call, self._is_shadow, detail=scope))
         fault = _FAULTS.get(circuit.trip.reason if circuit.trip is not None else "", "has been failing")
         text = f"{what} {fault}, so it is not being called for now."
         return Refused(RefusalKind.CIRCUIT_OPEN, text, scope, circuit.wait(now))
+
+
+def _tool_of(call: Call) -> str:
+    """The tool that is called, "" where none is."""
+    return call.message.name if call.message.method == "tools/call" else ""
 
 
 def _beside_a_tool(reading: Reading, outcome: Outcome) -> Reading:
