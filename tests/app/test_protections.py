@@ -6,13 +6,14 @@ from typing import Any
 
 import pytest
 
-from support.policed import LOST, OK, batch_of, body_of, call_of, call_with, tool_call
+from support.policed import LOST, OK, UNREACHED, batch_of, body_of, call_of, call_with, tool_call
 from support.protected import Protected
 from support.virtual_loop import VIRTUAL
+from weir.app.standing import Clock, standing
 from weir.config.policies import Hedge, Retry
 from weir.core.call import Attempt
 from weir.core.events import LevelChanged
-from weir.core.outcome import Failed, Mode, Outcome
+from weir.core.outcome import Failed, Mode, Outcome, Refused
 from weir.policies.breaker import BreakerSettings, Scope
 from weir.policies.deadline import DeadlineSettings, Limits
 from weir.policies.retry import RetrySettings
@@ -186,3 +187,60 @@ async def test_a_limit_of_one_tool_is_none_of_the_others() -> None:
     assert isinstance(outcomes[2], Failed)
     assert "attempt" == outcomes[2].timer
     assert ([math.inf] * 2, 120.0) == (deadlines[:2], deadlines[2] - (bench.clock() - 30.0))
+
+
+STRICT = {"consecutive_failures": 1, "open_for": "60s"}
+
+
+async def test_a_tool_may_have_a_breaker_of_its_own() -> None:
+    """What is left out is as for all; its failures are its own, and those to connect are the server's too."""
+    tools = {"add": {"breaker": {"consecutive_failures": 2}}}
+    bench = Bench({"breaker": STRICT}, LOST, LOST, OK, tools=tools)
+    outcomes = [await bench.serve(tool_call("add", number)) for number in range(3)]
+    assert [LOST, LOST] == outcomes[:2]
+    refused = outcomes[2]
+    assert isinstance(refused, Refused)
+    assert ("tool", 60.0) == (refused.scope, refused.retry_after_seconds)
+    assert refused.detail.startswith("Tool 'add' of MCP server 'demo' has been failing")
+    assert OK is await bench.serve(tool_call("other"))
+    unreached = Bench({"breaker": STRICT}, UNREACHED, OK, tools=tools)
+    await unreached.serve(tool_call("add"))
+    refused = await unreached.serve(tool_call("other"))
+    assert isinstance(refused, Refused)
+    assert "upstream" == refused.scope
+
+
+async def test_a_tool_may_have_the_only_breaker() -> None:
+    """No other call is looked at."""
+    bench = Bench({}, LOST, tools={"add": {"breaker": {"consecutive_failures": 1}}})
+    outcomes = [await bench.serve(call) for call in (*(tool_call("other"),) * 9, tool_call("add"), tool_call("add"))]
+    assert [LOST] * 10 == outcomes[:10]
+    assert isinstance(outcomes[10], Refused)
+    assert bench.layers.breaker is None
+
+
+async def test_no_breaker_looks_at_a_tool_for_which_it_is_off() -> None:
+    """Its failures count nowhere, and it is called when nothing else is."""
+    bench = Bench({"breaker": STRICT}, LOST, tools={"add": {"breaker": {"mode": "off"}}})
+    assert [LOST] * 4 == [await bench.serve(tool_call("add", number)) for number in range(4)]
+    assert LOST is await bench.serve(tool_call("other"))
+    assert isinstance(await bench.serve(tool_call("other")), Refused)
+    assert LOST is await bench.serve(tool_call("add"))
+    assert bench.layers.tool_breaker is None
+
+
+@pytest.mark.parametrize(("mode", "of_tool"), [("enforce", "shadow"), ("shadow", "enforce")])
+async def test_a_tools_breaker_has_a_mode_of_its_own(mode: str, of_tool: str) -> None:
+    """One watches, and one refuses."""
+    tools = {"add": {"breaker": {"mode": of_tool}}}
+    bench = Bench({"breaker": {"mode": mode, **STRICT}}, UNREACHED, tools=tools)
+    await bench.serve(tool_call("add"))
+    refused = await bench.serve(tool_call("add"))
+    assert isinstance(refused, Refused)
+    assert ("upstream" if mode == "enforce" else "tool") == refused.scope
+    expected = ["refused"] if mode == "enforce" else ["would_refuse", "refused"]
+    assert expected == bench.told.actions()
+    assert {"upstream": mode, "tool:add": of_tool} == {
+        each["scope"]: each["mode"]
+        for each in standing(bench.layers, None, Clock(bench.clock, str))["breaker"]  # type: ignore[attr-defined]
+    }

@@ -59,6 +59,7 @@ async def test_layers_stand_in_the_order_of_the_design() -> None:
         "hinge",
         "observe_attempt",
         "breaker",
+        "tool_breaker",
         "attempt_deadline",
         "faults",
         "upstream",

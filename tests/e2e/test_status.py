@@ -61,7 +61,7 @@ async def test_status_says_what_tripped_the_breaker_and_how_all_else_stands(
             ]
             assert 500 == (await post(weir.port, CALL, headers)).status
         body, tree = await status(port)
-    (circuit,) = tree["breaker"]["circuits"]
+    (circuit,) = tree["breaker"]
     assert ("open", "consecutive_failures", TRACES) == (
         circuit["state"],
         circuit["tripped"]["reason"],

@@ -45,6 +45,7 @@ class Composed:
     chosen: Chosen
     told: Told = field(default_factory=Told)
     faults: AttemptLayer | None = None
+    tool_breaker: AttemptLayer | None = None
     retry: Retry | None = None
 
     def __post_init__(self) -> None:

@@ -2,19 +2,20 @@
 
 import random
 import secrets
-from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass, replace
 from typing import Any
 
 from weir.app.stack import once, paying
-from weir.config.merge import tool_timeout
+from weir.config.merge import over, tool_timeout
 from weir.config.model import Config, Upstream
+from weir.config.policies import Breaker as BreakerSection
 from weir.config.policies import Concurrency, Policies, RetryBudget, Timeout, ToolTimeout
 from weir.config.policies import Retry as RetrySection
-from weir.core.call import Call, Slot
+from weir.core.call import Attempt, Call, Slot
 from weir.core.events import Emit, LevelChanged, ServerNotified
 from weir.core.layer import AttemptHandler, AttemptLayer, CallHandler, CallLayer
-from weir.core.outcome import Mode
+from weir.core.outcome import Mode, Outcome
 from weir.downstream.identity import ClientKey
 from weir.policies.admission import Admission, AdmissionSettings
 from weir.policies.admission_queue import Places
@@ -61,7 +62,8 @@ class Protections:
         self.rate_limit = self._rate_limiter(self._policies)
         self.admission = self._admission(self._policies.concurrency)
         self.coalesce = self._coalesce(self._policies)
-        self.breaker = self._breaker(self._policies)
+        self.tool_breakers = self._tool_breakers()
+        self.breaker = self._breaker(self._policies.breaker)
         self.faults = self._faults(config.idle_seconds(one))
         self.budget: Budget | None = None
         """What retries and hedges are taken from."""
@@ -197,24 +199,14 @@ class Protections:
         self.services.append(coalesce.run)
         return coalesce
 
-    def _breaker(self, policies: Policies) -> Breaker | None:
-        said = policies.breaker
+    def _breaker(self, said: BreakerSection | None) -> Breaker | None:
         if said is None or said.mode == "off":
             return None
         name, means, configured = self._one.name, self._means, self._one.tools
-        settings = BreakerSettings(
-            mode=Mode(said.mode),
-            scope=Scope(said.scope),
-            consecutive_failures=said.consecutive_failures,
-            failure_rate=said.failure_rate,
-            slow_over_seconds=said.slow_call.over_seconds,
-            slow_rate=said.slow_call.rate,
-            counts_tool_errors=said.tool_errors.count,
-            tool_error_rate=said.tool_errors.rate,
-            window_seconds=said.window_seconds,
-            min_calls=said.min_calls,
-            open_seconds=said.open_seconds,
-            half_open_probes=said.half_open_probes,
+        settings = replace(
+            _breaker_settings(said),
+            apart=frozenset(self.tool_breakers),
+            spared=frozenset(tool for tool, own in self._tool_breaker_sections().items() if own.mode == "off"),
         )
         return Breaker(
             name,
@@ -223,6 +215,36 @@ class Protections:
             means.emit,
             means.clock,
         )
+
+    def _tool_breaker_sections(self) -> dict[str, BreakerSection]:
+        """What is said for single tools, over what is said for all."""
+        base = self._policies.breaker or BreakerSection()
+        said = {tool: override.breaker for tool, override in self._one.tools.items()}
+        return {tool: over(base, own) for tool, own in said.items() if own is not None}
+
+    def _tool_breakers(self) -> dict[str, Breaker]:
+        means = self._means
+        return {
+            tool: Breaker(
+                self._one.name,
+                replace(_breaker_settings(said), scope=Scope.UPSTREAM, tool=tool),
+                lambda _: False,
+                means.emit,
+                means.clock,
+            )
+            for tool, said in self._tool_breaker_sections().items()
+            if said.mode != "off"
+        }
+
+    @property
+    def tool_breaker(self) -> AttemptLayer | None:
+        """The breakers of single tools, as one layer."""
+        return self._of_tool if self.tool_breakers else None
+
+    def _of_tool(self, attempt: Attempt, inner: AttemptHandler) -> Awaitable[Outcome]:
+        message = attempt.call.message
+        found = self.tool_breakers.get(message.name) if message.method == "tools/call" else None
+        return found(attempt, inner) if found is not None else inner(attempt)
 
     def _faults(self, silence_seconds: float) -> Faults | None:
         registry, means = self._means.faults, self._means
@@ -240,6 +262,23 @@ class _Free:
 
 
 FREE: Slot = _Free()
+
+
+def _breaker_settings(said: BreakerSection) -> BreakerSettings:
+    return BreakerSettings(
+        mode=Mode(said.mode),
+        scope=Scope(said.scope),
+        consecutive_failures=said.consecutive_failures,
+        failure_rate=said.failure_rate,
+        slow_over_seconds=said.slow_call.over_seconds,
+        slow_rate=said.slow_call.rate,
+        counts_tool_errors=said.tool_errors.count,
+        tool_error_rate=said.tool_errors.rate,
+        window_seconds=said.window_seconds,
+        min_calls=said.min_calls,
+        open_seconds=said.open_seconds,
+        half_open_probes=said.half_open_probes,
+    )
 
 
 def _limits(said: Timeout, own: ToolTimeout | None = None) -> Limits:

@@ -24,6 +24,8 @@ class Layers(Protocol):
     @property
     def breaker(self) -> AttemptLayer | None: ...
     @property
+    def tool_breaker(self) -> AttemptLayer | None: ...
+    @property
     def attempt_deadline(self) -> AttemptLayer | None: ...
     @property
     def faults(self) -> AttemptLayer | None: ...
@@ -43,6 +45,7 @@ def build_stack(
         _present(
             observe_attempt,  # outermost of its tier: an attempt is measured whole, whoever ends it
             layers.breaker,  # inside retry, so that it counts what the upstream did and stops retries of the same call
+            layers.tool_breaker,  # inside the upstream's: of a server that is left alone no tool is asked
             layers.attempt_deadline,  # inside the breaker, which must see a timeout as the upstream's failure
             layers.faults,  # innermost: to everything above, an injected fault is the upstream's
         ),

@@ -8,7 +8,6 @@ from weir.app.protections import Protections
 from weir.core.outcome import Mode
 from weir.policies.admission_queue import Bulkhead
 from weir.policies.breaker import Breaker
-from weir.policies.breaker import Standing as CircuitStanding
 from weir.policies.faults import Registry
 from weir.policies.rate_limit import RateLimiter, Rule
 
@@ -28,8 +27,9 @@ def standing(layers: Protections, faults: Registry | None, clock: Clock) -> Tree
     tree: Tree = {}
     if layers.budget is not None:
         tree["retry"] = {"budget": _budget(layers, clock.now())}
-    if layers.breaker is not None:
-        tree["breaker"] = _breaker(layers.breaker, clock)
+    breakers = [*filter(None, (layers.breaker,)), *layers.tool_breakers.values()]
+    if breakers:
+        tree["breaker"] = [_circuit(each, scope, clock) for each in breakers for scope in each.scopes()]
     if layers.rate_limit is not None:
         tree["rate_limits"] = _rate_limits(layers.rate_limit)
     if layers.admission is not None:
@@ -47,14 +47,15 @@ def _budget(layers: Protections, now: float) -> Tree:
     return {"left": round(budget.remaining(now), 2), "ratio": budget.ratio, "min_per_second": budget.min_per_second}
 
 
-def _breaker(breaker: Breaker, clock: Clock) -> Tree:
-    circuits = [_circuit(breaker.state(scope), clock) for scope in breaker.scopes()]
-    return {"mode": breaker.mode.value, "circuits": circuits}
-
-
-def _circuit(circuit: CircuitStanding, clock: Clock) -> Tree:
+def _circuit(breaker: Breaker, scope: str, clock: Clock) -> Tree:
     """`tripped` is what opened it last, however long ago: the calls are those to look up in the traces."""
-    tree: Tree = {"scope": circuit.scope, "state": circuit.state, "since": clock.shown(circuit.since)}
+    circuit = breaker.state(scope)
+    tree: Tree = {
+        "scope": scope,
+        "mode": breaker.mode.value,
+        "state": circuit.state,
+        "since": clock.shown(circuit.since),
+    }
     if circuit.wait_seconds:
         tree["passes_in_seconds"] = round(circuit.wait_seconds, 1)
     if circuit.trip is not None:

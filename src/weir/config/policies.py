@@ -121,6 +121,16 @@ class Breaker(Section):
     half_open_probes: Count = Field(default=3, description="That many must succeed to close.")
 
 
+class ToolBreaker(Breaker):
+    """A breaker for the calls of one tool; what is left out is as in `policies.breaker`."""
+
+    @classmethod
+    def contradictions(cls, named: Mapping[str, object]) -> Iterator[tuple[Path, str]]:
+        """It is the tool's."""
+        if named.get("scope") is not None:
+            yield ("scope",), "has no meaning for one tool; leave it out"
+
+
 Dimension = Literal["client", "tool", "upstream", "method_class", "global"]
 
 
@@ -242,6 +252,9 @@ class ToolOverride(Section):
         default="auto", description="always: its calls are safe to repeat; never: they are not, whatever the tool says."
     )
     timeout: Annotated[ToolTimeout | None, EmptyIsDefault] = None
+    breaker: Annotated[ToolBreaker | None, EmptyIsDefault] = Field(
+        default=None, description="A circuit of its own; off: no breaker looks at its calls."
+    )
     rate_limits: tuple[ToolRateLimit, ...] = Field(default=(), description="Beside those that hold for all calls.")
     concurrency: Annotated[Concurrency | None, EmptyIsDefault] = Field(
         default=None, description="Places for its calls alone, which they need beside one of the upstream's."
