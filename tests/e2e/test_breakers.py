@@ -112,7 +112,7 @@ async def test_a_tool_may_have_a_breaker_of_its_own(server: ScriptedServer, tmp_
     """One that is slow by nature is allowed to be; for all others the same time is too long."""
     played(server).pause_seconds = 0.3
     tools = {"slow": {"breaker": {"slow_call": {"over": "5s"}}}}
-    config = breaking(slow_call={"over": "200ms", "rate": 1.0}, min_calls=2)
+    config = breaking(slow_call={"over": "200ms", "rate": 0.3}, min_calls=2)
     with weir_http(tmp_path, {"url": server.url, "tools": tools}, config) as weir:
         assert [200] * 4 == await statuses(weir.port, *[call("slow")] * 4)
         assert [200, 200, 503] == await statuses(weir.port, *[call("other")] * 3)
