@@ -5,6 +5,7 @@ import math
 import sys
 import time
 import tracemalloc
+from dataclasses import replace
 from typing import Any
 
 import psutil
@@ -100,15 +101,14 @@ async def test_a_refusal_names_the_limit_and_says_when_it_will_pass() -> None:
     stand = Stand(limit("client tool", 1, 10.0))
     await stand.call()
     await asyncio.sleep(2.5)
-    refused = await stand.call()
+    call = tool_call()
+    refused = await stand.call(call)
     assert isinstance(refused, Refused)
     assert "Rate limit of MCP server 'demo' reached: 1 call per 10 s per client and tool." == refused.detail
     assert (RefusalKind.RATE_LIMITED, "client+tool") == (refused.kind, refused.scope)
     assert pytest.approx(7.5) == refused.retry_after_seconds
     assert 1 == len(stand.inner.attempts)
-    decided = stand.told.of(Decided)[0]
-    assert ("rate_limit", "refused", False) == (decided.policy, decided.action, decided.is_shadow)
-    assert "1 call per 10 s per client and tool" == decided.detail
+    assert [Decided("rate_limit", "refused", call, detail="1 call per 10 s per client and tool")] == stand.told
 
 
 async def test_the_wait_is_the_longest_of_the_limits_that_refuse() -> None:
@@ -130,6 +130,10 @@ async def test_the_wait_is_the_longest_of_the_limits_that_refuse() -> None:
         ("600 calls per 60 s over all servers", limit("global", 600, 60.0)),
         ("600 calls per 60 s per client over all servers", limit("client global", 600, 60.0)),
         ("5 calls per 10 s per kind of method and tool", limit("method_class tool", 5)),
+        (
+            "5 calls of tool 'costly' per 10 s per client over all servers",
+            replace(limit("client tool global", 5), tool="costly"),
+        ),
     ],
 )
 def test_a_limit_in_words(expected: str, settings: RateLimitSettings) -> None:
@@ -290,9 +294,9 @@ async def test_a_batch_that_can_never_pass_is_told_so() -> None:
     """Without a time to come again; and it leaves nothing behind."""
     stand = Stand(limit("client", 2))
     refused = await stand.call(batch_of(*[body_of("tools/call", {"name": "add"})] * 3))
-    assert isinstance(refused, Refused)
-    assert refused.detail.endswith("2 calls per 10 s per client. This batch has more calls than that.")
-    assert (None, 0) == (refused.retry_after_seconds, stand.ledger.keys)
+    why = "2 calls per 10 s per client. This batch has more calls than that."
+    assert Refused(RefusalKind.RATE_LIMITED, f"Rate limit of MCP server 'demo' reached: {why}", "client") == refused
+    assert 0 == stand.ledger.keys
 
 
 # a refusal takes nothing
@@ -319,6 +323,22 @@ async def test_a_refusal_further_in_gives_everything_back() -> None:
     assert [1, 1998] == stand.remaining()
     await asyncio.sleep(8.5)
     assert [2] == stand.remaining()[:1]
+
+
+async def test_a_batch_that_is_refused_further_in_gives_back_all_of_it() -> None:
+    """Each request that was counted."""
+    stand = Stand(limit("client", 5), outcomes=[REFUSED])
+    await stand.call(batch_of(*[body_of("tools/call", {"name": "add"})] * 3))
+    assert [5] == stand.remaining()
+
+
+async def test_a_call_that_counts_in_a_shared_window_is_told_of() -> None:
+    """There was no room for its client."""
+    stand = Stand(limit("client", 5), ledger=Ledger(keys_limit=1))
+    await stand.call(by("1.1.1.1", tool_call()))
+    assert [] == stand.told
+    await stand.call(by("2.2.2.2", tool_call()))
+    assert [LimitReached("demo", "rate_limit_keys")] == stand.told
 
 
 async def test_what_the_upstream_did_is_not_given_back() -> None:
