@@ -128,6 +128,28 @@ def test_faults_that_others_could_inject_are_warned_of(is_warned: bool, diagnost
     assert is_warned == warning.endswith("bind listen.diagnostics to 127.0.0.1, or set allow: false")
 
 
+@pytest.mark.parametrize(
+    ("expected", "policies", "tool"),
+    [
+        (["a.tools.t.retry: nothing is tried again, as retry is off; add policies.retry"], {}, {"retry": "always"}),
+        ([], {"retry": {}}, {"retry": "always"}),
+        ([], {"retry": {"mode": "shadow"}}, {"retry": "always"}),
+        ([], {}, {"retry": "never", "timeout": {"attempt": "1s"}, "concurrency": {}, "rate_limits": []}),
+        (
+            ["a.tools.t.timeout: has no effect beside 'mode: off'; take that out of policies.timeout"],
+            {"timeout": {"mode": "off"}},
+            {"timeout": {"attempt": "1s"}},
+        ),
+    ],
+)
+def test_what_is_said_for_a_tool_and_does_nothing_is_told(
+    expected: list[str], policies: dict[str, object], tool: dict[str, object]
+) -> None:
+    """A protection that one believes in, and that is not there."""
+    said = found(config({**LOCAL, "tools": {"t": tool}}, policies=policies))
+    assert [f"warning: {line}" for line in expected] == said
+
+
 def test_files_that_are_not_there_are_errors(tmp_path: Path) -> None:
     """weir could not start with them."""
     there = tmp_path / "cert.pem"

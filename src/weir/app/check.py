@@ -49,6 +49,7 @@ def findings(config: Config, environ: Mapping[str, str] = os.environ) -> list[Fi
     found = list(_of_listening(config))
     for upstream in config.upstreams:
         found += _of_command(upstream, environ) if upstream.is_stdio else _of_url(config.listen, upstream)
+        found += _of_tools(config, upstream)
     found += _without_effect(config)
     return found
 
@@ -155,6 +156,21 @@ def _missing_files(subject: str, files: Mapping[str, str | None]) -> Iterator[Fi
     for key, name in files.items():
         if name is not None and not os.access(name, os.R_OK):
             yield Finding(True, f"{subject}.{key}", "there is no such file, or it may not be read")
+
+
+def _of_tools(config: Config, upstream: Upstream) -> Iterator[Finding]:
+    """What is said for a tool and changes nothing, as the policy itself is not on."""
+    policies = config.policies_for(upstream)
+    is_tried_again = policies.retry is not None and policies.retry.mode != "off"
+    is_timed = policies.timeout is None or policies.timeout.mode != "off"
+    for tool, said in upstream.tools.items():
+        place = f"{upstream.name}.tools.{tool}"
+        if said.retry == "always" and not is_tried_again:
+            yield Finding(False, f"{place}.retry", "nothing is tried again, as retry is off; add policies.retry")
+        if said.timeout is not None and not is_timed:
+            yield Finding(
+                False, f"{place}.timeout", "has no effect beside 'mode: off'; take that out of policies.timeout"
+            )
 
 
 _PENDING_SECTIONS: dict[str, Callable[[Config], object]] = {
