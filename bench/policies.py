@@ -11,7 +11,7 @@ from typing import Any
 
 import uvloop
 
-from weir.app.stack import once
+from weir.app.stack import once, paying
 from weir.core.call import NOWHERE, Attempt, Call, Peer, Transport
 from weir.core.outcome import PLAIN, Mode, Outcome, Replied
 from weir.policies.admission import Admission, AdmissionSettings
@@ -100,7 +100,7 @@ def retry() -> tuple[Serve, Any]:
     """The hinge, where the first attempt succeeds."""
     means = RetryMeans(lambda call: False, nothing, time.monotonic, lambda: 1.0, lambda: b'"x"')
     policy = Retry("u", RetrySettings(), answer, means)
-    return policy, policy.run
+    return paying(policy.budget.deposit, policy), policy.run
 
 
 TRACE = TraceContext("0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331")
