@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -17,6 +19,7 @@ from weir.relay.stdio_mailbox import Bounds, Exchange, Letter, Mailbox
 from weir.relay.stdio_pipe import Receiver
 from weir.relay.stdio_routing import ABANDONED_LIMIT, ASKS_LIMIT, Router, RoutingSettings
 from weir.relay.stdio_shared import SharedRouter
+from weir.relay.tool_headers import ToolHeaders
 
 Ids = st.one_of(st.integers(-(2**53), 2**53), st.text(max_size=8))
 EXITED = Failed(FailureKind.EXITED, "exited with code 1")
@@ -24,6 +27,8 @@ EXITED = Failed(FailureKind.EXITED, "exited with code 1")
 
 class PlayedPipe:
     """A pipe that only remembers whether it is paused."""
+
+    is_ending = False
 
     def __init__(self) -> None:
         self.is_paused = False
@@ -51,11 +56,14 @@ class PlayedPipe:
         """Nothing runs."""
 
 
+shared = partial(SharedRouter, tools=ToolHeaders())
+
+
 class Stage:
     """A router with its pipe, its events and a clock that stands still."""
 
     def __init__(
-        self, kind: type[Router] = Router, bounds: Bounds | None = None, *, keeps_strays: bool = False
+        self, kind: Callable[..., Router] = Router, bounds: Bounds | None = None, *, keeps_strays: bool = False
     ) -> None:
         self.pipe = PlayedPipe()
         self.events = Events()
@@ -108,7 +116,7 @@ def loop() -> Any:
 )
 def test_shared_callers_never_meet(callers: list[tuple[Any, Any, bool]], order: Any) -> None:
     """Whatever ids and tokens they use, everybody gets what is their own, in their own spelling, else unchanged."""
-    stage = Stage(SharedRouter)
+    stage = Stage(shared)
     waiting = []
     for number, (raw_id, token, is_escaped) in enumerate(callers):
         meta = None if token is None else {"progressToken": token}
@@ -159,7 +167,7 @@ def test_a_single_client_s_answers_find_their_requests(ids: list[Any], order: An
 @given(st.lists(st.binary(max_size=60), max_size=20))
 def test_it_takes_whatever_a_server_says(lines: list[bytes]) -> None:
     """Nothing raises, and nothing but the answer ends a request."""
-    for kind in (Router, SharedRouter):
+    for kind in (Router, shared):
         stage = Stage(kind)
         exchange, _ = stage.post(modern("never"))
         for line in lines:
@@ -280,7 +288,7 @@ def test_an_oversized_line_ends_only_what_waits_alone() -> None:
 
 def test_an_answer_with_two_ids_is_a_fault_of_the_shared_server() -> None:
     """Which of them to rename would be a guess."""
-    stage = Stage(SharedRouter)
+    stage = Stage(shared)
     exchange, sent = stage.post(modern("echo", 1))
     name = renamed(sent).encode()
     stage.say(b'{"id":%b,"result":{},"id":%b}' % (name, name))

@@ -331,6 +331,21 @@ async def test_an_exit_ends_calls_and_streams_and_the_next_call_starts_anew() ->
         assert before != result_text(await client.post(modern("pid", 5)))
 
 
+async def test_a_server_that_is_ending_is_asked_nothing_more() -> None:
+    """It may take seconds to be gone: the next call has another one at once, and what it was asked before fails."""
+    async with bridge() as upstream, asyncio.TaskGroup() as tasks:
+        client = Client(upstream)
+        await client.post(modern("pid"))
+        muted = tasks.create_task(client.post(modern("mute")))
+        outcomes = []
+        while not muted.done():
+            outcomes.append(await client.post(modern("pid", 2)))
+        failures = [each for each in outcomes if isinstance(each, Failed)]
+        assert [] == [each for each in failures if each.sent is Sent.NO]
+        assert len(failures) <= 1, "asked before anybody could know"
+        assert isinstance(muted.result(), Failed)
+
+
 async def test_a_server_that_always_exits_is_not_started_for_every_call() -> None:
     """No storm of processes: the calls in between say why, and were not sent."""
     events = Events()
@@ -347,6 +362,8 @@ async def test_a_server_that_always_exits_is_not_started_for_every_call() -> Non
 
 class Unstarted:
     """A server that never runs."""
+
+    is_ending = False
 
     async def run(self, receiver: Receiver) -> None:
         """Until it is cancelled."""

@@ -87,6 +87,12 @@ def stop_reading(request: Request) -> None:
     time.sleep(1000)
 
 
+def mute(request: Request) -> None:
+    """Close stdout, and run on."""
+    os.close(1)
+    time.sleep(1000)
+
+
 TOOLS: dict[str, Callable[[Request], None]] = {
     "say": as_given,
     "files": lambda request: request.answer(sorted(int(each) for each in os.listdir("/dev/fd"))),
@@ -99,6 +105,7 @@ TOOLS: dict[str, Callable[[Request], None]] = {
     "stderr": complain,
     "flood": flood,
     "deaf": stop_reading,
+    "mute": mute,
     "never": lambda request: None,
     "echo": lambda request: request.answer(json.dumps(request.arguments)),
 }

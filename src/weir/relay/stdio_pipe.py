@@ -22,6 +22,10 @@ class Receiver(Protocol):
 class Pipe(Protocol):
     """One stdio server, from its start to its end."""
 
+    @property
+    def is_ending(self) -> bool:
+        """It takes no more messages, and will be gone soon; what it has said is still handed on."""
+
     async def run(self, receiver: Receiver) -> None:
         """Own the server for its whole life; returns when nothing of it is left."""
 

@@ -259,9 +259,9 @@ class StdioUpstream:
 
     def _note_end(self, session: Session, reason: str) -> None:
         ended_by = session.router.ended_by
-        if reason == "exited" and ended_by is not None:
+        if reason == "exited" and session.is_over:
             now = self._clock()
-            self._last_end = ended_by.detail
+            self._last_end = ended_by.detail if ended_by is not None else "is ending"
             self._restarts.ended(now, now - session.opened_at, has_answered=session.router.has_answered)
         if not self._settings.is_dedicated:
             self._shared = None

@@ -39,7 +39,8 @@ class Session:
 
     @property
     def is_over(self) -> bool:
-        return self.router.ended_by is not None
+        """It can be asked nothing more. What it was asked may still be answered."""
+        return self.router.ended_by is not None or self.pipe.is_ending
 
     async def carry(self, attempt: Attempt) -> Outcome:
         """Bring a POST to the server, and back what it says to that."""

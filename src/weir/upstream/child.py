@@ -89,6 +89,11 @@ class Child:
         """The leader's process id, which is its group's id too; 0 before the start."""
         return self._process.pid if self._process is not None else 0
 
+    @property
+    def is_ending(self) -> bool:
+        """It takes no more messages, and will be gone soon; what it has said is still handed on."""
+        return self._ending.is_set()
+
     # for the owner
 
     async def run(self, receiver: Receiver) -> None:
