@@ -34,7 +34,7 @@ from support.virtual_loop import VIRTUAL, turns
 from weir.config.policies import Breaker as Section
 from weir.core.call import Call
 from weir.core.events import BreakerMoved, Decided, LevelChanged, LimitReached
-from weir.core.outcome import Mode, Outcome, RefusalKind, Refused
+from weir.core.outcome import Failed, FailureKind, Mode, Outcome, RefusalKind, Refused
 from weir.policies.breaker import (
     PROBE_RETRY_SECONDS,
     TOOLS_LIMIT,
@@ -485,6 +485,32 @@ async def test_what_the_upstream_did_not_do_never_opens_it(outcome: Outcome) -> 
     stand = Stand(outcome)
     await stand.calls(100)
     assert "closed" == stand.state()
+
+
+async def test_the_end_of_a_process_is_one_failure_however_many_calls_it_ends() -> None:
+    """It is started again for the next call: a crash now and then is no reason to stop calling."""
+    ends = [Failed(FailureKind.EXITED, "exited with code 3") for _ in range(5)]
+    stand = Stand(*[ends[0]] * 20, *[ends[1]] * 20, OK)
+    await stand.calls(41)
+    assert "closed" == stand.state()
+    stand = Stand(*ends)
+    await stand.calls(5)
+    assert "open" == stand.state()
+
+
+async def test_a_process_that_ends_with_all_probes_has_failed_once() -> None:
+    """The circuit opens again, and what the other probes are told of changes nothing."""
+    stand, gate = Stand(*[LOST] * 5), Gate()
+    await stand.calls(5)
+    await asyncio.sleep(60.0)
+    async with asyncio.TaskGroup() as group:
+        for _ in range(3):
+            group.create_task(stand.call(inner=gate))
+        await turns()
+        end = Failed(FailureKind.EXITED, "exited with code 3")
+        for number in range(3):
+            gate.answer(number, end)
+    assert ["open", "half_open", "open"] == [after for _, _, after in stand.moves()]
 
 
 async def test_a_caller_that_cancels_says_nothing() -> None:

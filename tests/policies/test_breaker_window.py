@@ -49,6 +49,7 @@ def test_what_the_upstream_did_wrong_is_a_failure(outcome: Outcome) -> None:
 @pytest.mark.parametrize(
     "outcome",
     [
+        Failed(FailureKind.EXITED, "the server had exited", sent=Sent.NO),
         REFUSED,
         CLIENT_GONE,
         Failed(FailureKind.CANCELLED, "cancelled"),

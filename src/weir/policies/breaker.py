@@ -23,7 +23,7 @@ import aiobreaker
 from weir.core.call import Attempt, Call
 from weir.core.events import BreakerMoved, Decided, Emit, LevelChanged, LimitReached
 from weir.core.layer import AttemptHandler
-from weir.core.outcome import Mode, Outcome, RefusalKind, Refused
+from weir.core.outcome import Failed, FailureKind, Mode, Outcome, RefusalKind, Refused
 from weir.policies.breaker_held import Held
 from weir.policies.breaker_window import Reading, Sign, Window, is_unreached, sign_of
 
@@ -280,6 +280,7 @@ class Breaker:
         self._is_shadow = settings.mode is Mode.SHADOW
         self._circuits: dict[str, Circuit] = {}
         self._since = {UPSTREAM: clock()}
+        self._last_end: Outcome | None = None
         self._own = self._add(f"tool:{settings.tool}" if settings.tool else UPSTREAM)
 
     def state(self, scope: str = UPSTREAM) -> Standing:
@@ -315,7 +316,7 @@ class Breaker:
             raise
         now = self._clock()
         reading = _WELL
-        sign, is_slow = sign_of(attempt, outcome), not is_exempt and self._is_slow(call, now - began, asked, now)
+        sign, is_slow = self._sign(attempt, outcome), not is_exempt and self._is_slow(call, now - began, asked, now)
         if is_slow or sign is not Sign.SUCCESS:
             reading = Reading(sign, is_slow, call.trace.trace_id if call.trace is not None else "")
         if tool is not None:
@@ -324,6 +325,15 @@ class Breaker:
             reading = _beside_a_tool(reading, outcome)
         own.report(own_permit, reading, now)
         return outcome
+
+    def _sign(self, attempt: Attempt, outcome: Outcome) -> Sign:
+        """The end of a server process is one failure, however many calls are told of it."""
+        sign = sign_of(attempt, outcome)
+        if isinstance(outcome, Failed) and outcome.kind is FailureKind.EXITED:
+            if outcome is self._last_end:
+                return Sign.NOTHING
+            self._last_end = outcome
+        return sign
 
     def _tool(self, call: Call) -> Circuit | None:
         """The circuit of the tool that is called, if it has one."""

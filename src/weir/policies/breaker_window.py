@@ -39,6 +39,9 @@ def sign_of(attempt: Attempt, outcome: Outcome) -> Sign:
     if attempt.call.is_stream and attempt.first_byte_at:
         # a stream that had begun ends when a server restarts or a middlebox tires: many at once are one event
         return Sign.NOTHING
+    if outcome.kind is FailureKind.EXITED and outcome.sent is Sent.NO:
+        # it had ended before this call, by which another one is begun: whether that can be, the next call shows
+        return Sign.NOTHING
     if outcome.timer == "total" and outcome.sent is Sent.NO and not attempt.connect_seconds:
         # the time had gone elsewhere: nobody tried to reach the server
         return Sign.NOTHING
