@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
-from support.policed import LOST, OK, UNREACHED, batch_of, body_of, call_of, call_with, tool_call
+from support.policed import ACCEPTED, LOST, OK, UNREACHED, batch_of, body_of, call_of, call_with, tool_call
 from support.protected import Protected
 from support.virtual_loop import VIRTUAL
 from weir.app.standing import Clock, standing
 from weir.config.policies import Hedge, Retry
-from weir.core.call import Attempt
-from weir.core.events import LevelChanged
+from weir.core.call import Attempt, Call
+from weir.core.events import LevelChanged, Listed
 from weir.core.outcome import Failed, Mode, Outcome, Refused
 from weir.policies.breaker import BreakerSettings, Scope
 from weir.policies.deadline import DeadlineSettings, Limits
@@ -244,3 +244,61 @@ async def test_a_tools_breaker_has_a_mode_of_its_own(mode: str, of_tool: str) ->
         each["scope"]: each["mode"]
         for each in standing(bench.layers, None, Clock(bench.clock, str))["breaker"]  # type: ignore[attr-defined]
     }
+
+
+LISTED = (
+    b'{"jsonrpc":"2.0","id":1,"result":{"tools":[{"name":"look","annotations":{"readOnlyHint":true}},{"name":"add"},'
+    b'{"name":"find","annotations":{"readOnlyHint":true}}]}}'
+)
+
+
+@pytest.mark.parametrize("hedge", [{"mode": "enforce", "after": "100ms"}, {"mode": "off", "after": "100ms"}])
+async def test_the_operators_word_on_running_twice_at_once_is_above_the_servers(hedge: dict[str, str]) -> None:
+    """One is said to be safe, one not to be, and of a third the server that is trusted says so."""
+
+    async def late(_: Attempt) -> Outcome:
+        await asyncio.sleep(0.3)
+        return OK
+
+    tools = {"add": {"hedge": {"mode": "enforce"}}, "look": {"hedge": {"mode": "off"}}}
+    bench = Bench({"hedge": hedge, "retry": {"trust_annotations": True, **PLENTY}}, late, tools=tools)
+    bench.layers._means.catalog._listed(Listed("demo", "tools/list", LISTED))
+    calls = {name: tool_call(name) for name in ("add", "look", "find", "unknown")}
+    for call in calls.values():
+        await bench.serve(call)
+    is_general = hedge["mode"] == "enforce"
+    assert {"add": 2, "look": 1, "find": 2 if is_general else 1, "unknown": 1} == {
+        name: len(call.attempts) for name, call in calls.items()
+    }
+
+
+PLENTY = {"budget": {"ratio": 1, "min_per_second": 100}}
+
+
+async def test_a_cancellation_ends_the_second_try_of_a_tool_that_is_hedged_by_itself() -> None:
+    """As it does those of all others."""
+    ended: list[int] = []
+
+    async def silent(attempt: Attempt) -> Outcome:
+        if not attempt.call.is_request:
+            return ACCEPTED
+        try:
+            await asyncio.sleep(5.0)
+        except asyncio.CancelledError:
+            ended.append(attempt.number)
+            raise
+        return OK
+
+    tools = {"add": {"hedge": {"mode": "enforce", "after": "100ms"}}}
+    bench = Bench({"retry": PLENTY}, silent, tools=tools)
+    cancelled = call_with(body_of("notifications/cancelled", {"requestId": 7}, None), session="s")
+    async with asyncio.TaskGroup() as group:
+
+        async def serve(call: Call) -> Outcome:
+            return await bench.serve(call)
+
+        group.create_task(serve(tool_call("add", 7, session="s")))
+        await asyncio.sleep(1.0)
+        await bench.serve(cancelled)
+        await asyncio.sleep(0.1)
+        assert [2] == ended

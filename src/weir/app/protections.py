@@ -11,6 +11,7 @@ from weir.config.merge import over, tool_timeout
 from weir.config.model import Config, Upstream
 from weir.config.policies import Breaker as BreakerSection
 from weir.config.policies import Concurrency, Policies, RetryBudget, Timeout, ToolTimeout
+from weir.config.policies import Hedge as HedgeSection
 from weir.config.policies import Retry as RetrySection
 from weir.core.call import Attempt, Call, Slot
 from weir.core.events import Emit, LevelChanged, ServerNotified
@@ -97,12 +98,33 @@ class Protections:
         return paying(self.budget.deposit, once(hedged, means.clock))
 
     def _hedge(self, attempt: AttemptHandler) -> AttemptHandler:
-        """Hedges spend the budget of retries."""
-        said, means, name = self._policies.hedge, self._means, self._one.name
-        if said is None or said.mode == "off":
+        """Hedges spend the budget of retries. For single tools the operator's word is above the server's."""
+        base = self._policies.hedge or HedgeSection()
+        general = self._hedged(base, attempt, self._is_read)
+        said = {tool: override.hedge for tool, override in self._one.tools.items()}
+        of_tool = {
+            tool: self._hedged(over(base, own), attempt, lambda call: True)
+            for tool, own in said.items()
+            if own is not None
+        }
+        hedges = [each for each in (general, *of_tool.values()) if isinstance(each, Hedge)]
+        if not of_tool or not hedges:
+            return general
+
+        def handle(attempt: Attempt) -> Awaitable[Outcome]:
+            message = attempt.call.message
+            if message.method == "notifications/cancelled":
+                for each in hedges:
+                    each.abandon(attempt.call)
+            found = of_tool.get(message.name, general) if message.method == "tools/call" else general
+            return found(attempt)
+
+        return handle
+
+    def _hedged(self, said: HedgeSection, attempt: AttemptHandler, is_read: Callable[[Call], bool]) -> AttemptHandler:
+        if said.mode == "off":
             return attempt
-        settings = HedgeSettings(Mode(said.mode), said.percentile, said.after_seconds)
-        admission = self.admission
+        means, admission = self._means, self.admission
 
         def withdraw() -> bool:
             return self.budget is not None and self.budget.withdraw(means.clock())
@@ -111,10 +133,11 @@ class Protections:
             withdraw=withdraw,
             take_slot=admission.spare_place if admission is not None else lambda call: FREE,
             mint=_fresh_id,
-            is_read=self._is_read,
+            is_read=is_read,
             give_up=self._withdrawal,
         )
-        return Hedge(name, settings, lent, attempt, means.emit, means.clock)
+        settings = HedgeSettings(Mode(said.mode), said.percentile, said.after_seconds)
+        return Hedge(self._one.name, settings, lent, attempt, means.emit, means.clock)
 
     def _is_read(self, call: Call) -> bool:
         """A trusted server says that the tool only reads. Safe to repeat is not enough for two tries at once."""

@@ -255,6 +255,10 @@ class ToolOverride(Section):
     breaker: Annotated[ToolBreaker | None, EmptyIsDefault] = Field(
         default=None, description="A circuit of its own; off: no breaker looks at its calls."
     )
+    hedge: Annotated[Hedge | None, EmptyIsDefault] = Field(
+        default=None,
+        description="enforce: its calls are safe to make twice at once; off: they are not, whatever it says.",
+    )
     rate_limits: tuple[ToolRateLimit, ...] = Field(default=(), description="Beside those that hold for all calls.")
     concurrency: Annotated[Concurrency | None, EmptyIsDefault] = Field(
         default=None, description="Places for its calls alone, which they need beside one of the upstream's."

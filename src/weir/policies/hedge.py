@@ -303,7 +303,7 @@ class Hedge:
         """Make the attempt, and another one when it is late."""
         call = attempt.call
         if call.message.method == "notifications/cancelled" and self._racing:
-            self._abandon(call)
+            self.abandon(call)
         if attempt.number == 1 and is_hedgeable(call, self._means.is_read):
             return self._watch(attempt)
         return self._attempt(attempt)
@@ -369,7 +369,7 @@ class Hedge:
         attempt = Attempt(call, len(call.attempts) + 1, self._clock())
         race.begin_second(attempt, self._means.mint(), slot, self._attempt)
 
-    def _abandon(self, call: Call) -> None:
+    def abandon(self, call: Call) -> None:
         """The client cancels a request by the id it knows, which is the first try's; the second is just ended."""
         race = self._racing.get((call.session, call.message.request_id))
         if race is not None:
