@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from socket import SO_RCVBUF, SO_SNDBUF, SOL_SOCKET, socket
 from typing import Any
 
 import pytest
@@ -38,14 +39,17 @@ class Port:
 
 
 @contextlib.asynccontextmanager
-async def serving(app: Any, **limits: Any) -> AsyncIterator[Port]:
+async def serving(app: Any, *, send_buffer: int = 0, **limits: Any) -> AsyncIterator[Port]:
     reached: list[str] = []
-    socket = bind(Address("127.0.0.1", 0), "test")
+    listener = bind(Address("127.0.0.1", 0), "test")
+    if send_buffer:
+        # the connections inherit it
+        listener.setsockopt(SOL_SOCKET, SO_SNDBUF, send_buffer)
     server = build_server(app, ServerSettings("127.0.0.1", 0, **limits), reached.append)
     async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(server.serve(sockets=[socket]))
+        tasks.create_task(server.serve(sockets=[listener]))
         try:
-            yield Port(server, socket.getsockname()[1], reached)
+            yield Port(server, listener.getsockname()[1], reached)
         finally:
             server.should_exit = True
 
@@ -344,3 +348,36 @@ async def test_a_client_that_takes_some_now_and_then_is_not_cut_off() -> None:
         writer.close()
     assert [] == port.limits
     assert received > 16_000_000
+
+
+async def test_a_client_that_has_taken_everything_may_be_idle() -> None:
+    """The limit is for what waits, not for the connection."""
+
+    async def app(exchange: Exchange) -> None:
+        exchange.reply(200, [(b"content-length", b"16000000")], b"x" * 16_000_000)
+
+    async with serving(app, client_read_seconds=0.1) as port, asyncio.timeout(20):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port.port)
+        for _ in range(2):
+            writer.write(post(b"", close=False))
+            await reader.readuntil(b"\r\n\r\n")
+            await reader.readexactly(16_000_000)
+            await asyncio.sleep(0.4)
+        writer.close()
+    assert [] == port.limits
+
+
+async def test_a_small_reply_that_is_not_taken_ends_with_its_connection() -> None:
+    """Too little to hold the writer, and yet the connection would wait for its client for ever."""
+
+    async def app(exchange: Exchange) -> None:
+        exchange.reply(200, [(b"content-length", b"60000")], b"x" * 60_000)
+
+    async with serving(app, send_buffer=4096, client_read_seconds=0.2) as port, asyncio.timeout(5):
+        with socket() as client:
+            client.setsockopt(SOL_SOCKET, SO_RCVBUF, 4096)
+            client.connect(("127.0.0.1", port.port))
+            client.sendall(post(b""))
+            while not port.limits:  # noqa: ASYNC110 - the server tells by a list
+                await asyncio.sleep(0.01)
+    assert ["client_read"] == port.limits

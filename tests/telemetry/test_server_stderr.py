@@ -1,5 +1,7 @@
 """What stdio servers write to stderr becomes lines of weir's log: bounded in length and number, without secrets."""
 
+import tracemalloc
+
 import pytest
 
 from support.watched import Watch
@@ -61,8 +63,13 @@ async def test_a_line_without_end_is_kept_within_bounds() -> None:
     watch = watch_with(LogsSettings("json"))
     take = watch.telemetry.stderr_of("files")
     assert take is not None
-    for _ in range(100):
-        take(b"x" * LINE_LIMIT_BYTES)
+    piece = b"x" * 65_536
+    tracemalloc.start()
+    for _ in range(500):
+        take(piece)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 20 * len(piece)
     take(b"\nnext\n")
     long, after = await told(watch)
     assert (True, "next") == (len(long) <= LINE_LIMIT_BYTES, after)

@@ -175,7 +175,17 @@ async def test_a_client_on_weirs_pipe_stays_until_weir_stops() -> None:
         watch.now += 10 * IDLE_SECONDS
         assert [] == watch.closed()
         await watch.telemetry.aclose()
-        assert [("client", "shutdown"), ("server", "shutdown")] == [(side, why) for side, _, _, why in watch.closed()]
+        lasted = 1.0 + 10 * IDLE_SECONDS
+        assert [("client", "", lasted, "shutdown"), ("server", "", lasted, "shutdown")] == watch.closed()
+
+
+async def test_a_client_that_begins_anew_has_ended_what_it_had() -> None:
+    """On the pipe there may be no id to tell them apart."""
+    watch = Seen()
+    await watch.open(replace(OK), peer=PIPE)
+    await watch.open(replace(OK), peer=PIPE)
+    assert (4, ["deleted", "deleted"]) == (len(watch.opened()), [reason for *_, reason in watch.closed()])
+    assert 1 == await watch.value("weir_sessions_open", side="client")
 
 
 async def test_a_session_over_http_outlives_weir() -> None:

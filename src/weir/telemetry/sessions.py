@@ -85,9 +85,8 @@ class Sessions:
         streaming, since = self._streaming(), now - self._idle_seconds
         idle = [key for key, one in self._sessions.items() if one.used_at <= since and not one.is_lasting]
         for key in idle:
-            if key in streaming:
-                self._sessions[key].used_at = now
-            else:
+            # a stream is a use when it ends
+            if key not in streaming:
                 self._close(key, "idle")
 
     def close(self) -> None:
