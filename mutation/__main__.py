@@ -22,6 +22,9 @@ from mutmut.utils.file_utils import walk_mutatable_files
 LEAST_PERCENT = 90.0
 """Of each file, so that no file hides behind the others."""
 
+NOT_RUN = 255
+"""How a process ends whose tests pytest did not find; mutmut takes it for one that had no time left."""
+
 MUTANTS = Path("mutants")
 LOG = MUTANTS / "run.log"
 
@@ -54,7 +57,10 @@ def score_of(path: Path) -> Score:
     """Read what mutmut noted of a file."""
     noted = SourceFileMutationData(path=path)
     noted.load()
-    verdicts = {name: status_by_exit_code[code] for name, code in noted.exit_code_by_key.items()}
+    verdicts = {
+        name: status_by_exit_code[code] if code != NOT_RUN else "not run"
+        for name, code in noted.exit_code_by_key.items()
+    }
     counted = list(verdicts.values())
     survivors = tuple(name for name, verdict in verdicts.items() if verdict not in ("killed", "timeout"))
     return Score(f"{path.parent.name}/{path.stem}", counted.count("killed"), counted.count("timeout"), survivors)

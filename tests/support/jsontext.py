@@ -60,8 +60,8 @@ class Number(NamedTuple):
 
 
 def short(text: bytes | str) -> str:
-    """The beginning of a text, to name a test by."""
-    return repr(text[:40])
+    """The beginning of a text, to name a test by. Of backslashes pytest makes more each time that it collects."""
+    return repr(text[:40]).replace("\\", "/")
 
 
 def read(text: bytes) -> Any:
