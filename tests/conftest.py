@@ -1,5 +1,7 @@
 """What every test shares: the asyncio backend, `support` on the import path, and repeatable hypothesis runs."""
 
+import functools
+import json
 import sys
 from pathlib import Path
 
@@ -21,10 +23,18 @@ settings.register_profile("mutate", settings.get_profile("ci"), phases=(Phase.ex
 settings.load_profile("ci")
 
 
+@functools.cache
+def _seconds_taken() -> dict[str, float]:
+    """Of each test, as mutmut found them."""
+    noted = Path("mutmut-stats.json")
+    found: dict[str, float] = json.loads(noted.read_text())["duration_by_test"] if noted.exists() else {}
+    return found
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """For mutants the quick tests come first: they notice most."""
+    """Before a mutant the quickest tests come first: they notice most."""
     if config.getoption("hypothesis_profile", None) == "mutate":
-        items.sort(key=lambda item: getattr(getattr(item, "obj", None), "is_hypothesis_test", False))
+        items.sort(key=lambda item: _seconds_taken().get(item.nodeid, 0.0))
 
 
 @pytest.fixture
