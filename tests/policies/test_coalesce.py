@@ -12,6 +12,7 @@ from weir.core.call import Call
 from weir.core.events import Decided, LimitReached
 from weir.core.outcome import NO_ANSWER, PLAIN, Blame, Failed, FailureKind, Mode, Outcome, Refused, Replied, Verdict
 from weir.policies.coalesce import Coalesce, CoalesceSettings, Joinable, is_shareable, key_of, may_change
+from weir.protocol.scan import MEMBERS_LIMIT
 
 pytestmark = pytest.mark.anyio
 
@@ -170,6 +171,30 @@ async def test_equal_reads_share_one_call_and_each_gets_its_own_id() -> None:
         bodies = [(await reply_of(task)).body for task in tasks]
         assert [result(b"1"), result(b'"two"'), result(b"3")] == bodies
         assert (1, ["joined", "joined"]) == (len(bench.upstream.calls), bench.told.actions())
+
+
+async def test_only_the_headers_that_are_named_tell_callers_apart() -> None:
+    """Where some are; the call that is under way is forgotten when it ends."""
+    async with coalescing(CoalesceSettings(Mode.ENFORCE, ("x-team",))) as bench:
+        callers = [(b"a", b"red"), (b"b", b"red"), (b"a", b"blue")]
+        await bench.calls(
+            *(read(1, headers=[(b"user-agent", agent), (b"x-team", team)]) for agent, team in callers),
+        )
+        assert 2 == len(bench.upstream.calls)
+        for number in range(2):
+            await bench.upstream.ends(number)
+        assert set() == bench.policy._flights
+
+
+async def test_a_question_that_cannot_be_read_for_certain_is_asked_by_each() -> None:
+    """It has more members than are looked at."""
+    async with coalescing() as bench:
+        many = {"uri": "a", **{f"m{number}": 1 for number in range(MEMBERS_LIMIT)}}
+        calls = [call_with(body_of("resources/read", many, number)) for number in range(2)]
+        await bench.calls(*calls)
+        assert calls == bench.upstream.calls
+        for number in range(2):
+            await bench.upstream.ends(number)
 
 
 async def test_a_length_header_does_not_outlive_the_id() -> None:
