@@ -73,6 +73,8 @@ def run(stems: list[str]) -> None:
     if not stems:
         shutil.rmtree(MUTANTS, ignore_errors=True)
     MUTANTS.mkdir(exist_ok=True)
+    # which tests reach a new function mutmut finds out only when it looks at all of them again
+    (MUTANTS / "mutmut-stats.json").unlink(missing_ok=True)
     with LOG.open("w") as log:
         output = None if sys.stdout.isatty() else log
         ended = subprocess.run(command, stdout=output, stderr=subprocess.STDOUT, check=False)
