@@ -75,6 +75,47 @@ class Asker(Protocol):
         """The server sent a notification that belongs to this stream."""
 
 
+FIELDS = (
+    "_asking_since",
+    "answer",
+    "asked_method",
+    "asker",
+    "attempts",
+    "body",
+    "body_at",
+    "bytes_sent",
+    "client_seconds",
+    "committed",
+    "connect_left_seconds",
+    "deadline_at",
+    "ended_at",
+    "head_sent",
+    "headers",
+    "idle_seconds",
+    "is_request",
+    "is_stream",
+    "link",
+    "members",
+    "message",
+    "parent",
+    "peer",
+    "pending_asks",
+    "progress_at",
+    "queued_seconds",
+    "received_at",
+    "revision",
+    "session",
+    "sink",
+    "slot",
+    "status",
+    "target",
+    "trace",
+    "upstream",
+    "verb",
+)
+"""What a Call holds. A compiled class has no `__slots__` to ask."""
+
+
 class Call:
     """One downstream request until its outcome: a POST body, a GET stream, a DELETE, any other exchange.
 
@@ -91,44 +132,7 @@ class Call:
     (0.0: never).
     """
 
-    __slots__ = (
-        "_asking_since",
-        "answer",
-        "asked_method",
-        "asker",
-        "attempts",
-        "body",
-        "body_at",
-        "bytes_sent",
-        "client_seconds",
-        "committed",
-        "connect_left_seconds",
-        "deadline_at",
-        "ended_at",
-        "head_sent",
-        "headers",
-        "idle_seconds",
-        "is_request",
-        "is_stream",
-        "link",
-        "members",
-        "message",
-        "parent",
-        "peer",
-        "pending_asks",
-        "progress_at",
-        "queued_seconds",
-        "received_at",
-        "revision",
-        "session",
-        "sink",
-        "slot",
-        "status",
-        "target",
-        "trace",
-        "upstream",
-        "verb",
-    )
+    __slots__ = FIELDS
 
     def __init__(
         self,

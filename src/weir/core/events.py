@@ -3,8 +3,8 @@
 A member `at` is an instant on the monotonic clock; `seconds` and `size` are what they say.
 """
 
-from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable
+from typing import Any
 
 from msgspec import Struct
 
@@ -209,28 +209,3 @@ Event = (
 )
 
 Emit = Callable[[Any], None]
-
-
-class Observer(Protocol):
-    """A fold over events. Handlers are synchronous, never await, and never touch what they are given."""
-
-    def handlers(self) -> dict[type, Callable[[Any], None]]:
-        """The event types this observer wants, each with the function that takes it."""
-
-
-def fan_out(observers: Sequence[Observer], on_failure: Callable[[Exception], None]) -> Emit:
-    """One function that hands each event to those who want it. A failing observer harms nobody else."""
-    wanted: dict[type, list[Callable[[Any], None]]] = {}
-    for observer in observers:
-        for kind, handle in observer.handlers().items():
-            wanted.setdefault(kind, []).append(handle)
-    nobody: list[Callable[[Any], None]] = []
-
-    def emit(event: Any) -> None:
-        for handle in wanted.get(type(event), nobody):
-            try:
-                handle(event)
-            except Exception as error:  # noqa: BLE001 - watching must never harm what is watched
-                on_failure(error)
-
-    return emit

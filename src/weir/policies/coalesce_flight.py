@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import NamedTuple
 
-from weir.core.call import NOWHERE, Call, Headers, Slot, header
+from weir.core.call import FIELDS, NOWHERE, Call, Headers, Slot, header
 from weir.core.outcome import PLAIN, Blame, Failed, FailureKind, Outcome, Replied, Verdict
 from weir.protocol import edit, sse
 from weir.protocol.envelope import Kind, Message, peek
@@ -140,7 +140,7 @@ class SharedCall(Call):
     __slots__ = ("callers",)
 
     def __init__(self, leader: Call) -> None:
-        for name in Call.__slots__:
+        for name in FIELDS:
             setattr(self, name, getattr(leader, name))
         self.callers = [leader]
         # the same list: the leader's span tells of the attempts

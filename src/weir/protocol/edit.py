@@ -10,11 +10,11 @@ import re
 from collections.abc import Mapping, Sequence
 
 import msgspec
-from msgspec import UNSET, Raw, Struct, UnsetType
+from msgspec import UNSET
 
 from weir.protocol import scan
 from weir.protocol.envelope import LITERAL_LIMIT_BYTES, UNREADABLE, Kind, Message, has_escaped_letters
-from weir.protocol.shapes import DEADLINE_KEY, SUBSCRIPTION_KEY, Meta
+from weir.protocol.shapes import DEADLINE_KEY, SUBSCRIPTION_KEY, Identified, Meta, Parametrized
 
 _OBJECT = re.compile(rb"[ \t\r\n]*:[ \t\r\n]*\{(?=[ \t\r\n]*(\})?)")
 _PLAIN_VALUE = re.compile(rb'[ \t\r\n]*:[ \t\r\n]*("[^"\\]*"|-?[0-9]+)[ \t\r\n]*[,}]')
@@ -34,16 +34,8 @@ _Splice = tuple[int, int, bytes]
 """New bytes for a range of the old ones (an empty range: an insertion)."""
 
 
-class _Identified(Struct, gc=False):
-    id: Raw | UnsetType = UNSET
-
-
-class _Parametrized(Struct, gc=False):
-    params: dict[str, Raw] | UnsetType = UNSET
-
-
-_decode_id = msgspec.json.Decoder(_Identified).decode
-_decode_params = msgspec.json.Decoder(_Parametrized).decode
+_decode_id = msgspec.json.Decoder(Identified).decode
+_decode_params = msgspec.json.Decoder(Parametrized).decode
 
 
 def set_meta(body: bytes, message: Message, values: Mapping[bytes, bytes]) -> bytes | None:

@@ -12,7 +12,9 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 import msgspec
-from msgspec import UNSET, Raw, Struct, UnsetType
+from msgspec import Raw, UnsetType
+
+from weir.protocol.shapes import Whole
 
 MEMBERS_LIMIT = 4096
 """Members of one object that are walked. MCP's objects have a dozen; a hostile one may have a million."""
@@ -34,19 +36,10 @@ class Member(NamedTuple):
     end: int
 
 
-class _Request(Struct, gc=False, forbid_unknown_fields=True):
-    """A message with nothing but the members every request has, so that one pass maps two levels."""
-
-    jsonrpc: Raw | UnsetType = UNSET
-    id: Raw | UnsetType = UNSET
-    method: Raw | UnsetType = UNSET
-    params: dict[str, Raw] | UnsetType = UNSET
-
-
 _Map = Mapping[str, Raw | dict[str, Raw] | UnsetType]
 _decode_object = msgspec.json.Decoder(dict[str, Raw]).decode
 _decode_array = msgspec.json.Decoder(list[Raw]).decode
-_decode_request = msgspec.json.Decoder(_Request).decode
+_decode_request = msgspec.json.Decoder(Whole).decode
 # integers stay text: int() of a number with thousands of digits raises
 _scan_value = json.JSONDecoder(strict=False, parse_int=str, parse_float=str).raw_decode
 

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field, replace
 from opentelemetry.sdk.resources import SERVICE_INSTANCE_ID, SERVICE_NAME, SERVICE_VERSION, Resource
 from opentelemetry.sdk.trace.export import SpanExporter
 
-from weir.core.events import Notice, Observer, fan_out
+from weir.core.events import Notice
+from weir.core.observer import Observer, fan_out
 from weir.telemetry import access_log, environment, exporters, log
 from weir.telemetry.access_log import AccessLog
 from weir.telemetry.families import MetricFamilies
