@@ -236,6 +236,13 @@ async def test_the_same_global_limit_twice_counts_once() -> None:
     assert [True, True, False] == await stand.passes(tool_call(), tool_call(), tool_call())
 
 
+async def test_two_global_limits_count_apart() -> None:
+    """They differ in something."""
+    stand = Stand(limit("global", 2), limit("global", 4, 60.0))
+    assert [True, True, False] == await stand.passes(tool_call(), tool_call(), tool_call())
+    assert [0, 2] == stand.remaining()
+
+
 async def test_sessions_are_no_clients() -> None:
     """Some clients open one for each call."""
     stand = Stand(limit("client", 1))
@@ -468,7 +475,7 @@ def test_the_shared_window_has_the_same_limit() -> None:
     ledger = Ledger(keys_limit=1)
     clients, overflows = table(ledger)
     assert [True, True, True, False] == [take(clients, key, 0.0) for key in "abcd"]
-    assert [1, 1, 1] == overflows
+    assert ([1, 1, 1], 3) == (overflows, clients.overflows)
     assert take(clients, "a", 0.0)
     assert [False, True] == [take(clients, "e", now) for now in (9.9, 10.0)]
 
