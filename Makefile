@@ -54,7 +54,7 @@ format: $(STAMP) ## put the source into its form
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: $(STAMP)  ## the tables of speed and memory, against nginx, Envoy and other MCP proxies
+bench: $(COMPILED) ## the tables of speed and memory, against nginx, Envoy and other MCP proxies
 	bench/setup.sh
 	$(BIN)/python -m bench
 

@@ -187,7 +187,8 @@ def main() -> None:
     parser.add_argument("--top", type=int, default=40)
     parser.add_argument("--calls", action="store_true", help="count function calls instead of taking samples")
     asked = parser.parse_args()
-    target = targets.weir_with(sample=asked.traces, stdio=asked.stdio)
+    # a sampler sees nothing of compiled functions
+    target = targets.pure(targets.weir_with(sample=asked.traces, stdio=asked.stdio))
     with ground() as land:
         if asked.calls:
             _show_counts(counted(target, land, asked.tool, COUNTED_CALLS), COUNTED_CALLS, asked.top)

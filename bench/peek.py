@@ -7,7 +7,7 @@ import json
 import timeit
 from collections.abc import Callable
 
-from weir.protocol import edit, framing, headers, scan
+from weir.protocol import edit, framing, scan
 from weir.protocol.envelope import is_ambiguous, peek
 
 ROUNDS, ROUND_SECONDS = 7, 0.05
@@ -77,9 +77,6 @@ def main() -> None:
     print(f"{'microseconds':24}" + "".join(f"{column:>12}" for column in ("bytes", *COLUMNS)))
     for name, body in bodies().items():
         print(f"{name:24}{len(body):12,}" + "".join(f"{figure:12.2f}" for figure in figures(body)))
-    names = "host user-agent accept accept-encoding connection content-type content-length mcp-session-id authorization"
-    sent = [(name.encode(), b"keep-alive") for name in names.split()]
-    print(f"{'end_to_end, 9 headers':24}{microseconds(lambda: headers.end_to_end(sent)):24.2f}")
 
 
 if __name__ == "__main__":

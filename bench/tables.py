@@ -45,17 +45,22 @@ def http(land: Ground, pace: Pace) -> Table:
     """HTTP→HTTP, small JSON reply."""
     title = f"HTTP→HTTP, tools/call, small JSON reply, {CONNECTIONS} connections"
     table = Table("http", title, _COLUMNS)
-    weirs = (targets.WEIR, targets.WEIR_BARE, targets.WEIR_10, targets.WEIR_100)
-    all_of_them = (targets.DIRECT, targets.NGINX, targets.ENVOY, targets.FLOOR, *weirs)
+    limited = {targets.WEIR: 3.5, targets.WEIR_10: 5.0, targets.WEIR_100: 9.0}
+    limited |= {targets.pure(target): limit for target, limit in limited.items()}
+    others = (targets.DIRECT, targets.NGINX, targets.ENVOY, targets.FLOOR)
+    all_of_them = (*others, *limited, targets.WEIR_BARE, targets.WEIR_POLICED)
     rows = rounds(all_of_them, land, times=pace.times, seconds=pace.seconds, connections=CONNECTIONS)
     if pace.peers:
         more = {"seconds": pace.seconds, "connections": CONNECTIONS, "warm_up_calls": 64}
         rows += rounds(targets.HTTP_PEERS, land, times=2, **more)
     base = _row(rows, targets.NGINX)
     _fill(table, rows, base)
-    for target, limit in ((targets.WEIR, 3.5), (targets.WEIR_10, 5.0), (targets.WEIR_100, 9.0)):
+    for target, limit in limited.items():
         _goal(table, f"{target.name} ÷ nginx", limit, _row(rows, target), base)
-    _goal(table, f"{targets.WEIR.name} ÷ envoy (aim)", 1.0, _row(rows, targets.WEIR), _row(rows, targets.ENVOY))
+    weir, policed = _row(rows, targets.WEIR), _row(rows, targets.WEIR_POLICED)
+    _goal(table, f"{targets.WEIR.name} ÷ envoy (aim)", 1.0, weir, _row(rows, targets.ENVOY))
+    if weir.runs and policed.runs:
+        table.goals.append(Goal("every policy on adds", 25.0, added(policed, weir, "cpu_us"), " µs", policed.doubt()))
     return table
 
 

@@ -4,16 +4,38 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from importlib.metadata import version as installed_version
 from pathlib import Path
 
-from bench.stand import CACHE, DIAGNOSTICS_ABOVE, PEERS, STDIO_SERVER, Ground, MissingError, Target, needed
+from bench.stand import CACHE, DIAGNOSTICS_ABOVE, PEERS, ROOT, STDIO_SERVER, Ground, MissingError, Target, needed
 
 # --- weir -----------------------------------------------------------------------------------------------------------
 
 
-def weir(name: str, telemetry: str, *, sampled: float = 0.0, diagnostics: bool = True, stdio: bool = False) -> Target:
-    """weir with a telemetry section of its configuration (YAML, flow style)."""
+COMPILED = ROOT / ".compiled"
+_POLICIES = """
+  timeout: {}
+  retry: {}
+  breaker: {}
+  rate_limits: [{per: client, limit: 1000000, window: 1s}, {per: tool, limit: 1000000, window: 1s}]
+  concurrency: {limit: 1000, queue: 1000, adaptive: true}
+  coalesce: {mode: enforce}
+  hedge: {mode: enforce}
+"""
+"""All of them, and none that stops a call."""
+
+
+def weir(
+    name: str,
+    telemetry: str,
+    *,
+    sampled: float = 0.0,
+    diagnostics: bool = True,
+    stdio: bool = False,
+    policies: str = " {}",
+) -> Target:
+    """weir, its data path compiled, with these sections of its configuration (YAML)."""
 
     def command(land: Ground, port: int) -> list[str]:
         upstream = f"command: {STDIO_SERVER}" if stdio else f"url: {land.origin_url}, connections: 4000"
@@ -24,13 +46,22 @@ def weir(name: str, telemetry: str, *, sampled: float = 0.0, diagnostics: bool =
             f"upstreams: [{{name: bench, {upstream}}}]\n"
             f"sessions: {{max: 4000}}\n"
             f"telemetry: {telemetry}\n"
+            f"policies:{policies}\n"
         )
+        if not (COMPILED / "weir").exists():
+            raise MissingError("not compiled: run make compiled")
         return [needed("weir", Path(sys.executable).parent / "weir"), "run", "--config", str(file)]
 
     def version() -> str:
         return installed_version("mcp-weir")
 
-    return Target(name, command, version, sampled=sampled, counts=diagnostics)
+    path = {"PYTHONPATH": str(COMPILED)}
+    return Target(name, command, version, sampled=sampled, counts=diagnostics, environment=path)
+
+
+def pure(target: Target) -> Target:
+    """The same, as pure Python."""
+    return replace(target, name=f"{target.name} (pure Python)", environment={"PYTHONPATH": str(ROOT / "src")})
 
 
 def _telemetry(exporter: str, sample: float = 1.0, *, access: bool = True) -> str:
@@ -39,6 +70,7 @@ def _telemetry(exporter: str, sample: float = 1.0, *, access: bool = True) -> st
 
 
 WEIR = weir("weir, metrics + access log, no traces", _telemetry("none"))
+WEIR_POLICED = weir("weir, every policy on", _telemetry("none"), policies=_POLICIES)
 WEIR_BARE = weir("weir, no access log, no traces", _telemetry("none", access=False), diagnostics=False)
 WEIR_10 = weir("weir, traces at 10 %", _telemetry("otlp", 0.1), sampled=0.1)
 WEIR_100 = weir("weir, traces at 100 %", _telemetry("otlp", 1.0), sampled=1.0)

@@ -188,7 +188,7 @@ class Retry:
                 outcome = await self._attempt(attempt)
                 if isinstance(outcome, Refused):
                     self._unmade(attempt, outcome)
-                    break
+                    return await self._settle(call, last, held)
                 last, seconds = outcome, self._next(call, outcome)
                 if seconds is None:
                     return await self._settle(call, last, held)
