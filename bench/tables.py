@@ -45,17 +45,17 @@ def http(land: Ground, pace: Pace) -> Table:
     """HTTP→HTTP, small JSON reply."""
     title = f"HTTP→HTTP, tools/call, small JSON reply, {CONNECTIONS} connections"
     table = Table("http", title, _COLUMNS)
-    limited = {targets.WEIR: 3.5, targets.WEIR_10: 5.0, targets.WEIR_100: 9.0}
-    limited |= {targets.pure(target): limit for target, limit in limited.items()}
+    limited = [(targets.WEIR, 3.5), (targets.WEIR_10, 5.0), (targets.WEIR_100, 9.0)]
+    limited += [(targets.pure(target), limit) for target, limit in limited]
     others = (targets.DIRECT, targets.NGINX, targets.ENVOY, targets.FLOOR)
-    all_of_them = (*others, *limited, targets.WEIR_BARE, targets.WEIR_POLICED)
+    all_of_them = (*others, *(target for target, _ in limited), targets.WEIR_BARE, targets.WEIR_POLICED)
     rows = rounds(all_of_them, land, times=pace.times, seconds=pace.seconds, connections=CONNECTIONS)
     if pace.peers:
         more = {"seconds": pace.seconds, "connections": CONNECTIONS, "warm_up_calls": 64}
         rows += rounds(targets.HTTP_PEERS, land, times=2, **more)
     base = _row(rows, targets.NGINX)
     _fill(table, rows, base)
-    for target, limit in limited.items():
+    for target, limit in limited:
         _goal(table, f"{target.name} ÷ nginx", limit, _row(rows, target), base)
     weir, policed = _row(rows, targets.WEIR), _row(rows, targets.WEIR_POLICED)
     _goal(table, f"{targets.WEIR.name} ÷ envoy (aim)", 1.0, weir, _row(rows, targets.ENVOY))

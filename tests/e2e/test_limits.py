@@ -161,7 +161,8 @@ async def test_a_slow_reader_slows_the_writer(server: ScriptedServer, weir: Runn
     before = weir.rss_bytes()
     async with ask(weir.port, "POST", "/mcp", JSON_POST, CALL) as answer:
         await flood.stalled.wait()
-        assert flood.written < 24 * MEBIBYTE
+        # how much the kernels hold on the way is theirs to say: tens of megabytes where tcp_rmem is large
+        assert flood.written < flood.total
         assert weir.rss_bytes() - before < 24 * MEBIBYTE
         assert len(await answer.rest()) == flood.written
 
