@@ -48,6 +48,27 @@ def test_a_message_and_its_params_are_found_in_one_pass(body: bytes) -> None:
         assert inner is None
 
 
+@pytest.mark.parametrize(
+    ("body", "inner"),
+    [
+        (b'{"id":1,"params":{"a":2}}', [("a", 22, 23)]),
+        (b'{"id":1,"params":{"a":2},"more":{}}', [("a", 22, 23)]),
+        (b'{"id":1,"params":{}}', []),
+        (b'{"id":1}', None),
+        (b'{"id":1,"params":[{"a":2}]}', None),
+        (b'{"params":{"a":1},"params":{"a":1}}', None),
+        (b'{"params":{"a":1},"more":{},"params":{"a":1}}', None),
+    ],
+)
+def test_params_are_walked_when_there_is_one_that_is_an_object(
+    body: bytes, inner: list[tuple[str, int, int]] | None
+) -> None:
+    """Whether or not the message has members that requests do not have."""
+    top, found = scan.request(body)
+    assert scan.members(body) == top
+    assert inner == (None if found is None else [tuple(member) for member in found])
+
+
 @given(messages)
 def test_an_object_inside_is_found_with_its_end_known_or_not(body: bytes) -> None:
     """The two ways differ in cost only."""

@@ -104,6 +104,32 @@ def test_an_opaque_event_takes_its_blank_line_with_it_and_nothing_else(end: byte
             assert all(event.is_opaque or event.raw == b"\n" for event in before), (first, second)
 
 
+@pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\r"])
+def test_an_opaque_event_is_one_piece_in_one_chunk(end: bytes) -> None:
+    """Its blank line is not handed out by itself when it is all there."""
+    splitter = Splitter(20)
+    (begun,) = splitter.feed(b"data: " + b"x" * 40)
+    ended, small = splitter.feed(b"z" + end + end + b"data: y" + end + end)
+    assert (True, b"z" + end + end) == (ended.is_opaque, ended.raw)
+    assert (True, b"data: y" + end + end) == (begun.is_opaque, small.raw)
+
+
+@pytest.mark.parametrize("first", [encode(b"x"), b"data: x\n\n", b": ping\n"])
+def test_behind_anything_a_byte_order_mark_is_none(first: bytes) -> None:
+    """That was the start of the stream."""
+    found, _ = fed([first, b"\xef\xbb\xbfdata: y\n\n", b"\xef\xbb\xbf: ping\n"])
+    assert [(None, False)] == [(event.data, event.has_bom) for event in found[1:]]
+
+
+def test_a_blank_line_behind_a_byte_order_mark_says_nothing() -> None:
+    """And what follows is read and can be replaced."""
+    stream = b"\xef\xbb\xbf\ndata: x\n\n"
+    found, rest = fed([stream])
+    assert [b"x"] == [event.data for event in found if not event.is_comment]
+    assert stream == b"".join(event.raw for event in found) + rest
+    assert stream.replace(b"x", b"y").endswith(replace_data(found[-1], b"y"))
+
+
 def test_behind_an_opaque_event_a_byte_order_mark_is_none() -> None:
     """That was no start of a stream."""
     found, _ = fed([b"data: " + b"x" * 40, b"\n\n", b"\xef\xbb\xbfdata: y\n\n"], 20)
@@ -223,6 +249,12 @@ def test_what_is_encoded_is_read_again(data: bytes, event: bytes, id: bytes | No
     (found,), rest = fed([encode(data, event, id)])
     assert b"\n".join(data.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")) == found.data
     assert (event, id, b"") == (found.event, found.id, rest)
+
+
+def test_what_is_encoded_names_no_more_than_is_given() -> None:
+    """An event without a name has no line for it."""
+    assert b"data: x\r\n\r\n" == encode(b"x", b"")
+    assert b"event: message\r\nid: 1\r\ndata: x\r\ndata: y\r\n\r\n" == encode(b"x\ny", id=b"1")
 
 
 @given(STREAM, st.binary(max_size=20).map(lambda text: text.translate(None, b"\r\n")))

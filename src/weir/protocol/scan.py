@@ -71,8 +71,7 @@ def request(text: bytes) -> tuple[list[Member], list[Member] | None]:
     except (msgspec.DecodeError, RecursionError):
         return _request_in_two_passes(text)
     walk = _Walk(text)
-    values: _Map = {"jsonrpc": found.jsonrpc, "id": found.id, "method": found.method, PARAMS: found.params}
-    top = walk.object(0, values)
+    top = walk.object(0, msgspec.structs.asdict(found))
     return top, walk.inner if _count(top, PARAMS) == 1 else None
 
 

@@ -49,17 +49,15 @@ class Event:
 class Splitter:
     """Cuts a byte stream into events. Never holds more than `limit_bytes`."""
 
-    __slots__ = ("_at_start", "_limit", "_opaque_last", "_pending", "_scanned", "_skip_lf")
+    __slots__ = ("_at_start", "_limit", "_opaque_last", "_pending")
 
     def __init__(self, limit_bytes: int = MAX_EVENT_BYTES) -> None:
         self._limit = limit_bytes
         # as it was received until something has to be put behind it: most of what comes goes at once
         self._pending: bytes | bytearray = b""
-        self._scanned = 0
         self._at_start = True
-        self._skip_lf = False
-        # the last byte handed out of an event that is too large, -1 outside of one
-        self._opaque_last = -1
+        # the last byte handed out of an event that is too large, empty outside of one
+        self._opaque_last = b""
 
     def rest(self) -> bytes:
         """The bytes fed and not yet handed out: an event that has not ended."""
@@ -67,48 +65,38 @@ class Splitter:
 
     def feed(self, data: bytes) -> list[Event]:
         """The pieces that `data` completes, in order."""
-        if not self._pending and not self._skip_lf and self._opaque_last < 0:
+        if not self._pending and not self._opaque_last:
             common = _common_event(data)
             if common is not None:
                 self._at_start = False
                 return [common]
         found: list[Event] = []
-        data = self._after_carriage_return(data, found)
-        if self._opaque_last >= 0 and data:
+        if self._opaque_last and data:
             data = self._pass_opaque(data, found)
+        # the last byte held may be half of a blank line; those before it were searched when they came
+        searched = len(self._pending) - 1
         if not self._pending:
             self._pending = data
         elif isinstance(self._pending, bytearray):
             self._pending += data
         else:
             self._pending = bytearray(self._pending) + data
-        self._cut(found)
+        self._cut(searched, found)
         self._flush_comments(found)
         if len(self._pending) > self._limit:
             self._begin_opaque(found)
         return found
 
-    def _after_carriage_return(self, data: bytes, found: list[Event]) -> bytes:
-        """An event was handed out at its CR; an LF that follows belongs to that line end."""
-        if not self._skip_lf or not data:
-            return data
-        self._skip_lf = False
-        if data[0] != _LF:
-            return data
-        found.append(_filler(b"\n"))
-        return data[1:]
-
-    def _cut(self, found: list[Event]) -> None:
+    def _cut(self, searched: int, found: list[Event]) -> None:
         pending, begin = self._pending, 0
         while begin < len(pending):
-            end = self._block_end(begin)
-            if end < 0:
+            end = self._block_end(begin, searched)
+            if not end:
                 break
             found.append(self._event(_piece(pending, begin, end)))
             begin = end
         if begin:
             self._drop(begin)
-            self._scanned = max(0, self._scanned - begin)
 
     def _drop(self, count: int) -> None:
         """Forget the first bytes held."""
@@ -119,29 +107,14 @@ class Splitter:
         else:
             self._pending = self._pending[count:]
 
-    def _block_end(self, begin: int) -> int:
-        """Where the block that begins there ends, its blank line included; -1 when it has not ended."""
+    def _block_end(self, begin: int, searched: int) -> int:
+        """Where the block that begins there ends, its blank line included; 0 when it has not ended."""
         pending = self._pending
         if pending[begin] in _LINE_ENDS:
-            return self._line_end_after(begin)
-        if self._at_start and begin == 0 and pending.startswith((_BOM + b"\r", _BOM + b"\n")):
-            return self._line_end_after(3)
-        at = _blank_line(pending, max(begin, self._scanned))
-        if at < 0:
-            self._scanned = max(begin, len(pending) - 1)
-            return -1
-        return self._line_end_after(at + 1)
-
-    def _line_end_after(self, at: int) -> int:
-        """The position behind the line end that stands at `at`."""
-        pending = self._pending
-        if pending[at] == _CR:
-            if at + 1 == len(pending):
-                self._skip_lf = True
-            elif pending[at + 1] == _LF:
-                at += 1
-        self._scanned = at + 1
-        return at + 1
+            # a blank line, or the LF behind a CR that had to be handed out before it came
+            return _behind_line_end(pending, begin)
+        at = _blank_line(pending, max(begin, searched))
+        return _behind_line_end(pending, at) if at else 0
 
     def _event(self, raw: bytes) -> Event:
         has_bom = self._at_start and raw.startswith(_BOM)
@@ -153,36 +126,29 @@ class Splitter:
         pending, begin = self._pending, 0
         bom = len(_BOM) if self._at_start and pending.startswith(_BOM) else 0
         while pending[begin + bom : begin + bom + 1] == b":":
-            end = _LINE_END.search(pending, begin + bom)
+            end = _LINE_END.search(pending, begin)
             if end is None:
                 break
             begin, bom = end.end(), 0
         if begin:
-            self._skip_lf = begin == len(pending) and pending[-1] == _CR
             found.append(_filler(bytes(pending[:begin])))
             self._drop(begin)
-            self._scanned, self._at_start = 0, False
+            self._at_start = False
 
     def _begin_opaque(self, found: list[Event]) -> None:
-        self._opaque_last = self._pending[-1]
-        found.append(_opaque(bytes(self._pending)))
+        raw = bytes(self._pending)
+        found.append(_opaque(raw))
+        self._opaque_last = raw[-1:]
         self._pending = b""
-        self._scanned, self._at_start = 0, False
+        self._at_start = False
 
     def _pass_opaque(self, data: bytes, found: list[Event]) -> bytes:
         """Hand out what belongs to the event that is too large; the bytes behind it are returned."""
         # a line end that was cut between its CR and LF is put together again
-        seam = bytes((self._opaque_last,)) + data
-        at = _blank_line(seam, 0)
-        if at < 0:
-            self._opaque_last = data[-1]
-            found.append(_opaque(data))
-            return b""
-        end = at + 1
-        if data[at] == _CR:
-            self._skip_lf = end == len(data)
-            end += data[end : end + 1] == b"\n"
-        self._opaque_last = -1
+        seam = self._opaque_last + data
+        at = _blank_line(seam)
+        end = _behind_line_end(seam, at) - 1 if at else len(data)
+        self._opaque_last = b"" if at else data[-1:]
         found.append(_opaque(data[:end]))
         return data[end:]
 
@@ -227,8 +193,8 @@ def _piece(text: bytes | bytearray, begin: int, end: int) -> bytes:
         return bytes(view[begin:end])
 
 
-def _blank_line(text: bytes | bytearray, begin: int) -> int:
-    """The first position from `begin` where two line ends meet, -1 if there is none."""
+def _blank_line(text: bytes | bytearray, begin: int = 0) -> int:
+    """Where the first line end from `begin` on stands that is right behind another, 0 if there is none."""
     while True:
         # line by line: a chunk may hold many events, and none of them should be searched for in all the others
         at = text.find(_LF, begin)
@@ -238,23 +204,28 @@ def _blank_line(text: bytes | bytearray, begin: int) -> int:
         if 0 <= bare != at - 1:
             bare = text.find(b"\r\r", bare, end)
             if bare >= 0:
-                return bare
+                return bare + 1
         if at < 0 or text[at + 1 : at + 2] in _AFTER_LF:
-            return at
+            return at + 1
         begin = at + 1
+
+
+def _behind_line_end(text: bytes | bytearray, at: int) -> int:
+    """The position behind the line end that stands at `at`."""
+    return at + (2 if text[at : at + 2] == b"\r\n" else 1)
 
 
 def _parse(raw: bytes, *, has_bom: bool) -> Event:
     event = Event(raw)
     event.has_bom = has_bom
+    event.is_comment = True
     text = raw[len(_BOM) :] if has_bom else raw
     lines: list[bytes] = []
-    fields = 0
     for line in text.splitlines():
         name, _, value = line.partition(b":")
         if not name:
             continue
-        fields += 1
+        event.is_comment = False
         value = value.removeprefix(b" ")
         if name == b"data":
             lines.append(value)
@@ -265,8 +236,7 @@ def _parse(raw: bytes, *, has_bom: bool) -> Event:
         elif name == b"retry" and value.isdigit():
             event.retry = int(value)
     if lines:
-        event.data = lines[0] if len(lines) == 1 else b"\n".join(lines)
-    event.is_comment = fields == 0
+        event.data = b"\n".join(lines)
     return event
 
 
