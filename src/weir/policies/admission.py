@@ -186,13 +186,18 @@ class Admission:
         if refused is not None:
             return refused
         call.slot = place
-        outcome: Outcome | None = None
         try:
             outcome = await inner(call)
-        finally:
-            call.slot = None
-            place.end(outcome)
+        except BaseException:
+            self._leave(call, place, None)
+            raise
+        self._leave(call, place, outcome)
         return outcome
+
+    @staticmethod
+    def _leave(call: Call, place: Place, outcome: Outcome | None) -> None:
+        call.slot = None
+        place.end(outcome)
 
     def spare_place(self, call: Call) -> Place | None:
         """A second place for a call that has one, for another try beside the first; None: all are in use."""
@@ -263,12 +268,13 @@ class Admission:
     async def _pass(self, call: Call, inner: CallHandler) -> Outcome:
         began_at = self.now()
         turn = self.began(began_at)
-        outcome: Outcome | None = None
         try:
             outcome = await inner(call)
-        finally:
-            now = self.now()
-            self.ended(turn, answer_seconds(call, outcome, now - began_at) is not None, now)
+        except BaseException:
+            self.ended(turn, is_answered=False, now=self.now())
+            raise
+        now = self.now()
+        self.ended(turn, answer_seconds(call, outcome, now - began_at) is not None, now)
         return outcome
 
     def _wanted(self, call: Call) -> Way:

@@ -193,7 +193,7 @@ class CountedWindow:
         self._advance(now)
         self._counts[self._at % (SLICES + 1)] += count
         self._total += count
-        self._last = self._at
+        self._last = float(self._at)
 
     def give_back(self, taken_at: float, count: int = 1) -> None:
         """Out of the slice of that instant."""
