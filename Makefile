@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-COMPILED_TESTS ?= tests/protocol tests/core tests/downstream tests/upstream tests/telemetry tests/stack tests/e2e tests/transparency
+COMPILED_TESTS ?= $(addprefix tests/,protocol core policies composition downstream upstream relay telemetry)
 STAMP := $(VENV)/.installed
 
 .PHONY: help demo test compiled test-compiled check fast format bench mutate clean
