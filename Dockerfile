@@ -4,14 +4,17 @@ ARG PYTHON_IMAGE=python:3.13-slim
 
 FROM ${PYTHON_IMAGE} AS build
 WORKDIR /build
+# for the compiled data path (docs/decisions/0013); stays behind in this stage
+RUN apt-get update -qq && apt-get install -y -qq --no-install-recommends gcc libc6-dev
 RUN python -m venv /opt/weir
 COPY constraints.txt pyproject.toml ./
 # the dependencies are a layer of their own: they change more rarely than weir
 RUN python -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['project']['dependencies'], sep='\n')" > requirements.txt \
     && /opt/weir/bin/pip install --no-cache-dir --disable-pip-version-check -c constraints.txt -r requirements.txt
-COPY README.md ./
+COPY README.md hatch_build.py ./
 COPY src src
-RUN /opt/weir/bin/pip install --no-cache-dir --disable-pip-version-check --no-deps .
+RUN HATCH_BUILD_HOOKS_ENABLE=true PIP_CONSTRAINT=/build/constraints.txt \
+    /opt/weir/bin/pip install --no-cache-dir --disable-pip-version-check --no-deps .
 
 FROM ${PYTHON_IMAGE}
 RUN useradd --system --uid 10001 --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin weir
