@@ -39,6 +39,8 @@ class CompileHook(BuildHookInterface[Any]):
             check=False,
         )
         if done.returncode:
+            # hatchling calls finalize only where initialize has returned
+            shutil.rmtree(self._folder)
             raise RuntimeError(f"mypyc could not compile weir (is a C compiler there?):\n{done.stdout[-4000:]}")
         # they load what they share from a module that mypyc puts beside the package
         made = [*self._folder.glob("*.so"), *(self._folder / "weir").rglob("*.so")]

@@ -196,17 +196,18 @@ async def test_the_time_that_the_client_takes_is_not_the_servers(server: Scripte
             assert OK in await answer.event()
 
 
+async def asking(exchange: Exchange) -> None:
+    """Asks the client, and waits until it is hung up on."""
+    if b'"notifications/' in exchange.request.body:
+        await exchange.reply(202)
+        return
+    await exchange.open()
+    await exchange.write(b'data: {"jsonrpc":"2.0","id":"q","method":"elicitation/create","params":{}}\n\n')
+    await exchange.gone()
+
+
 async def test_a_client_that_is_asked_and_says_nothing_is_given_up(server: ScriptedServer, tmp_path: Path) -> None:
     """After client_input; the failure is the stream's last event, and names what was asked."""
-
-    async def asking(exchange: Exchange) -> None:
-        if b'"notifications/' in exchange.request.body:
-            await exchange.reply(202)
-            return
-        await exchange.open()
-        await exchange.write(b'data: {"jsonrpc":"2.0","id":"q","method":"elicitation/create","params":{}}\n\n')
-        await exchange.gone()
-
     server.script = asking
     with weir_http(tmp_path, {"url": server.url}, limits(client_input="500ms")) as weir:
         async with ask(weir.port, "POST", "/mcp", [*JSON_POST, *SESSION], CALL) as answer:
@@ -270,15 +271,6 @@ async def test_silence_has_a_limit_of_its_own_for_a_tool(
 
 async def test_a_tool_may_ask_the_client_for_longer_than_others(server: ScriptedServer, tmp_path: Path) -> None:
     """Its own limit holds while the client is asked."""
-
-    async def asking(exchange: Exchange) -> None:
-        if b'"notifications/' in exchange.request.body:
-            await exchange.reply(202)
-            return
-        await exchange.open()
-        await exchange.write(b'data: {"jsonrpc":"2.0","id":"q","method":"elicitation/create","params":{}}\n\n')
-        await exchange.gone()
-
     server.script = asking
     upstream = {"url": server.url, "tools": {"slow": {"timeout": {"client_input": "400ms"}}}}
     with weir_http(tmp_path, upstream, limits(client_input="60s")) as weir:
