@@ -136,10 +136,15 @@ def test_faults_that_others_could_inject_are_warned_of(is_warned: bool, diagnost
         ([], {"retry": {"mode": "shadow"}}, {"retry": "always"}),
         ([], {}, {"retry": "never", "timeout": {"attempt": "1s"}, "concurrency": {}, "rate_limits": []}),
         (
-            ["a.tools.t.timeout: has no effect beside 'mode: off'; take that out of policies.timeout"],
+            [
+                "a.tools.t.timeout: has no effect beside 'mode: off'; take that out of policies.timeout,"
+                " or name a mode for the tool"
+            ],
             {"timeout": {"mode": "off"}},
             {"timeout": {"attempt": "1s"}},
         ),
+        ([], {"timeout": {"mode": "off"}}, {"timeout": {"mode": "shadow", "attempt": "1s"}}),
+        ([], {"timeout": {}}, {"timeout": {"mode": "off"}}),
     ],
 )
 def test_what_is_said_for_a_tool_and_does_nothing_is_told(

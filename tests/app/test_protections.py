@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -166,7 +167,7 @@ async def test_every_word_of_the_configuration_reaches_its_policy() -> None:
     assert (99.0, None) == (Hedge.model_validate(WRITTEN["hedge"]).percentile, Hedge(after="p99").after_seconds)
 
 
-def settings_of(policy: Any) -> object:
+def settings_of(policy: Any) -> Any:
     """What it was made with."""
     assert policy is not None
     return policy._settings
@@ -187,6 +188,29 @@ async def test_a_limit_of_one_tool_is_none_of_the_others() -> None:
     assert isinstance(outcomes[2], Failed)
     assert "attempt" == outcomes[2].timer
     assert ([math.inf] * 2, 120.0) == (deadlines[:2], deadlines[2] - (bench.clock() - 30.0))
+
+
+async def test_a_tool_may_have_another_mode_of_its_deadlines() -> None:
+    """What it leaves out is as for all; silence and connecting are the upstream's where its own are not enforced."""
+    general = {"attempt": "1s", "total": "9s", "idle": "8s", "connect": "3s"}
+    tools = {
+        "watched": {"timeout": {"mode": "shadow", "idle": "7s"}},
+        "free": {"timeout": {"mode": "off"}},
+        "slow": {"timeout": {"attempt": "5s", "idle": "6s", "connect": "2s"}},
+    }
+    enforced = Bench({"timeout": general}, tools=tools).layers
+    made: DeadlineSettings = settings_of(enforced._deadlines)
+    limits = Limits(1.0, 9.0, 600.0)
+    assert made.limits == limits
+    assert {
+        "watched": replace(limits, is_enforced=False),
+        "free": None,
+        "slow": replace(limits, attempt_seconds=5.0, idle_seconds=6.0, connect_seconds=2.0),
+    } == made.tools
+    shadow = Bench({"timeout": {**general, "mode": "shadow"}}, tools={"add": {"timeout": {"mode": "enforce"}}}).layers
+    own = settings_of(shadow._deadlines).tools["add"]
+    # the upstream's are only watched, so what is named for all is the tool's own
+    assert replace(limits, idle_seconds=8.0, connect_seconds=3.0) == own
 
 
 STRICT = {"consecutive_failures": 1, "open_for": "60s"}

@@ -1,6 +1,7 @@
 """Shadow mode of everything at once, and pairs that meet seldom."""
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
@@ -37,7 +38,7 @@ async def test_in_shadow_all_policies_together_change_nothing() -> None:
     upstream = PlayedUpstream(lambda attempt: slow_failure())
     async with standing(
         upstream,
-        deadline=DeadlineSettings(Mode.SHADOW, LIMITS),
+        deadline=DeadlineSettings(replace(LIMITS, is_enforced=False)),
         rate_limits=(RateLimitSettings(("client",), 1, 60.0, Mode.SHADOW),),
         coalesce=SHADOW_COALESCE,
         retry=RetrySettings(Mode.SHADOW),

@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -19,11 +20,11 @@ from support.policed import (
     clock_of_loop,
     tool_call,
 )
-from support.timing import Stalled, Stand, after, failed
+from support.timing import LIMITS, Stalled, Stand, after, failed
 from support.virtual_loop import VIRTUAL, turns
 from weir.core.call import Attempt, Call
 from weir.core.events import Decided
-from weir.core.outcome import Blame, Mode, Outcome, Replied
+from weir.core.outcome import Blame, Outcome, Replied
 from weir.policies.deadline import (
     LOOK_AGAIN_SECONDS,
     Limits,
@@ -32,6 +33,8 @@ from weir.policies.deadline_wire import DEADLINE_HEADER
 from weir.protocol.shapes import DEADLINE_KEY
 
 pytestmark = pytest.mark.anyio
+
+SHADOW = replace(LIMITS, is_enforced=False)
 
 
 @pytest.fixture
@@ -293,7 +296,7 @@ async def test_shadow_tells_what_would_have_timed_out_and_changes_nothing() -> N
         await asyncio.sleep(200.0)
         return OK
 
-    stand = Stand(slow, mode=Mode.SHADOW)
+    stand = Stand(slow, limits=SHADOW)
     call = tool_call(headers=[(DEADLINE_HEADER, b"250")])
     assert OK is await stand(call)
     assert [Decided("deadline", "would_time_out", call, True, 60.0, "attempt")] == stand.told.of(Decided)
@@ -311,13 +314,30 @@ async def test_in_shadow_progress_extends_as_it_would() -> None:
             attempt.call.progressed(clock())
         return OK
 
-    stand = Stand(working, mode=Mode.SHADOW)
+    stand = Stand(working, limits=SHADOW)
     assert OK is await stand(tool_call())
     assert [("extended", True)] == [(each.action, each.is_shadow) for each in stand.told.of(Decided)]
 
 
+@pytest.mark.parametrize("general", [LIMITS, None])
+async def test_a_single_tool_may_be_in_shadow_or_off(general: Limits | None) -> None:
+    """Whatever holds for the others."""
+    stand = Stand(after(70.0), limits=general, tools={"add": SHADOW, "slow": None})
+    add, slow = tool_call("add"), tool_call("slow")
+    assert (OK, OK) == (await stand(add), await stand(slow))
+    assert [Decided("deadline", "would_time_out", add, True, 60.0, "attempt")] == stand.told.of(Decided)
+    assert (math.inf, math.inf) == (add.deadline_at, slow.deadline_at)
+
+
+async def test_a_single_tool_may_have_limits_where_the_others_are_in_shadow() -> None:
+    """Its word is its own."""
+    stand = Stand(after(70.0), limits=SHADOW, tools={"add": LIMITS})
+    assert "attempt" == failed(await stand(tool_call("add"))).timer
+    assert OK is await stand(tool_call("other"))
+
+
 async def test_off_does_nothing() -> None:
     """It is not in the stack; if it is all the same, it passes everything."""
-    stand = Stand(after(10_000.0), mode=Mode.OFF)
+    stand = Stand(after(10_000.0), limits=None)
     assert OK is await stand(tool_call())
     assert [] == stand.told

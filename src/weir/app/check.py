@@ -162,15 +162,14 @@ def _of_tools(config: Config, upstream: Upstream) -> Iterator[Finding]:
     """What is said for a tool and changes nothing, as the policy itself is not on."""
     policies = config.policies_for(upstream)
     is_tried_again = policies.retry is not None and policies.retry.mode != "off"
-    is_timed = policies.timeout is None or policies.timeout.mode != "off"
     for tool, said in upstream.tools.items():
         place = f"{upstream.name}.tools.{tool}"
         if said.retry == "always" and not is_tried_again:
             yield Finding(False, f"{place}.retry", "nothing is tried again, as retry is off; add policies.retry")
-        if said.timeout is not None and not is_timed:
-            yield Finding(
-                False, f"{place}.timeout", "has no effect beside 'mode: off'; take that out of policies.timeout"
-            )
+        timeout = config.timeout_for(upstream, tool)
+        if said.timeout is not None and timeout is not None and timeout.mode == "off" != said.timeout.mode:
+            text = "has no effect beside 'mode: off'; take that out of policies.timeout, or name a mode for the tool"
+            yield Finding(False, f"{place}.timeout", text)
 
 
 _PENDING_SECTIONS: dict[str, Callable[[Config], object]] = {

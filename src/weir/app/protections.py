@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from weir.app.stack import once, paying
-from weir.config.merge import over, tool_timeout
+from weir.config.merge import over
 from weir.config.model import Config, Upstream
 from weir.config.policies import Breaker as BreakerSection
-from weir.config.policies import Concurrency, Policies, RetryBudget, Timeout, ToolTimeout
+from weir.config.policies import Concurrency, Policies, RetryBudget
 from weir.config.policies import Hedge as HedgeSection
 from weir.config.policies import Retry as RetrySection
 from weir.core.call import Attempt, Call, Slot
@@ -52,12 +52,13 @@ class Protections:
 
     def __init__(self, config: Config, one: Upstream, means: Means, upstream: AttemptHandler) -> None:
         self.name = one.name
+        self._config = config
         self._one = one
         self._means = means
         self._policies = config.policies_for(one)
         self._withdrawal = Withdrawal(upstream, means.clock)
         self.services: list[Service] = [self._withdrawal.run]
-        deadline = self._deadlines = self._deadline(self._policies.timeout)
+        deadline = self._deadlines = self._deadline()
         self.total_deadline: CallLayer | None = deadline.total if deadline is not None else None
         self.attempt_deadline: AttemptLayer | None = deadline.attempt if deadline is not None else None
         self.rate_limit = self._rate_limiter(self._policies)
@@ -167,19 +168,29 @@ class Protections:
             mint=_fresh_id,
         )
 
-    def _deadline(self, timeout: Timeout | None) -> Deadline | None:
-        tools = {
-            tool: _limits(tool_timeout(timeout or Timeout(), said.timeout), said.timeout)
-            for tool, said in self._one.tools.items()
-            if said.timeout is not None
-        }
-        if (timeout is None and not tools) or (timeout is not None and timeout.mode == "off"):
+    def _deadline(self) -> Deadline | None:
+        tools = {tool: self._limits(tool) for tool, said in self._one.tools.items() if said.timeout is not None}
+        settings = DeadlineSettings(self._limits(), tools)
+        if settings.limits is None and not any(tools.values()):
             return None
-        if timeout is None:
-            settings = DeadlineSettings(limits=None, tools=tools)
-        else:
-            settings = DeadlineSettings(Mode(timeout.mode), _limits(timeout), tools)
         return Deadline(settings, self._means.emit, self._means.clock, self._withdrawal)
+
+    def _limits(self, tool: str = "") -> Limits | None:
+        """What the edges keep by themselves (silence, connecting) is set for calls of tools that have their own."""
+        config, one = self._config, self._one
+        said = config.timeout_for(one, tool)
+        if said is None or said.mode == "off":
+            return None
+        idle, connect = config.idle_seconds(one, tool), config.connect_seconds(one, tool)
+        return Limits(
+            attempt_seconds=said.attempt_seconds,
+            total_seconds=said.total_seconds,
+            client_input_seconds=said.client_input_seconds,
+            extend_on_progress=said.extend_on_progress,
+            idle_seconds=idle if idle != config.idle_seconds(one) else None,
+            connect_seconds=connect if connect != config.connect_seconds(one) else None,
+            is_enforced=said.mode == "enforce",
+        )
 
     def _rate_limiter(self, policies: Policies) -> RateLimiter | None:
         limits = [
@@ -301,18 +312,6 @@ def _breaker_settings(said: BreakerSection) -> BreakerSettings:
         min_calls=said.min_calls,
         open_seconds=said.open_seconds,
         half_open_probes=said.half_open_probes,
-    )
-
-
-def _limits(said: Timeout, own: ToolTimeout | None = None) -> Limits:
-    """What the edges keep by themselves (silence, connecting) is set for calls of their `own` only."""
-    return Limits(
-        attempt_seconds=said.attempt_seconds,
-        total_seconds=said.total_seconds,
-        client_input_seconds=said.client_input_seconds,
-        extend_on_progress=said.extend_on_progress,
-        idle_seconds=own.idle_seconds if own is not None else None,
-        connect_seconds=own.connect_seconds if own is not None else None,
     )
 
 

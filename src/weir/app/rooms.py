@@ -41,7 +41,7 @@ def http_upstream(config: Config, one: Upstream) -> HttpSettings:
         connect_seconds=config.connect_seconds(one),
         idle_seconds=config.idle_seconds(one),
         reply_buffer_bytes=config.listen.max_reply_buffer_bytes,
-        has_own_silences=any(each.timeout is not None and each.timeout.idle_seconds for each in one.tools.values()),
+        has_own_silences=any(config.idle_seconds(one, tool) != config.idle_seconds(one) for tool in one.tools),
         watched=_watched(config, one),
     )
 

@@ -3,7 +3,7 @@
 from typing import TypeVar
 
 from weir.config.fields import Section
-from weir.config.policies import Policies, Timeout, ToolTimeout
+from weir.config.policies import Policies
 
 S = TypeVar("S", bound=Section)
 
@@ -25,9 +25,3 @@ def policies(base: Policies, upper: Policies) -> Policies:
     if upper.rate_limits:
         result = result.model_copy(update={"rate_limits": base.rate_limits + upper.rate_limits})
     return result
-
-
-def tool_timeout(base: Timeout, upper: ToolTimeout) -> Timeout:
-    """The limits of one tool."""
-    named = {field: getattr(upper, field) for field in upper.model_fields_set}
-    return base.model_copy(update={field: value for field, value in named.items() if value is not None})

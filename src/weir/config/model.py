@@ -362,19 +362,24 @@ class Config(Section):
         override = upstream.tools.get(tool)
         if override is None or override.timeout is None:
             return timeout
-        return merge.tool_timeout(timeout or Timeout(), override.timeout)
+        return merge.over(timeout or Timeout(), override.timeout)
 
-    def connect_seconds(self, upstream: Upstream) -> float:
+    def connect_seconds(self, upstream: Upstream, tool: str = "") -> float:
         """How long connecting may take. Always on."""
-        timeout = self.timeout_for(upstream)
-        return timeout.connect_seconds if timeout and timeout.mode == "enforce" else Always.CONNECT_SECONDS
+        timeout = self._enforced(upstream, tool)
+        return timeout.connect_seconds if timeout else Always.CONNECT_SECONDS
 
     def idle_seconds(self, upstream: Upstream, tool: str = "") -> float:
         """How long an upstream, or one of its tools, may be silent. Always on."""
-        timeout = self.timeout_for(upstream, tool)
-        return timeout.idle_seconds if timeout and timeout.mode == "enforce" else Always.IDLE_SECONDS
+        timeout = self._enforced(upstream, tool)
+        return timeout.idle_seconds if timeout else Always.IDLE_SECONDS
 
     def client_input_seconds(self, upstream: Upstream, tool: str = "") -> float:
         """How long an upstream waits for a client's answer. Always on before a command, which weir itself waits for."""
-        timeout = self.timeout_for(upstream, tool)
-        return timeout.client_input_seconds if timeout and timeout.mode == "enforce" else Always.CLIENT_INPUT_SECONDS
+        timeout = self._enforced(upstream, tool)
+        return timeout.client_input_seconds if timeout else Always.CLIENT_INPUT_SECONDS
+
+    def _enforced(self, upstream: Upstream, tool: str) -> Timeout | None:
+        """Without those of the tool those of its upstream hold."""
+        said = (self.timeout_for(upstream, tool), self.timeout_for(upstream))
+        return next((one for one in said if one is not None and one.mode == "enforce"), None)

@@ -49,15 +49,11 @@ class Timeout(Section):
     )
 
 
-class ToolTimeout(Section):
-    """Limits for one tool; what is left out is as in `policies.timeout`."""
+class ToolTimeout(Timeout):
+    """Limits for one tool; what is left out is as in `policies.timeout`.
 
-    connect_seconds: Seconds | None = Field(default=None, alias="connect")
-    attempt_seconds: Seconds | None = Field(default=None, alias="attempt")
-    total_seconds: Seconds | None = Field(default=None, alias="total")
-    idle_seconds: Seconds | None = Field(default=None, alias="idle")
-    client_input_seconds: Seconds | None = Field(default=None, alias="client_input")
-    extend_on_progress: Switch | None = None
+    In shadow or off its calls keep the upstream's `connect` and `idle`, and nothing is counted of the tool's own.
+    """
 
 
 class Backoff(Section):

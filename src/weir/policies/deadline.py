@@ -21,7 +21,7 @@ from typing import NamedTuple
 from weir.core.call import Attempt, Call, Headers
 from weir.core.events import Decided, Emit
 from weir.core.layer import AttemptHandler, CallHandler
-from weir.core.outcome import Blame, Failed, FailureKind, Mode, Outcome, Replied, Sent
+from weir.core.outcome import Blame, Failed, FailureKind, Outcome, Replied, Sent
 from weir.policies.deadline_wire import caller_waits_seconds, special_headers, tell_upstream
 from weir.protocol.envelope import Message
 
@@ -41,15 +41,16 @@ class Limits:
     extend_on_progress: bool = True
     idle_seconds: float | None = None
     connect_seconds: float | None = None
+    is_enforced: bool = True
+    """False: what they would have done is told, and nothing is done."""
 
 
 @dataclass(frozen=True, slots=True)
 class DeadlineSettings:
-    """`tools`: what holds instead of `limits` (None: nothing) for calls of the tool with that name."""
+    """`tools`: what holds instead of `limits` for calls of the tool with that name. None: nothing."""
 
-    mode: Mode = Mode.ENFORCE
     limits: Limits | None = Limits()
-    tools: Mapping[str, Limits] = field(default_factory=dict)
+    tools: Mapping[str, Limits | None] = field(default_factory=dict)
 
 
 # the pure part
@@ -118,7 +119,7 @@ class Allowance:
 
 def limits_of(call: Call, settings: DeadlineSettings) -> Limits | None:
     """What holds for a call; None: nothing."""
-    if call.is_stream or settings.mode is Mode.OFF:
+    if call.is_stream:
         return None
     is_of_tool = settings.tools and call.message.method == "tools/call"
     return settings.tools.get(call.message.name, settings.limits) if is_of_tool else settings.limits
@@ -256,7 +257,6 @@ class Deadline:
         self._emit = emit
         self._clock = clock
         self._withdraw = withdraw
-        self._is_enforced = settings.mode is Mode.ENFORCE
         self._timers = Timers(clock, self._look)
         self._calls: dict[Call, Watch] = {}
         self._by_token: dict[tuple[str, bytes], Call] = {}
@@ -318,9 +318,9 @@ class Deadline:
         if left > 0:
             watch.due_at = now + min(left, watch.limits.attempt_seconds, watch.limits.client_input_seconds)
             self._timers.add(watch, now)
-            if self._is_enforced and attempt.call.is_request:
+            if watch.limits.is_enforced and attempt.call.is_request:
                 tell_upstream(attempt, watch.special, left)
-        elif self._is_enforced:
+        elif watch.limits.is_enforced:
             return timed_out(watch, Expired("total", watch.total_seconds), attempt)
         try:
             return await inner(attempt)
@@ -338,7 +338,7 @@ class Deadline:
         now = self._clock()
         seconds, message = limits.total_seconds, call.message
         special = special_headers(call.headers)
-        if self._is_enforced:
+        if limits.is_enforced:
             seconds = min(seconds, caller_waits_seconds(message, special))
             call.deadline_at = now + seconds
             call.idle_seconds = limits.idle_seconds
@@ -367,12 +367,12 @@ class Deadline:
         was_extended = watch.is_extended
         found = watch.look(now)
         if watch.is_extended and not was_extended:
-            self._emit(Decided("deadline", "extended", watch.call, not self._is_enforced, detail="attempt"))
+            self._emit(Decided("deadline", "extended", watch.call, not watch.limits.is_enforced, detail="attempt"))
         if not isinstance(found, Expired):
             watch.due_at = found
         elif watch.attempts_elsewhere:
             watch.due_at = now + LOOK_AGAIN_SECONDS
-        elif self._is_enforced:
+        elif watch.limits.is_enforced:
             watch.expire(found)
         else:
             watch.due_at = math.inf
