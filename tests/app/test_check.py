@@ -134,6 +134,7 @@ def test_faults_that_others_could_inject_are_warned_of(is_warned: bool, diagnost
         (["a.tools.t.retry: nothing is tried again, as retry is off; add policies.retry"], {}, {"retry": "always"}),
         ([], {"retry": {}}, {"retry": "always"}),
         ([], {"retry": {"mode": "shadow"}}, {"retry": "always"}),
+        ([], {}, {"retry": {"safe": "always", "attempts": 2}}),
         ([], {}, {"retry": "never", "timeout": {"attempt": "1s"}, "concurrency": {}, "rate_limits": []}),
         (
             [

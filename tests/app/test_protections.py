@@ -157,7 +157,7 @@ async def test_every_word_of_the_configuration_reaches_its_policy() -> None:
         layers.breaker
     )
     retry = RetrySettings(shadow, 5, 0.01, 3.0, 0.4, 7.0, True, {"always": "always"})
-    assert retry == layers._retry_settings(Retry.model_validate(WRITTEN["retry"]))
+    assert retry == layers._hinge._retry_settings(Retry.model_validate(WRITTEN["retry"]))
     assert DeadlineSettings(limits=Limits(1.0, 2.0, 3.0, False)) == settings_of(layers._deadlines)
     assert layers.admission is not None
     ((bulkhead, mode),) = layers.admission.bulkheads()
@@ -211,6 +211,43 @@ async def test_a_tool_may_have_another_mode_of_its_deadlines() -> None:
     own = settings_of(shadow._deadlines).tools["add"]
     # the upstream's are only watched, so what is named for all is the tool's own
     assert replace(limits, idle_seconds=8.0, connect_seconds=3.0) == own
+
+
+async def test_a_tool_may_be_tried_again_in_a_way_of_its_own() -> None:
+    """What it leaves out is as for all; there is one budget."""
+    general = {"attempts": 2, "backoff": {"initial": "1s", "max": "1s"}, "budget": {"ratio": 0.0, "min_per_second": 5}}
+    tools = {
+        "often": {"retry": {"safe": "always", "attempts": 4}},
+        "watched": {"retry": {"safe": "always", "mode": "shadow"}},
+        "once": {"retry": {"safe": "always", "mode": "off"}},
+        "word": {"retry": "always"},
+    }
+    bench = Bench({"retry": general}, LOST, tools=tools)
+    calls = [tool_call(name, number) for number, name in enumerate([*tools, "unsafe"])]
+    for call in calls:
+        await bench.serve(call)
+    assert [4, 1, 1, 2, 1] == [len(call.attempts) for call in calls]
+    assert ["scheduled"] * 3 + ["attempts_exhausted", "would_retry", "scheduled", "attempts_exhausted"] == (
+        bench.told.actions()
+    )
+
+
+async def test_a_single_tool_may_be_tried_again_where_nothing_else_is() -> None:
+    """A client's cancellation follows to its live attempt."""
+    tools = {"add": {"retry": {"safe": "always", "mode": "enforce"}}}
+
+    async def cancelled_meanwhile(attempt: Attempt) -> Outcome:
+        body = body_of("notifications/cancelled", {"requestId": 1}, None)
+        await bench.serve(call_with(body, session="s"))
+        assert attempt.wire_id in bench.upstream.attempts[-1].body
+        return LOST
+
+    bench = Bench({}, LOST, cancelled_meanwhile, ACCEPTED, LOST, tools=tools)
+    call, other = tool_call(session="s"), call_of("tools/list")
+    await bench.serve(call)
+    assert LOST is await bench.serve(other)
+    assert (2, 1) == (len(call.attempts), len(other.attempts))
+    assert ["scheduled"] == bench.told.actions()[:1]
 
 
 STRICT = {"consecutive_failures": 1, "open_for": "60s"}

@@ -233,6 +233,14 @@ slo:
             "weir.yaml:1: upstreams[0].tools.t.zzz: unknown key; known here: retry, timeout",
             "upstreams: [{name: a, url: 'http://x', tools: {t: {zzz: 1s}}}]",
         ),
+        (
+            "weir.yaml:1: upstreams[0].tools.t.retry: 'alwais' is not auto, always or never; did you mean 'always'?",
+            "upstreams: [{name: a, url: 'http://x', tools: {t: {retry: alwais}}}]",
+        ),
+        (
+            "weir.yaml:1: upstreams[0].tools.t.retry.budget: is one for all tools of an upstream; leave it out",
+            "upstreams: [{name: a, url: 'http://x', tools: {t: {retry: {budget: {ratio: 0.1}}}}}]",
+        ),
         ("weir.yaml:3: <<: merge keys are not part of YAML 1.2", f"{ONE}<<: {{}}"),
         ("weir.yaml:3: listen: http and diagnostics are the", f"{ONE}listen: {{http: 'a:1', diagnostics: 'a:1'}}"),
         ("weir.yaml:3: listen.trusted_proxies[0]: 'x' is not a CIDR", f"{ONE}listen: {{trusted_proxies: [x]}}"),

@@ -4,7 +4,8 @@ from typing import Any
 
 from support.composed import observe_attempt, observe_call
 from support.policed import OK, PlayedUpstream, Told, clock_of_loop
-from weir.app.protections import Means, Protections
+from weir.app.means import Means
+from weir.app.protections import Protections
 from weir.app.stack import build_stack
 from weir.config.model import Config
 from weir.policies.rate_limit import Ledger

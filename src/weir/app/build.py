@@ -11,7 +11,8 @@ from weir.app.census import Census
 from weir.app.diagnostics import Clocks, Diagnostics, Subject
 from weir.app.faults import FaultPages, fault_of
 from weir.app.health import Health
-from weir.app.protections import Means, Protections, Service
+from weir.app.means import Means, Service
+from weir.app.protections import Protections
 from weir.app.stack import build_stack
 from weir.app.standing import Clock, standing
 from weir.config.model import Config, Upstream

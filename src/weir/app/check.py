@@ -160,11 +160,10 @@ def _missing_files(subject: str, files: Mapping[str, str | None]) -> Iterator[Fi
 
 def _of_tools(config: Config, upstream: Upstream) -> Iterator[Finding]:
     """What is said for a tool and changes nothing, as the policy itself is not on."""
-    policies = config.policies_for(upstream)
-    is_tried_again = policies.retry is not None and policies.retry.mode != "off"
     for tool, said in upstream.tools.items():
         place = f"{upstream.name}.tools.{tool}"
-        if said.retry == "always" and not is_tried_again:
+        retry = config.retry_for(upstream, tool)
+        if said.retry.safe == "always" and (retry is None or retry.mode == "off"):
             yield Finding(False, f"{place}.retry", "nothing is tried again, as retry is off; add policies.retry")
         timeout = config.timeout_for(upstream, tool)
         if said.timeout is not None and timeout is not None and timeout.mode == "off" != said.timeout.mode:

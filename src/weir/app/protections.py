@@ -1,20 +1,17 @@
 """The policies of one upstream, made from the configuration: settings translated, layers built, means lent."""
 
 import random
-import secrets
-from collections.abc import Awaitable, Callable, Coroutine
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Awaitable
+from dataclasses import replace
 
-from weir.app.stack import once, paying
+from weir.app.hinge import Hinge
+from weir.app.means import Means, Service
 from weir.config.merge import over
 from weir.config.model import Config, Upstream
 from weir.config.policies import Breaker as BreakerSection
-from weir.config.policies import Concurrency, Policies, RetryBudget
-from weir.config.policies import Hedge as HedgeSection
-from weir.config.policies import Retry as RetrySection
-from weir.core.call import Attempt, Call, Slot
-from weir.core.events import Emit, LevelChanged, ServerNotified
+from weir.config.policies import Concurrency, Policies
+from weir.core.call import Attempt
+from weir.core.events import LevelChanged, ServerNotified
 from weir.core.layer import AttemptHandler, AttemptLayer, CallHandler, CallLayer
 from weir.core.outcome import Mode, Outcome
 from weir.downstream.identity import ClientKey
@@ -23,28 +20,10 @@ from weir.policies.admission_queue import Places
 from weir.policies.breaker import Breaker, BreakerSettings, Scope
 from weir.policies.coalesce import Coalesce, CoalesceSettings
 from weir.policies.deadline import Deadline, DeadlineSettings, Limits
-from weir.policies.faults import Faults, Registry
-from weir.policies.hedge import Hedge, HedgeMeans, HedgeSettings
-from weir.policies.rate_limit import Ledger, RateLimiter, RateLimitSettings
-from weir.policies.retry import Budget, Retry, RetryMeans, RetrySettings
-from weir.relay.catalog import Catalog
+from weir.policies.faults import Faults
+from weir.policies.rate_limit import RateLimiter, RateLimitSettings
+from weir.policies.retry import Budget
 from weir.relay.withdrawal import Withdrawal
-
-Service = Callable[[], Coroutine[Any, Any, None]]
-"""Something that runs as long as weir serves."""
-
-
-@dataclass(frozen=True, slots=True)
-class Means:
-    """What every policy is given. `finished` is told of calls that no edge finishes (coalesced ones)."""
-
-    catalog: Catalog
-    ledger: Ledger
-    emit: Emit
-    clock: Callable[[], float]
-    finished: Callable[[Call], None]
-    faults: Registry | None = None
-    """None: the operator allows no faults."""
 
 
 class Protections:
@@ -67,8 +46,7 @@ class Protections:
         self.tool_breakers = self._tool_breakers()
         self.breaker = self._breaker(self._policies.breaker)
         self.faults = self._faults(config.idle_seconds(one))
-        self.budget: Budget | None = None
-        """What retries and hedges are taken from."""
+        self._hinge = Hinge(config, one, means, self.admission, self._withdrawal)
 
     def tell_levels(self) -> None:
         """What changes with time alone is told when it is asked for: before each scrape."""
@@ -85,88 +63,14 @@ class Protections:
 
     def hinge(self, attempt: AttemptHandler) -> CallHandler | None:
         """Where a call becomes attempts, when there may be more than one."""
-        said, means = self._policies.retry, self._means
-        hedged = self._hedge(attempt)
-        if said is not None and said.mode != "off":
-            retry = Retry(self._one.name, self._retry_settings(said), hedged, self._retry_means())
-            self.budget = retry.budget
-            self.services.append(retry.run)
-            return paying(self.budget.deposit, retry)
-        if hedged is attempt:
-            return None
-        share = said.budget if said is not None else RetryBudget()
-        self.budget = Budget(share.ratio, share.min_per_second, means.clock())
-        return paying(self.budget.deposit, once(hedged, means.clock))
+        made = self._hinge.build(attempt)
+        self.services += self._hinge.services
+        return made
 
-    def _hedge(self, attempt: AttemptHandler) -> AttemptHandler:
-        """Hedges spend the budget of retries. For single tools the operator's word is above the server's."""
-        base = self._policies.hedge or HedgeSection()
-        general = self._hedged(base, attempt, self._is_read)
-        said = {tool: override.hedge for tool, override in self._one.tools.items()}
-        of_tool = {
-            tool: self._hedged(over(base, own), attempt, lambda call: True)
-            for tool, own in said.items()
-            if own is not None
-        }
-        hedges = [each for each in (general, *of_tool.values()) if isinstance(each, Hedge)]
-        if not of_tool or not hedges:
-            return general
-
-        def handle(attempt: Attempt) -> Awaitable[Outcome]:
-            message = attempt.call.message
-            if message.method == "notifications/cancelled":
-                for each in hedges:
-                    each.abandon(attempt.call)
-            found = of_tool.get(message.name, general) if message.method == "tools/call" else general
-            return found(attempt)
-
-        return handle
-
-    def _hedged(self, said: HedgeSection, attempt: AttemptHandler, is_read: Callable[[Call], bool]) -> AttemptHandler:
-        if said.mode == "off":
-            return attempt
-        means, admission = self._means, self.admission
-
-        def withdraw() -> bool:
-            return self.budget is not None and self.budget.withdraw(means.clock())
-
-        lent = HedgeMeans(
-            withdraw=withdraw,
-            take_slot=admission.spare_place if admission is not None else lambda call: FREE,
-            mint=_fresh_id,
-            is_read=is_read,
-            give_up=self._withdrawal,
-        )
-        settings = HedgeSettings(Mode(said.mode), said.percentile, said.after_seconds)
-        return Hedge(self._one.name, settings, lent, attempt, means.emit, means.clock)
-
-    def _is_read(self, call: Call) -> bool:
-        """A trusted server says that the tool only reads. Safe to repeat is not enough for two tries at once."""
-        retry = self._policies.retry
-        is_trusted = retry is not None and retry.trust_annotations
-        return is_trusted and self._means.catalog.is_read_only(self._one.name, call.message.name)
-
-    def _retry_settings(self, said: RetrySection) -> RetrySettings:
-        return RetrySettings(
-            mode=Mode(said.mode),
-            attempts=said.attempts,
-            initial_seconds=said.backoff.initial_seconds,
-            max_seconds=said.backoff.max_seconds,
-            budget_ratio=said.budget.ratio,
-            budget_min_per_second=said.budget.min_per_second,
-            trust_annotations=said.trust_annotations,
-            tools={tool: override.retry for tool, override in self._one.tools.items() if override.retry != "auto"},
-        )
-
-    def _retry_means(self) -> RetryMeans:
-        name, means = self._one.name, self._means
-        return RetryMeans(
-            is_hinted=lambda call: means.catalog.is_repeatable(name, call.message.name),
-            emit=means.emit,
-            clock=means.clock,
-            draw=random.random,
-            mint=_fresh_id,
-        )
+    @property
+    def budget(self) -> Budget | None:
+        """What retries and hedges are taken from; None: there are none."""
+        return self._hinge.budget
 
     def _deadline(self) -> Deadline | None:
         tools = {tool: self._limits(tool) for tool, said in self._one.tools.items() if said.timeout is not None}
@@ -287,17 +191,6 @@ class Protections:
         return Faults(self._one.name, registry, silence_seconds, means.emit, means.clock, random.random)
 
 
-class _Free:
-    """A place where places are not counted."""
-
-    def release(self) -> None: ...
-    async def acquire(self) -> bool:
-        return True
-
-
-FREE: Slot = _Free()
-
-
 def _breaker_settings(said: BreakerSection) -> BreakerSettings:
     return BreakerSettings(
         mode=Mode(said.mode),
@@ -317,8 +210,3 @@ def _breaker_settings(said: BreakerSection) -> BreakerSettings:
 
 def _places(said: Concurrency) -> Places:
     return Places(said.limit, said.queue, said.queue_timeout_seconds, said.adaptive)
-
-
-def _fresh_id() -> bytes:
-    """A JSON-RPC id that no client can have chosen by chance."""
-    return b'"weir-%b"' % secrets.token_hex(12).encode()

@@ -9,9 +9,9 @@ S = TypeVar("S", bound=Section)
 
 
 def over(base: S, upper: S) -> S:
-    """`base` with what `upper` names, section by section."""
+    """`base` with what `upper` names of it, section by section."""
     changes: dict[str, object] = {}
-    for field in upper.model_fields_set:
+    for field in upper.model_fields_set & type(base).model_fields.keys():
         below, above = getattr(base, field), getattr(upper, field)
         if isinstance(below, Section) and isinstance(above, Section):
             above = over(below, above)

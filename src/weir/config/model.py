@@ -36,7 +36,7 @@ from weir.config.fields import (
     default_duration,
     default_size,
 )
-from weir.config.policies import Policies, Timeout, ToolOverride
+from weir.config.policies import Policies, Retry, Timeout, ToolOverride
 from weir.config.problems import Path, shown
 from weir.config.watching import Objective, Telemetry
 
@@ -363,6 +363,14 @@ class Config(Section):
         if override is None or override.timeout is None:
             return timeout
         return merge.over(timeout or Timeout(), override.timeout)
+
+    def retry_for(self, upstream: Upstream, tool: str = "") -> Retry | None:
+        """How calls of an upstream, or of one of its tools, are tried again; None: not at all."""
+        retry = self.policies_for(upstream).retry
+        override = upstream.tools.get(tool)
+        if override is None or not override.retry.model_fields_set - {"safe"}:
+            return retry
+        return merge.over(retry or Retry(), override.retry)
 
     def connect_seconds(self, upstream: Upstream, tool: str = "") -> float:
         """How long connecting may take. Always on."""

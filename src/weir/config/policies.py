@@ -86,6 +86,24 @@ class Retry(Section):
     )
 
 
+def _as_safety(written: object) -> object:
+    return {"safe": written} if isinstance(written, str) else written
+
+
+class ToolRetry(Retry):
+    """Trying the calls of one tool again; what is left out is as in `policies.retry`. One word stands for `safe`."""
+
+    safe: Literal["auto", "always", "never"] = Field(
+        default="auto", description="always: its calls are safe to repeat; never: they are not, whatever the tool says."
+    )
+
+    @classmethod
+    def contradictions(cls, named: Mapping[str, object]) -> Iterator[tuple[Path, str]]:
+        """One budget for all that an upstream gets."""
+        if named.get("budget") is not None:
+            yield ("budget",), "is one for all tools of an upstream; leave it out"
+
+
 class SlowCalls(Section):
     """Slow calls count against an upstream too."""
 
@@ -244,9 +262,11 @@ class Policies(Section):
 class ToolOverride(Section):
     """What is different for one tool."""
 
-    retry: Literal["auto", "always", "never"] = Field(
-        default="auto", description="always: its calls are safe to repeat; never: they are not, whatever the tool says."
-    )
+    retry: Annotated[
+        ToolRetry,
+        BeforeValidator(_as_safety, json_schema_input_type=Literal["auto", "always", "never"] | ToolRetry),
+        EmptyIsDefault,
+    ] = Field(default=ToolRetry(), description="auto, always or never, or a section with `safe` and what else differs.")
     timeout: Annotated[ToolTimeout | None, EmptyIsDefault] = None
     breaker: Annotated[ToolBreaker | None, EmptyIsDefault] = Field(
         default=None, description="A circuit of its own; off: no breaker looks at its calls."

@@ -117,20 +117,31 @@ class RetryMeans:
 
 
 class Retry:
-    """The hinge of one upstream."""
+    """The hinge of one upstream, or of one tool `beside` that of its upstream: they have one budget, and where a
+    client cancels a call of either is learned by the upstream's.
+    """
 
-    def __init__(self, upstream: str, settings: RetrySettings, attempt: AttemptHandler, means: RetryMeans) -> None:
+    def __init__(
+        self,
+        upstream: str,
+        settings: RetrySettings,
+        attempt: AttemptHandler,
+        means: RetryMeans,
+        beside: "Retry | None" = None,
+    ) -> None:
         self._upstream = upstream
         self._settings = settings
         self._attempt = attempt
         self._means = means
         self._clock = means.clock
+        self._is_off = settings.mode is Mode.OFF
         self._is_shadow = settings.mode is Mode.SHADOW
         self._ceiling = tenacity.wait_exponential(multiplier=settings.initial_seconds, max=settings.max_seconds)
-        self._live: dict[_Key, bytes] = {}
-        self._withdrawn: OrderedDict[_Key, None] = OrderedDict()
+        self._live: dict[_Key, bytes] = {} if beside is None else beside._live
+        self._withdrawn: OrderedDict[_Key, None] = OrderedDict() if beside is None else beside._withdrawn
         self._releases: asyncio.TaskGroup | None = None
-        self.budget = Budget(settings.budget_ratio, settings.budget_min_per_second, means.clock())
+        made = Budget(settings.budget_ratio, settings.budget_min_per_second, means.clock())
+        self.budget: Budget = made if beside is None else beside.budget
         """Others pay into it, for each call: app/stack.py."""
 
     async def run(self) -> None:
@@ -145,7 +156,7 @@ class Retry:
         """Try until there is an outcome to stand by."""
         attempt = Attempt(call, 1, self._clock())
         call.attempts.append(attempt)
-        if not call.is_request or call.is_stream:
+        if self._is_off or not call.is_request or call.is_stream:
             self._follow(call, attempt)
             return await self._attempt(attempt)
         if self._is_shadow:
