@@ -88,14 +88,29 @@ class ClientConnection(HttpToolsProtocol):
             self._head_bytes += len(data)
         try:
             self.parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            # the request itself is served; nothing is ever upgraded
-            pass
+        except httptools.HttpParserUpgrade as offer:
+            self._decline_upgrade(data[offer.args[0] :])
+            return
         except httptools.HttpParserError:
             self._reject(400, "malformed_http")
             return
         if self._awaits_head and self._head_bytes:
             self._head_is_partial()
+
+    def _decline_upgrade(self, rest: bytes) -> None:
+        """Begin the request again, without its offer: the parser drops the body of one that offers an upgrade.
+
+        Nothing is ever upgraded. Java's HttpClient offers h2c with the first request of each connection.
+        """
+        verb = self.parser.get_method()
+        if verb == b"CONNECT":
+            self._reject(400, "malformed_http")
+            return
+        lines = [b"%b %b HTTP/%b" % (verb, self.url, self.parser.get_http_version().encode())]
+        lines += [name + b": " + value for name, value in self.headers if name != b"upgrade"]
+        self.parser = httptools.HttpRequestParser(self)
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+        self.data_received(b"\r\n".join(lines) + b"\r\n\r\n" + rest)
 
     def _head_is_partial(self) -> None:
         if self._head_bytes > self.settings.header_limit_bytes:
@@ -108,7 +123,19 @@ class ClientConnection(HttpToolsProtocol):
         self.expect_100_continue = False
         self.headers = []
 
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if not self._awaits_head:
+            # a trailer: it comes after all checks of the head, and without a limit (RFC 9110, section 6.5.1)
+            return
+        name = name.lower()
+        if name == b"expect" and value.lower() == b"100-continue":
+            self.expect_100_continue = True
+        self.headers.append((name, value))
+
     def on_headers_complete(self) -> None:
+        if self.parser.should_upgrade():
+            # see _decline_upgrade
+            return
         self._stop_head_timer()
         self._awaits_head = False
         # what came with the head counts as head here; only when that is much is it worth measuring

@@ -1,0 +1,83 @@
+"""What the HTTP server makes of heads that mean more than they should: trailers, upgrades."""
+
+import pytest
+
+from support.ports import LIMIT, post, serving
+from weir.downstream.exchange import Exchange
+
+pytestmark = pytest.mark.anyio
+
+CHUNKED = b"POST / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\nconnection: close\r\n\r\n2\r\nok\r\n0\r\n"
+
+
+async def tell(exchange: Exchange) -> None:
+    """Answer with the request: its target, its headers' names, its body."""
+    body = await exchange.body(LIMIT)
+    names = b",".join(name for name, _ in exchange.headers)
+    text = b"%b|%b|%b;" % (exchange.path, names, body)
+    exchange.reply(200, [(b"content-length", b"%d" % len(text))], text)
+
+
+def told(reply: bytes) -> list[bytes]:
+    """What the replies of `tell` say."""
+    return [part.rpartition(b"\r\n\r\n")[2].split(b";")[0] for part in reply.split(b"HTTP/1.1 200")[1:]]
+
+
+async def test_trailers_are_no_headers() -> None:
+    """What comes behind the body was not there when Host and Origin were checked, and names nobody's session."""
+    async with serving(tell) as port:
+        reply = await port.ask(CHUNKED + b"authorization: Bearer late\r\nx-late: 1\r\n\r\n")
+    assert [b"/|host,transfer-encoding,connection|ok"] == told(reply)
+
+
+async def test_trailers_without_end_cost_no_memory() -> None:
+    """No limit on heads holds for them, so they are not kept."""
+    kept: list[int] = []
+
+    async def app(exchange: Exchange) -> None:
+        await exchange.body(LIMIT)
+        kept.append(len(exchange.headers))
+        exchange.reply(204, [], b"")
+
+    async with serving(app, header_limit_count=10) as port:
+        await port.ask(CHUNKED + b"x: y\r\n" * 20_000 + b"\r\n")
+    assert [3] == kept
+
+
+@pytest.mark.parametrize("framing", ["length", "chunks"])
+async def test_a_request_that_offers_an_upgrade_keeps_its_body(framing: str) -> None:
+    """Java's HttpClient offers h2c with the first request of each connection; it is served as if it had not."""
+    offer = (b"connection: upgrade, http2-settings", b"upgrade: h2c", b"http2-settings: AAEAAEAAAAIAAAAB")
+    first = post(b"body", *offer, close=False)
+    if framing == "chunks":
+        first = first.replace(b"content-length: 4", b"transfer-encoding: chunked").replace(
+            b"\r\n\r\nbody", b"\r\n\r\n4\r\nbody\r\n0\r\n\r\n"
+        )
+    async with serving(tell) as port:
+        reply = await port.ask(first + post(b"next"))
+    bodies = [text.rpartition(b"|")[2] for text in told(reply)]
+    assert [b"body", b"next"] == bodies
+
+
+async def test_an_upgrade_that_comes_in_pieces_keeps_its_body() -> None:
+    """Head and body are two packets of that client's, and may be more."""
+    request = post(b"body", b"upgrade: h2c", b"connection: upgrade", close=False) + post(b"next")
+    async with serving(tell) as port:
+        reply = await port.ask_slowly(request)
+    assert [b"body", b"next"] == [text.rpartition(b"|")[2] for text in told(reply)]
+
+
+async def test_an_upgrade_hides_no_headers_from_the_limits() -> None:
+    """They are counted as for any other request."""
+    offer = (b"connection: upgrade", b"upgrade: websocket")
+    async with serving(tell, header_limit_count=10) as port:
+        reply = await port.ask(post(b"", *offer, *[b"x-%d: 1" % number for number in range(20)]))
+    assert reply.startswith(b"HTTP/1.1 431 ")
+    assert ["header_count"] == port.limits
+
+
+async def test_a_tunnel_is_not_opened() -> None:
+    """CONNECT is for proxies of another kind."""
+    async with serving(tell) as port:
+        reply = await port.ask(b"CONNECT /mcp HTTP/1.1\r\nhost: x\r\n\r\n")
+    assert reply.startswith(b"HTTP/1.1 400 ")
