@@ -316,6 +316,37 @@ async def test_draining_ends_open_streams_in_order() -> None:
     assert reply.endswith(b"\r\n\r\n0\r\n\r\n")
 
 
+@pytest.mark.parametrize(
+    ("content_type", "end"),
+    [(b"text/event-stream", b"\r\n\r\n0\r\n\r\n"), (b"application/json", b"\r\n\r\n4\r\nhalf\r\n")],
+)
+async def test_a_reply_that_a_drain_cuts_off_does_not_look_whole(content_type: bytes, end: bytes) -> None:
+    """An event stream ends with the error, properly; any other body breaks off, and half of it is not taken for all."""
+    opened = asyncio.Event()
+    tasks: list[asyncio.Task[Any] | None] = []
+
+    async def handler(call: Call) -> Outcome:
+        await call.sink.open(200, [(b"content-type", content_type)])
+        await call.sink.write(b"half")
+        tasks.append(asyncio.current_task())
+        opened.set()
+        await asyncio.get_running_loop().create_future()
+        raise AssertionError
+
+    async with port(handler) as mcp:
+        reader, writer = await asyncio.open_connection("127.0.0.1", mcp.number)
+        writer.write(request())
+        async with asyncio.timeout(5):
+            await opened.wait()
+            mcp.downstream.end_streams()
+            assert tasks[0] is not None
+            tasks[0].cancel("the deadline has passed")
+            reply = await reader.read()
+        writer.close()
+    assert reply.endswith(end)
+    assert (b"text/event-stream" == content_type) == (b'"reason":"cancelled"' in reply)
+
+
 async def test_what_was_answered_by_streaming_counts_its_bytes() -> None:
     """For the byte counters and the access log."""
 

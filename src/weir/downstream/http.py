@@ -193,7 +193,7 @@ class HttpDownstream:
         await exchange.close()
 
     async def _cancelled(self, call: Call, exchange: Exchange) -> Outcome:
-        if self._is_draining and exchange.is_open:
+        if self._is_draining and exchange.is_open and call.is_stream:
             await exchange.close()
         if call.answer is not None:
             # many clients hang up as soon as they have their answer

@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from socket import socket
 from ssl import SSLContext
 from typing import Any
 
@@ -258,12 +259,32 @@ class ClientConnection(HttpToolsProtocol):
 
 
 class Server(uvicorn.Server):
-    """A uvicorn server that leaves the process's signals to whoever runs it."""
+    """A uvicorn server that leaves signals to whoever runs it, and tells when its drain cuts calls off."""
+
+    def __init__(self, config: uvicorn.Config, drain_seconds: float, on_limit: Callable[[str], None]) -> None:
+        super().__init__(config)
+        self._drain_seconds = drain_seconds
+        self._on_limit = on_limit
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         """Take no signals."""
         yield
+
+    async def shutdown(self, sockets: list[socket] | None = None) -> None:
+        """Take nothing new, let what is being answered end, and end what still runs after `drain_seconds`."""
+        for server in self.servers:
+            server.close()
+        for connection in list(self.server_state.connections):
+            connection.shutdown()
+        try:
+            async with asyncio.timeout(self._drain_seconds):
+                await self._wait_tasks_to_complete()
+        except TimeoutError:
+            if self.server_state.tasks:
+                self._on_limit("drain_deadline")
+            for task in self.server_state.tasks:
+                task.cancel("the drain's deadline has passed")
 
 
 def build_server(
@@ -285,7 +306,6 @@ def build_server(
         server_header=False,
         date_header=False,
         proxy_headers=False,
-        timeout_graceful_shutdown=max(1, round(settings.drain_seconds)),
         ssl_context_factory=(lambda _config, _default: tls) if tls is not None else None,
     )
-    return Server(config)
+    return Server(config, settings.drain_seconds, on_limit)
