@@ -1,5 +1,7 @@
 """What may be tried again: each row of the table (reference mcp-for-proxies §4.2, §4.3)."""
 
+import time
+
 import pytest
 
 from support.policed import (
@@ -154,6 +156,19 @@ def test_an_outcome_that_leaves_more_room_leaves_less_too() -> None:
 def test_what_retry_after_asks_for(expected: float | None, headers: list[tuple[bytes, bytes]]) -> None:
     """Seconds, or a date beside the reply's own: the server's clock against itself. Nonsense asks for nothing."""
     assert expected == retry_after(headers)
+
+
+@pytest.mark.parametrize("zone", ["UTC", "America/New_York", "Asia/Kolkata"])
+@pytest.mark.parametrize("date", [b"Sat Nov 21 09:00:30 2026", b"Sat, 21 Nov 2026 09:00:30 -0000"])
+def test_a_date_without_a_zone_is_of_greenwich(monkeypatch: pytest.MonkeyPatch, zone: str, date: bytes) -> None:
+    """The old form of C names none. Where weir runs has nothing to do with it."""
+    monkeypatch.setenv("TZ", zone)
+    time.tzset()
+    try:
+        assert 30.0 == retry_after([(b"retry-after", date), DATE])
+    finally:
+        monkeypatch.undo()
+        time.tzset()
 
 
 def test_why_there_is_another_try_is_a_word() -> None:

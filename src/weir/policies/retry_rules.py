@@ -4,6 +4,7 @@ MCP has no idempotency key. So it depends on three things: what is known of the 
 perhaps carried out; carried out and failed), what the method is, and for tools on somebody's word.
 """
 
+import datetime
 import email.utils
 import enum
 from collections.abc import Callable, Mapping
@@ -92,7 +93,9 @@ def retry_after(headers: Headers) -> float | None:
 
 def _instant(date: bytes) -> float | None:
     try:
-        return email.utils.parsedate_to_datetime(date.decode("latin-1")).timestamp()
+        found = email.utils.parsedate_to_datetime(date.decode("latin-1"))
+        # a date of HTTP that names no zone is of Greenwich (RFC 9110, section 5.6.7), not of this machine
+        return found.replace(tzinfo=found.tzinfo or datetime.UTC).timestamp()
     except (ValueError, OverflowError):
         return None
 
