@@ -163,7 +163,8 @@ async def test_every_word_of_the_configuration_reaches_its_policy() -> None:
     ((bulkhead, mode),) = layers.admission.bulkheads()
     assert (Mode.ENFORCE, 65, 6.0) == (mode, bulkhead.limit, bulkhead.timeout_seconds)
     assert layers.coalesce is not None
-    assert frozenset({b"authorization", b"accept", b"x-one"}) == layers.coalesce._headers
+    assert layers.coalesce._general is not None
+    assert frozenset({b"authorization", b"accept", b"x-one"}) == layers.coalesce._general.headers
     assert (99.0, None) == (Hedge.model_validate(WRITTEN["hedge"]).percentile, Hedge(after="p99").after_seconds)
 
 

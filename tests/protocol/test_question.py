@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from weir.protocol.question import question
+from weir.protocol.question import asks_for_task, is_conclusive, question
 from weir.protocol.shapes import DEADLINE_KEY
 
 VARYING = ("traceparent", "tracestate", "baggage", "progressToken", DEADLINE_KEY)
@@ -76,3 +76,35 @@ def test_equal_questions_come_from_equal_params_only(one: dict[str, Any], other:
 def test_varying_members_never_matter(params: dict[str, Any], varying: dict[str, str]) -> None:
     """Whatever stands beside them."""
     assert question(asking(params)) == question(asking({**params, "_meta": varying}))
+
+
+@pytest.mark.parametrize(
+    ("expected", "params"), [(True, {"task": {}}), (True, {"task": {"ttl": 1}}), (False, {"arguments": {"task": 1}})]
+)
+def test_a_request_may_ask_for_a_task(expected: bool, params: Any) -> None:
+    """By a member of its params, not of its arguments."""
+    assert expected == asks_for_task(asking(params))
+
+
+@pytest.mark.parametrize("body", [b"{}", b"[]", b"?", b'{"params":[]}', b"[" * 100_000])
+def test_what_is_no_request_asks_for_no_task(body: bytes) -> None:
+    """Nor does it fail."""
+    assert not asks_for_task(body)
+
+
+@pytest.mark.parametrize(
+    ("expected", "body"),
+    [
+        (True, b'{"result":{}}'),
+        (True, b'{"result":{"resultType":"complete"}}'),
+        (True, b'{"result":{"content":[{"text":"\\"resultType\\""}]}}'),
+        (False, b'{"result":{"resultType":"input_required"}}'),
+        (False, b'{"result":{"resultType":"task"}}'),
+        (False, b'{"result":{"resultType":7}}'),
+        (False, b'{"result":{"resultType":"com'),
+        (True, b'{"error":{"code":1,"data":{"resultType":"task"}}}'),
+    ],
+)
+def test_an_answer_ends_the_matter_or_begins_a_dialogue(expected: bool, body: bytes) -> None:
+    """What cannot be told is no end."""
+    assert expected == is_conclusive(body)

@@ -9,6 +9,7 @@ from weir.app.means import Means, Service
 from weir.config.merge import over
 from weir.config.model import Config, Upstream
 from weir.config.policies import Breaker as BreakerSection
+from weir.config.policies import Coalesce as CoalesceSection
 from weir.config.policies import Concurrency, Policies
 from weir.core.call import Attempt
 from weir.core.events import LevelChanged, ServerNotified
@@ -129,10 +130,13 @@ class Protections:
         return Admission(self._one.name, settings, self._means.emit, self._means.clock)
 
     def _coalesce(self, policies: Policies) -> Coalesce | None:
-        if policies.coalesce is None or policies.coalesce.mode == "off":
+        general, means = policies.coalesce or CoalesceSection(), self._means
+        said = {tool: override.coalesce for tool, override in self._one.tools.items()}
+        of_tools = {tool: over(general, own) for tool, own in said.items() if own is not None}
+        if all(one.mode == "off" for one in (general, *of_tools.values())):
             return None
-        means = self._means
-        settings = CoalesceSettings(Mode(policies.coalesce.mode), policies.coalesce.headers)
+        tools = {tool: CoalesceSettings(Mode(own.mode), own.headers) for tool, own in of_tools.items()}
+        settings = CoalesceSettings(Mode(general.mode), general.headers, tools)
         coalesce = Coalesce(self._one.name, settings, means.emit, means.clock, means.finished)
         self.services.append(coalesce.run)
         return coalesce

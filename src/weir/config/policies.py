@@ -275,6 +275,10 @@ class ToolOverride(Section):
         default=None,
         description="enforce: its calls are safe to make twice at once; off: they are not, whatever it says.",
     )
+    coalesce: Annotated[Coalesce | None, EmptyIsDefault] = Field(
+        default=None,
+        description="enforce: it only reads, and equal calls that are under way at the same time become one.",
+    )
     rate_limits: tuple[ToolRateLimit, ...] = Field(default=(), description="Beside those that hold for all calls.")
     concurrency: Annotated[Concurrency | None, EmptyIsDefault] = Field(
         default=None, description="Places for its calls alone, which they need beside one of the upstream's."

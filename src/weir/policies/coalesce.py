@@ -3,8 +3,10 @@
 The shared call runs in a task of its own, so that whoever leaves leaves alone; the last one to leave cancels it. The
 first caller leads: it is relayed the reply as it arrives. A follower gets the answer alone, under its own id, in the
 form in which it came (a JSON body, or an event stream of one event); progress and log messages of a stream are the
-leader's. What cannot be shared (a stream that ended without an answer, a body that cannot be given another id, a new
-cookie) leaves each follower a call of its own.
+leader's. What cannot be shared (a stream that ended without an answer, an answer that asks for input or names a task, a
+body that cannot be given another id, a new cookie) leaves each follower a call of its own.
+
+Calls of a tool are shared where the operator says of that tool that it only reads.
 
 A follower never learns less than anybody knew when it came: nobody joins a call that began before a request which may
 have changed something was answered, or before the server announced a change. What a change that is still under way has
@@ -14,10 +16,11 @@ Actions told in `Decided`: joined, would_join, alone (what was joined could not 
 """
 
 import asyncio
+import functools
 import hashlib
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from typing import Generic, TypeVar
+from collections.abc import Awaitable, Callable, Container, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from weir.core.call import Call
 from weir.core.events import Decided, Emit, LimitReached, ServerNotified
@@ -26,7 +29,7 @@ from weir.core.outcome import NO_ANSWER, Mode, Outcome, RefusalKind, Refused, Re
 from weir.policies.coalesce_flight import Flight
 from weir.protocol.envelope import Kind, is_ambiguous
 from weir.protocol.methods import Repeat, facts
-from weir.protocol.question import question
+from weir.protocol.question import asks_for_task, question
 
 CALLS_LIMIT = 1000
 """Shared calls that can be joined: each costs a task, and up to a reply in memory. Beyond it calls go by themselves."""
@@ -48,33 +51,45 @@ class CoalesceSettings:
     """`headers`: whose values must be equal, beside Authorization and Accept; names in lower case.
 
     None: those of every header but the few that never tell callers apart. To name them shares more, and is right
-    only where none but these (and Authorization) decide what a caller may read.
+    only where none but these (and Authorization) decide what a caller may read. `tools`: what holds for the calls of
+    the tools that only read; of others none are shared.
     """
 
     mode: Mode = Mode.OFF
     headers: tuple[str, ...] | None = None
+    tools: Mapping[str, "CoalesceSettings"] = field(default_factory=dict)
 
 
 # the pure part
 
 
-def is_shareable(call: Call) -> bool:
-    """Whether its answer may answer an equal call: a request that only reads, and is no part of a dialogue."""
+def is_shareable(call: Call, reading: Container[str] = ()) -> bool:
+    """Whether its answer may answer an equal call: a request that only reads, and is no part of a dialogue.
+
+    `reading`: the tools that only read.
+    """
     message = call.message
-    if message.kind is not Kind.REQUEST:
+    if message.kind is not Kind.REQUEST or not _only_reads(call, reading):
         return False
     known = facts(message.method)
-    if known.repeat is not Repeat.READ or known.is_exempt or known.is_long_lived:
+    if known.is_exempt or known.is_long_lived:
+        return False
+    if known.repeat is Repeat.ASK and asks_for_task(call.body):
         return False
     return not message.is_continuation and not is_ambiguous(call.body)
 
 
-def may_change(call: Call) -> bool:
+def may_change(call: Call, reading: Container[str] = ()) -> bool:
     """Whether what other calls would read may be different after this one."""
     kind = call.message.kind
     if kind is Kind.REQUEST:
-        return not call.is_stream and facts(call.message.method).repeat is not Repeat.READ
+        return not call.is_stream and not _only_reads(call, reading)
     return kind is Kind.BATCH or kind is Kind.OPAQUE
+
+
+def _only_reads(call: Call, reading: Container[str]) -> bool:
+    repeat = facts(call.message.method).repeat
+    return repeat is Repeat.READ or (repeat is Repeat.ASK and call.message.name in reading)
 
 
 def key_of(call: Call, headers: frozenset[bytes] | None) -> bytes | None:
@@ -107,9 +122,9 @@ class Joinable(Generic[S]):
         """No other call can be offered."""
         return len(self._shared) >= self._limit
 
-    def find(self, key: bytes) -> S | None:
+    def find(self, key: bytes | None) -> S | None:
         """The call to join, if there is one and nothing may have changed since it began."""
-        found = self._shared.get(key)
+        found = self._shared.get(key) if key is not None else None
         if found is not None and any(call.committed or call.answer is not None for call in self._changing):
             # a change may have been answered, inside a stream that has not ended yet
             return None
@@ -141,6 +156,19 @@ class Joinable(Generic[S]):
 # the doing
 
 
+class _Way(NamedTuple):
+    """How calls are shared. `headers`: as `key_of` takes them."""
+
+    is_shadow: bool
+    headers: frozenset[bytes] | None
+
+
+def _way(settings: CoalesceSettings) -> _Way | None:
+    named = settings.headers
+    headers = None if named is None else _ALWAYS | {name.encode() for name in named}
+    return None if settings.mode is Mode.OFF else _Way(settings.mode is Mode.SHADOW, headers)
+
+
 class Coalesce:
     """The layer of one upstream. `finished` is told when a shared call has ended, as the edge tells of its calls.
 
@@ -156,13 +184,15 @@ class Coalesce:
         finished: Callable[[Call], None] = lambda call: None,
     ) -> None:
         self._upstream = upstream
-        self._is_shadow = settings.mode is Mode.SHADOW
-        named = settings.headers
-        self._headers = None if named is None else _ALWAYS | {name.encode() for name in named}
+        self._general = _way(settings)
+        made = {tool: _way(own) for tool, own in settings.tools.items()}
+        self._of_tools = {tool: way for tool, way in made.items() if way is not None}
         self._emit = emit
         self._clock = clock
         self._finished = finished
-        self._joinable: Joinable[Flight | Call] = Joinable()
+        self._joinable: Joinable[Flight] = Joinable()
+        self._would_be_joinable: Joinable[Call] = Joinable()
+        self._all: tuple[Joinable[Any], ...] = (self._joinable, self._would_be_joinable)
         self._flights: set[Flight] = set()
         self._group: asyncio.TaskGroup | None = None
 
@@ -177,48 +207,52 @@ class Coalesce:
     def notified(self, event: ServerNotified) -> None:
         """A server announced something: after a change nobody joins what began before it."""
         if event.call.upstream == self._upstream and event.message.method.endswith(_CHANGES):
-            self._joinable.outdate()
+            for joinable in self._all:
+                joinable.outdate()
 
     def __call__(self, call: Call, inner: CallHandler) -> Awaitable[Outcome]:
         """Share the call, or let it pass."""
-        if is_shareable(call):
-            return self._share(call, inner)
-        if may_change(call):
-            return self._change(call, inner)
+        if is_shareable(call, self._of_tools):
+            is_tool = call.message.method == "tools/call"
+            way = self._of_tools[call.message.name] if is_tool else self._general
+            if way is None:
+                return inner(call)
+            return self._pretend(call, inner, way) if way.is_shadow else self._share(call, inner, way)
+        if may_change(call, self._of_tools):
+            return _outdating(self._all, inner, call)
         if call.message.method == "notifications/cancelled" and self._is_awaited_by_others(call):
             return _accept()
         return inner(call)
 
-    async def _change(self, call: Call, inner: CallHandler) -> Outcome:
-        self._joinable.change_began(call)
-        try:
-            return await inner(call)
-        finally:
-            self._joinable.change_ended(call)
-
-    async def _share(self, call: Call, inner: CallHandler) -> Outcome:
-        key = key_of(call, self._headers)
-        if key is None:
-            return await inner(call)
+    async def _share(self, call: Call, inner: CallHandler, way: _Way) -> Outcome:
+        key = key_of(call, way.headers)
         found = self._joinable.find(key)
-        if found is None and self._joinable.is_full:
-            self._emit(LimitReached(self._upstream, "coalesced_calls"))
-            return await inner(call)
-        if self._is_shadow:
-            return await self._pretend(key, call, inner, found)
-        if isinstance(found, Flight):
+        if found is not None:
             return await self._follow(found, call, inner)
+        if key is None or self._is_full(self._joinable):
+            return await inner(call)
         return await self._lead(key, call, inner)
 
-    async def _pretend(self, key: bytes, call: Call, inner: CallHandler, found: object) -> Outcome:
-        if found is not None:
+    async def _pretend(self, call: Call, inner: CallHandler, way: _Way) -> Outcome:
+        if may_change(call):
+            # a tool that is said to read only, in shadow: to the calls that are shared nothing is said of it
+            inner = functools.partial(_outdating, (self._joinable,), inner)
+        key = key_of(call, way.headers)
+        if self._would_be_joinable.find(key) is not None:
             self._emit(Decided("coalesce", "would_join", call, True))
             return await inner(call)
-        self._joinable.offer(key, call)
+        if key is None or self._is_full(self._would_be_joinable):
+            return await inner(call)
+        self._would_be_joinable.offer(key, call)
         try:
             return await inner(call)
         finally:
-            self._joinable.close(key, call)
+            self._would_be_joinable.close(key, call)
+
+    def _is_full(self, joinable: Joinable[Any]) -> bool:
+        if joinable.is_full:
+            self._emit(LimitReached(self._upstream, "coalesced_calls"))
+        return joinable.is_full
 
     async def _lead(self, key: bytes, call: Call, inner: CallHandler) -> Outcome:
         if self._group is None:
@@ -279,6 +313,17 @@ class Coalesce:
         """Whether a client cancels a request whose shared call others still wait for."""
         raw = call.message.request_id
         return any(len(flight.call.callers) > 1 and flight.has(call.session, raw) for flight in self._flights)
+
+
+async def _outdating(joinables: Iterable[Joinable[Any]], inner: CallHandler, call: Call) -> Outcome:
+    """A call that may change what is shared, or would be."""
+    for joinable in joinables:
+        joinable.change_began(call)
+    try:
+        return await inner(call)
+    finally:
+        for joinable in joinables:
+            joinable.change_ended(call)
 
 
 async def _accept() -> Outcome:

@@ -9,6 +9,7 @@ from weir.core.call import FIELDS, NOWHERE, Call, Headers, Slot, header
 from weir.core.outcome import PLAIN, Blame, Failed, FailureKind, Outcome, Replied, Verdict
 from weir.protocol import edit, sse
 from weir.protocol.envelope import Kind, Message, peek
+from weir.protocol.question import is_conclusive
 
 AHEAD_LIMIT_BYTES = 1024 * 1024
 """What a stream may be ahead of its leader: a client that reads slowly keeps no follower waiting before that."""
@@ -35,7 +36,7 @@ def _shareable(headers: Headers) -> Headers | None:
 
 
 def _with_id(body: bytes, message: Message, raw_id: bytes) -> bytes | None:
-    if message.kind is not Kind.RESPONSE:
+    if message.kind is not Kind.RESPONSE or not is_conclusive(body):
         return None
     if message.id in _NO_ID:
         return body

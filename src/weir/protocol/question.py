@@ -1,4 +1,4 @@
-"""What a request asks, apart from whom it is from: two requests with equal questions may share an answer.
+"""What a request asks, apart from whom it is from: two requests with equal questions may share an answer, if it is one.
 
 Nothing is decoded and encoded again: the texts of the members are compared as they were received, so that
 `1.0` and `1`, or two spellings of one string, are different questions.
@@ -18,7 +18,25 @@ class _Parametrized(Struct, gc=False):
     params: Raw | UnsetType = UNSET
 
 
+class _Tasked(Struct, gc=False, frozen=True):
+    task: Raw | UnsetType = UNSET
+
+
+class _Asking(Struct, gc=False):
+    params: _Tasked = _Tasked()
+
+
+class _Typed(Struct, gc=False, frozen=True):
+    result_type: str = msgspec.field(default="complete", name="resultType")
+
+
+class _Answering(Struct, gc=False):
+    result: _Typed = _Typed()
+
+
 _decode_params = msgspec.json.Decoder(_Parametrized).decode
+_decode_asking = msgspec.json.Decoder(_Asking).decode
+_decode_answering = msgspec.json.Decoder(_Answering).decode
 
 
 def question(body: bytes) -> bytes | None:
@@ -38,6 +56,27 @@ def question(body: bytes) -> bytes | None:
         return b"".join([_member(params, each) for each in members])
     except (ValueError, RecursionError):
         return None
+
+
+def asks_for_task(body: bytes) -> bool:
+    """Whether a request is to become a task of its sender's (MCP 2025-11-25, basic/utilities/tasks)."""
+    try:
+        return _decode_asking(body).params.task is not UNSET
+    except (ValueError, RecursionError):
+        return False
+
+
+def is_conclusive(body: bytes) -> bool:
+    """Whether an answer ends the matter (MCP 2026-07-28, basic/index, `resultType`).
+
+    One that asks for input, or names a task, begins a dialogue with whoever asked.
+    """
+    if b'"resultType"' not in body:
+        return True
+    try:
+        return _decode_answering(body).result.result_type == "complete"
+    except (ValueError, RecursionError):
+        return False
 
 
 def _member(params: bytes, member: scan.Member) -> bytes:
