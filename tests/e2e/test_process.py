@@ -78,11 +78,22 @@ class Opened:
         self.is_gone.set()
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 async def test_a_signal_stops_an_idle_weir_at_once_with_code_0(weir: Running, number: int) -> None:
     """Nothing to wait for: nothing waited for."""
     weir.interrupt(number)
     assert 0 == await exit_code(weir), weir.log()
+
+
+async def test_under_nohup_the_end_of_the_terminal_stops_nothing(server: ScriptedServer) -> None:
+    """SIGHUP was ignored before weir began, and stays so."""
+    port = free_port()
+    options = weir_argv("--upstream", server.url, "--listen", f"127.0.0.1:{port}", "--diagnostics", "off")
+    with running(["sh", "-c", "trap '' HUP; exec \"$@\"", "sh", *options], port=port) as weir:
+        weir.interrupt(signal.SIGHUP)
+        assert 500 == (await post(port, CALL)).status
+        weir.interrupt()
+        assert 0 == await exit_code(weir), weir.log()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

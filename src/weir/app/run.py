@@ -30,7 +30,7 @@ show in p99.9 (reference: telemetry.md §5.2)."""
 
 
 def run(config: Config) -> int:
-    """Serve until SIGINT or SIGTERM, or until the client on stdin leaves. Returns the process's exit code."""
+    """Serve until SIGINT, SIGTERM or SIGHUP, or until the client on stdin leaves. Returns the process's exit code."""
     sys.setswitchinterval(SWITCH_SECONDS)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         try:
@@ -134,6 +134,10 @@ def _tell_listening(weir: Weir, name: str, port: socket.socket) -> None:
 def _stop_on_signals() -> asyncio.Event:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        # the terminal is gone; whoever started weir with nohup wants it to go on
+        numbers.append(signal.SIGHUP)
+    for number in numbers:
         loop.add_signal_handler(number, stop.set)
     return stop
