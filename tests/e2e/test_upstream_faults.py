@@ -10,6 +10,7 @@ import pytest
 from support.processes import Running, free_port
 from support.rawhttp import Exchange, Headers, NoReplyError, Reply, Script, ScriptedServer, ask, post
 from support.weirs import UNTRACED, weir_http
+from weir.protocol.sse import Splitter
 
 pytestmark = [pytest.mark.anyio, pytest.mark.e2e]
 
@@ -208,19 +209,61 @@ async def ends_the_stream_unanswered(exchange: Exchange) -> None:
     await exchange.end()
 
 
+async def breaks_off_within_an_event(exchange: Exchange) -> None:
+    """The first half of a second event, then the connection is cut."""
+    await exchange.open(200, SSE)
+    await exchange.write(PROGRESS + b'event: message\ndata: {"jsonrpc":"2.0","id":7,"res')
+    exchange.writer.close()
+
+
+async def ends_without_the_last_blank_line(exchange: Exchange) -> None:
+    """The answer, but by the format's own rule it was never sent: clients drop an event without its blank line."""
+    await exchange.open(200, SSE)
+    await exchange.write(PROGRESS + b'event: message\ndata: {"jsonrpc":"2.0","id":7,"result":{}}\n')
+    await exchange.end()
+
+
+async def breaks_off_within_a_large_event(exchange: Exchange) -> None:
+    """More of it than is held back, so that some has gone on to the client."""
+    await exchange.open(200, SSE)
+    await exchange.write(PROGRESS + b'event: message\ndata: {"jsonrpc":"2.0","id":7,"result":{"x":"')
+    await exchange.write(b"x" * (5 * 1024 * 1024))
+    exchange.writer.close()
+
+
+async def stalls_within_a_large_event(exchange: Exchange) -> None:
+    """The same, and silence."""
+    await exchange.open(200, SSE)
+    await exchange.write(PROGRESS + b'event: message\ndata: {"jsonrpc":"2.0","id":7,"result":{"x":"')
+    await exchange.write(b"x" * (5 * 1024 * 1024))
+    await exchange.gone()
+
+
 @pytest.mark.parametrize(
-    "script", [breaks_off_the_stream, stalls_in_the_stream, ends_the_stream_unanswered], ids=lambda f: f.__name__
+    "script",
+    [
+        breaks_off_the_stream,
+        stalls_in_the_stream,
+        ends_the_stream_unanswered,
+        breaks_off_within_an_event,
+        ends_without_the_last_blank_line,
+        breaks_off_within_a_large_event,
+        stalls_within_a_large_event,
+    ],
+    ids=lambda f: f.__name__,
 )
 async def test_a_fault_after_an_event_ends_the_stream_with_the_error(
     server: ScriptedServer, weir: Running, script: Script
 ) -> None:
-    """What had arrived stays; the error comes as the stream's last message, under the request's id."""
+    """What had arrived stays; the error comes as the stream's last message, under the request's id.
+
+    Whatever was begun before it ends first: the error is an event of its own.
+    """
     server.script = script
     reply = await post(weir.port, call())
     assert (200, True) == (reply.status, reply.body.startswith(PROGRESS))
-    last = reply.body[len(PROGRESS) :]
-    data = b"".join(line[5:].strip() for line in last.split(b"\n") if line.startswith(b"data:"))
-    assert_error(data, b"7")
+    *_, last = [event for event in Splitter(len(reply.body)).feed(reply.body) if event.data]
+    assert_error(last.data or b"", b"7")
 
 
 async def test_a_stream_that_ended_after_an_event_id_is_left_alone(server: ScriptedServer, weir: Running) -> None:

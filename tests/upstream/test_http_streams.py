@@ -126,6 +126,14 @@ async def test_a_stream_that_is_cut_before_its_answer_failed() -> None:
             assert encode(PROGRESS) == edge.sink.body
 
 
+async def test_what_is_left_of_an_event_is_kept_back_when_the_answer_never_came() -> None:
+    """It would swallow the error that the client gets in its place, and no client reads it. Nothing is committed."""
+    async with scripted(streaming(b": hello\n\ndata: half")) as server, edge_to(server) as edge:
+        assert isinstance(await edge.run(), Failed)
+        assert b": hello\n\n" == edge.sink.body
+        assert not edge.attempt.call.committed
+
+
 async def test_a_polled_stream_is_no_failure() -> None:
     """It ended after an event id."""
     async with scripted(streaming(b"id: 1\ndata:\n\n")) as server, edge_to(server) as edge:

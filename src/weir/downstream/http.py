@@ -187,7 +187,8 @@ class HttpDownstream:
             if not exchange.is_event_stream:
                 return
             if call.message.kind in (Kind.REQUEST, Kind.BATCH):
-                await exchange.write(sse.encode(self._rescued(outcome, call).body or b""))
+                # first the end of an event too large to be held back, of which the client may have a part
+                await exchange.write(b"\n\n" + sse.encode(self._rescued(outcome, call).body or b""))
             elif call.verb != b"GET" or not _is_weirs_end(outcome):
                 return
         await exchange.close()

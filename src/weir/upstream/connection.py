@@ -223,8 +223,8 @@ class Connection(asyncio.Protocol):
         status = self._parser.get_status_code()
         if status >= 200:
             self._take_head(exchange, status, headers)
-        elif status == 101:
-            self._garbage("the server switched protocols without being asked to (101)")
+        elif status == 101 or status < 100:
+            self._garbage(f"the server answers with status {status}, which nothing asked for")
         else:
             self._is_interim = True
 

@@ -171,15 +171,17 @@ class HttpUpstream:
                     await sink.write(raw)
         except Unanswered as error:
             broken = _failed(error)
+        outcome = judge.outcome(exchange.status, headers, broken)
         rest = judge.rest()
-        if rest:
+        # no client reads an event that has not ended, but it would swallow the error that comes after a failure
+        if rest and isinstance(outcome, Replied):
             call.committed = True
             await sink.write(rest)
         if judge.listing:
             self._emit(Listed(self.name, call.message.method, judge.listing))
         if judge.has_oversized:
             self._emit(LimitReached(self.name, "sse_event"))
-        return judge.outcome(exchange.status, headers, broken)
+        return outcome
 
     async def _relay_opaque(self, attempt: Attempt, exchange: Exchange) -> Outcome:
         call, sink = attempt.call, attempt.sink

@@ -193,7 +193,8 @@ class Pool:
     def _hand_back(self, given: Connection | None) -> None:
         """Whoever it was given to has been cancelled in the same turn."""
         if given is not None:
-            self.freed(given)
+            if not given.is_gone:
+                self.freed(given)
         else:
             self._reserved -= 1
             self._offer_place()
