@@ -72,3 +72,51 @@ async def test_a_tool_has_places_of_its_own(server: ScriptedServer, tmp_path: Pa
             may_answer.set()
         assert 200 == first.result().status
         assert 200 == (await post(weir.port, call("slow", 4))).status
+
+
+async def test_a_tool_that_only_reads_is_called_once_for_all_who_ask(server: ScriptedServer, tmp_path: Path) -> None:
+    """Each has its own answer; another tool is called for each."""
+    asked: list[str] = []
+    diagnostics, may_answer = free_port(), asyncio.Event()
+
+    async def slow(exchange: Exchange) -> None:
+        asked.append(json.loads(exchange.request.body)["params"]["name"])
+        await may_answer.wait()
+        await answer(exchange)
+
+    server.script = slow
+    config: Config = {**UNTRACED, "listen": {"diagnostics": f"127.0.0.1:{diagnostics}"}}
+    tools = {"find": {"coalesce": {"mode": "enforce"}}}
+    with weir_http(tmp_path, {"url": server.url, "tools": tools}, config) as weir:
+        async with asyncio.timeout(LIMIT_SECONDS), asyncio.TaskGroup() as group:
+            tasks = [group.create_task(post(weir.port, call("find", number))) for number in range(5)]
+            tasks += [group.create_task(post(weir.port, call("add", number))) for number in range(5, 7)]
+            while json.loads((await fetch(diagnostics, "GET", "/status")).body)["in_flight"] != len(tasks):
+                pass
+            may_answer.set()
+        assert [*range(7)] == [json.loads(task.result().body)["id"] for task in tasks]
+    assert ["add", "add", "find"] == sorted(asked)
+
+
+async def test_a_tool_is_tried_again_and_timed_in_its_own_way(server: ScriptedServer, tmp_path: Path) -> None:
+    """Where the policies of all are off, or more patient."""
+    asked: list[str] = []
+
+    async def fail(exchange: Exchange) -> None:
+        asked.append(json.loads(exchange.request.body)["params"]["name"])
+        if asked[-1] == "silent":
+            await asyncio.get_running_loop().create_future()
+        exchange.abort()
+
+    server.script = fail
+    tools = {
+        "often": {"retry": {"safe": "always", "mode": "enforce", "attempts": 4, "backoff": {"initial": "1ms"}}},
+        "silent": {"timeout": {"mode": "enforce", "attempt": "50ms"}},
+    }
+    retry = {"mode": "off", "budget": {"min_per_second": 10}}
+    policies = {"timeout": {"mode": "shadow", "attempt": "60s"}, "retry": retry}
+    config: Config = {**UNTRACED, "policies": policies}
+    with weir_http(tmp_path, {"url": server.url, "tools": tools}, config) as weir:
+        replies = [await post(weir.port, call(name)) for name in ("often", "other", "silent")]
+    assert [502, 502, 504] == [reply.status for reply in replies]
+    assert ["often"] * 4 + ["other", "silent"] == asked
