@@ -1,11 +1,10 @@
 """The second port's pages."""
 
-import json
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
 
 import pytest
 
+from support.pages import Answer, ask
 from weir.app.census import Census
 from weir.app.diagnostics import Clocks, Diagnostics, Subject
 from weir.app.health import Health
@@ -27,18 +26,6 @@ CONFIG = Config.model_validate(
 )
 OK = Replied(200, [], b"{}")
 DOWN = Failed(FailureKind.CONNECT, "connection refused")
-
-
-class Answer(NamedTuple):
-    """What the application sent."""
-
-    status: int
-    headers: dict[str, str]
-    body: bytes
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.body)
 
 
 class NoSink:
@@ -79,18 +66,7 @@ class Bench:
         return Call(upstream=upstream, peer=Peer(Transport.STDIO), sink=NoSink(), received_at=0.0, verb=verb)
 
     async def ask(self, path: str, method: str = "GET", headers: Sequence[tuple[bytes, bytes]] = ()) -> Answer:
-        sent: list[Mapping[str, Any]] = []
-
-        async def send(message: Mapping[str, Any]) -> None:
-            sent.append(message)
-
-        async def receive() -> None:
-            raise AssertionError("no page reads a body")
-
-        await self.app({"type": "http", "method": method, "path": path, "headers": list(headers)}, receive, send)
-        start, body = sent
-        names = {name.decode(): value.decode() for name, value in start["headers"]}
-        return Answer(start["status"], names, body["body"])
+        return await ask(self.app, method, path, headers)
 
 
 @pytest.fixture

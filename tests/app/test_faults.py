@@ -4,11 +4,11 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, NamedTuple
 
 import pytest
 from typer.testing import CliRunner, Result
 
+from support.pages import Answer, ask
 from weir import cli
 from weir.app.census import Census
 from weir.app.diagnostics import Clocks, Diagnostics, Subject
@@ -28,18 +28,6 @@ CONFIG = model.Config.model_validate(
 JSON = (b"content-type", b"application/json")
 HOST = (b"host", b"127.0.0.1:8932")
 LATE = {"upstream": "files", "tool": "read_file", "latency": "2s", "percent": 10, "expires": "10m"}
-
-
-class Answer(NamedTuple):
-    """What the application sent."""
-
-    status: int
-    headers: dict[str, str]
-    body: bytes
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.body)
 
 
 class Bench:
@@ -64,18 +52,8 @@ class Bench:
         body: object = b"",
         headers: Sequence[tuple[bytes, bytes]] = (HOST, JSON),
     ) -> Answer:
-        sent: list[Any] = []
-
-        async def send(message: Any) -> None:
-            sent.append(message)
-
-        async def receive() -> Any:
-            return {"type": "http.request", "body": body if isinstance(body, bytes) else json.dumps(body).encode()}
-
-        await self.app({"type": "http", "method": method, "path": path, "headers": list(headers)}, receive, send)
-        start, reply = sent
-        names = {name.decode(): value.decode() for name, value in start["headers"]}
-        return Answer(start["status"], names, reply["body"])
+        sent = body if isinstance(body, bytes) else json.dumps(body).encode()
+        return await ask(self.app, method, path, headers, sent)
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from support.marked import ASKED, CALL, HEADERS, READ, RESULT, TOLD
 from support.otlp_sink import Sink, http_sink
 from support.processes import Running, free_port
 from support.rawhttp import Exchange, Headers, Reply, ScriptedServer, ask, fetch, post
@@ -22,27 +23,10 @@ WATCHED: Config = {
     "telemetry": {"traces": {"exporter": "otlp"}, "logs": {"level": "debug"}},
     "policies": {"timeout": {"idle": "1s"}, "retry": {}},
 }
-SECRETS: Headers = [
-    (b"Authorization", b"Bearer MARKER-bearer"),
-    (b"Cookie", b"sid=MARKER-cookie"),
-    (b"Mcp-Session-Id", b"MARKER-session"),
-    (b"X-Api-Key", b"MARKER-key"),
-    (b"Mcp-Param-Region", b"MARKER-param"),
-    (b"baggage", b"user=MARKER-baggage"),
-    (b"Last-Event-ID", b"MARKER-event"),
-]
-CALL = (
-    b'{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{"name":"echo","arguments":{"a":"MARKER-argument"},'
-    b'"requestState":"MARKER-state","inputResponses":{"x":"MARKER-input"},"_meta":{"progressToken":"MARKER-token"}}}'
-)
-READ = b'{"jsonrpc":"2.0","id":7,"method":"resources/read","params":{"uri":"https://u:MARKER-info@h/x?k=MARKER-q"}}'
-TOLD = b'{"jsonrpc":"2.0","method":"notifications/message","params":{"data":"token=MARKER-told"}}'
-ASKED = b'{"jsonrpc":"2.0","id":1,"method":"sampling/createMessage","params":{"messages":["MARKER-asked"]}}'
 ERROR = (
     b'{"jsonrpc":"2.0","id":7,"error":{"code":-32603,"message":"https://u:MARKER-said@h/x?k=MARKER-said refused '
     b'Authorization: Bearer MARKER-said","data":{"token":"MARKER-data"}}}'
 )
-RESULT = b'{"jsonrpc":"2.0","id":7,"result":{"content":[{"type":"text","text":"MARKER-result"}]}}'
 COOKIE: Headers = [(b"Set-Cookie", b"sid=MARKER-set"), (b"Mcp-Session-Id", b"MARKER-minted")]
 
 
@@ -147,17 +131,17 @@ async def play(server: ScriptedServer, weir: Running) -> list[Reply]:
     for script in (answers, errs, refuses, streams, redirects, *OWN_ERRORS):
         server.script = script
         for body in (CALL, READ, TOLD, b"[" + CALL + b"]"):
-            reply = await post(weir.port, body, SECRETS)
+            reply = await post(weir.port, body, HEADERS)
             if script in OWN_ERRORS and body is not TOLD:
                 assert reply.status in (502, 504), (script, reply)
                 own.append(reply)
     server.script = streams
-    async with ask(weir.port, "GET", "/mcp", [*SECRETS, (b"Accept", b"text/event-stream")]) as stream:
+    async with ask(weir.port, "GET", "/mcp", [*HEADERS, (b"Accept", b"text/event-stream")]) as stream:
         await stream.rest()
     server.script = answers
-    await fetch(weir.port, "DELETE", "/mcp", SECRETS)
-    own += [await post(weir.port, CALL, SECRETS, target) for target in ("/mcp/MARKER-path", "/elsewhere?k=MARKER-q")]
-    own.append(await post(weir.port, CALL, [*SECRETS, (b"Origin", b"https://MARKER-origin.example")]))
+    await fetch(weir.port, "DELETE", "/mcp", HEADERS)
+    own += [await post(weir.port, CALL, HEADERS, target) for target in ("/mcp/MARKER-path", "/elsewhere?k=MARKER-q")]
+    own.append(await post(weir.port, CALL, [*HEADERS, (b"Origin", b"https://MARKER-origin.example")]))
     return own
 
 

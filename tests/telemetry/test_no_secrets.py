@@ -1,9 +1,10 @@
-"""No credential, session id, requestState, header value, argument or result is ever written, by anybody."""
+"""Telemetry alone: whatever it is told, events that are hard to provoke included, it writes no secret of."""
 
 from dataclasses import replace
 
 import pytest
 
+from support.marked import ASKED, CALL, HEADERS, READ, RESULT, TOLD
 from support.otlp_sink import http_sink
 from support.watched import OK, OPENMETRICS, Watch, call_of
 from weir.core.call import Attempt
@@ -15,22 +16,7 @@ from weir.telemetry.settings import LogsSettings, TelemetrySettings
 
 pytestmark = pytest.mark.anyio
 
-HEADERS = [
-    (b"authorization", b"Bearer MARKER-authorization"),
-    (b"cookie", b"sid=MARKER-cookie"),
-    (b"mcp-session-id", b"MARKER-session"),
-    (b"mcp-param-region", b"MARKER-param"),
-    (b"mcp-name", b"add"),
-    (b"x-api-key", b"MARKER-key"),
-    (b"baggage", b"user=MARKER-baggage"),
-    (b"tracestate", b"vendor=1"),
-]
-CALL = (
-    b'{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"add","arguments":{"a":"MARKER-argument"},'
-    b'"requestState":"MARKER-state","inputResponses":{"x":"MARKER-input"},"_meta":{"progressToken":"MARKER-token"}}}'
-)
-READ = b'{"jsonrpc":"2.0","id":1,"method":"resources/read","params":{"uri":"https://u:MARKER-userinfo@h/x?k=MARKER-q"}}'
-RESULT = b'{"jsonrpc":"2.0","id":1,"result":{"content":[{"type":"text","text":"MARKER-result"}]}}'
+SENT = [*HEADERS, (b"mcp-name", b"echo"), (b"tracestate", b"vendor=1")]
 OUTCOMES: list[Outcome] = [
     replace(OK, body=RESULT),
     Replied(200, [(b"set-cookie", b"MARKER-set-cookie")], RESULT, Verdict(is_tool_error=True)),
@@ -50,17 +36,15 @@ async def everything(watch: Watch) -> None:
                 attempt.headers = [*attempt.headers, (b"authorization", b"MARKER-upstream")]
                 return outcome
 
-            call = call_of(body, list(HEADERS), session="MARKER-session", target=b"/mcp?key=MARKER-target")
+            call = call_of(body, list(SENT), session="MARKER-session", target=b"/mcp?key=MARKER-target")
             await watch.serve(call, upstream, tries=2)
-    call = call_of(CALL, list(HEADERS), session="MARKER-session")
-    asked = b'{"jsonrpc":"2.0","id":2,"method":"sampling/createMessage","params":{"messages":["MARKER-message"]}}'
-    ask = Ask("search", peek(asked), watch.now, call)
-    watch.telemetry.tracing.begin_ask(ask, asked)
+    call = call_of(CALL, list(SENT), session="MARKER-session")
+    ask = Ask("search", peek(ASKED), watch.now, call)
+    watch.telemetry.tracing.begin_ask(ask, ASKED)
     emit(AskStarted(ask))
     emit(AskFinished(ask, Verdict(-1, "password: MARKER-answer")))
-    told = peek(b'{"jsonrpc":"2.0","method":"notifications/message","params":{"data":"MARKER-data"}}')
-    emit(ServerNotified(call, told))
-    emit(Listed("search", "tools/list", b'{"result":{"tools":[{"name":"add","description":"MARKER-description"}]}}'))
+    emit(ServerNotified(call, peek(TOLD)))
+    emit(Listed("search", "tools/list", b'{"result":{"tools":[{"name":"echo","description":"MARKER-description"}]}}'))
     emit(ChildExited("files", 1, 1, False, "OPENAI_API_KEY=MARKER-child"))
     emit(Notice("warning", "odd", {"url": "https://h/x?token=MARKER-notice"}))
     emit(Decided("rate_limit", "refused", call, detail="Authorization: MARKER-policy"))
