@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Annotated, NoReturn, TypeVar
 
 import typer
@@ -40,6 +40,21 @@ DiagnosticsFlag = Annotated[
 ]
 
 
+def _show_version(is_asked: bool) -> None:
+    if is_asked:
+        version()
+        raise typer.Exit(EXIT_OK)
+
+
+@commands.callback()
+def _weir(
+    _: Annotated[
+        bool, typer.Option("--version", help="Say which version this is.", is_eager=True, callback=_show_version)
+    ] = False,
+) -> None:
+    """Exists for its option."""
+
+
 @commands.command()
 def run(
     command: Annotated[
@@ -59,6 +74,8 @@ def run(
 ) -> None:
     """Serve: --upstream URL, --config FILE, or -- COMMAND ARGS..."""
     overrides = Overrides(listen, diagnostics, name, log_level, log_format, stdio)
+    forms = {"--upstream URL": upstream, "--config FILE": config, "-- COMMAND ARGS...": command}
+    _only_one("say what to serve", forms)
     try:
         configured = _configured(upstream, config, command or [], overrides)
     except ConfigError as error:
@@ -73,12 +90,11 @@ def check(
     upstream: UpstreamFlag = None,
     print_schema: Annotated[bool, typer.Option("--schema", help="Print the JSON Schema of weir's YAML.")] = False,
 ) -> None:
-    """Say what a configuration serves and what is wrong with it; exit 0 when weir can run with it, else 1."""
+    """Say what a configuration serves and what is wrong with it; exit 1 where there is an error, else 0."""
     if print_schema:
         typer.echo(schema.text(), nl=False)
         raise typer.Exit(EXIT_OK)
-    if file and config:
-        _mistaken("name one file: FILE or --config FILE")
+    _only_one("say what to check", {"FILE": file, "--config FILE": config, "--upstream URL": upstream})
     try:
         configured = _configured(upstream, file or config, [], Overrides())
     except ConfigError as error:
@@ -147,12 +163,19 @@ def version() -> None:
 
 
 def _configured(upstream: str | None, file: str | None, command: list[str], overrides: Overrides) -> Config:
-    """The configuration that the flags ask for. Raises ConfigError; ends the process when they ask for none."""
-    if sum(map(bool, (upstream, file, command))) != 1:
-        _mistaken("say what to serve, in one of these forms: --upstream URL, --config FILE, or -- COMMAND ARGS...")
+    """The configuration of the one form that was given. Raises ConfigError."""
     if upstream:
         return from_upstream(upstream, overrides)
     return load(file, os.environ, overrides) if file else from_command(command, overrides)
+
+
+def _only_one(asked: str, forms: Mapping[str, object]) -> None:
+    """Ends the process with a line on stderr unless exactly one of the forms was given."""
+    given = [form for form, value in forms.items() if value]
+    if not given:
+        _mistaken(f"{asked}, in one of these forms: {', '.join(forms)}")
+    if len(given) > 1:
+        _mistaken(f"{asked} in one form; these are {len(given)}: {', '.join(given)}")
 
 
 def _asked(ask: Callable[[], T]) -> T:

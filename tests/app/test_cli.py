@@ -22,9 +22,10 @@ def weir(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProces
     return subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=cwd, env=environ, check=False)
 
 
-def test_version_says_which_weir_this_is() -> None:
+@pytest.mark.parametrize("form", ["version", "--version"])
+def test_version_says_which_weir_this_is(form: str) -> None:
     """One line, and the exit code of success."""
-    done = weir("version")
+    done = weir(form)
     assert (0, f"weir {installed_version()}\n", "") == (done.returncode, done.stdout, done.stderr)
 
 
@@ -40,15 +41,15 @@ def test_help_is_plain_text(arguments: list[str]) -> None:
     ("text", "arguments"),
     [
         ("say what to serve", ["run"]),
-        ("say what to serve", ["run", "--upstream", "http://x", "--config", "y"]),
-        ("say what to serve", ["run", "--upstream", "http://x", "--", "y"]),
-        ("say what to serve", ["check"]),
+        ("in one form; these are 2: --upstream URL, --config FILE", ["run", "--upstream", "http://x", "--config", "y"]),
+        ("in one form; these are 2: --upstream URL, -- COMMAND ARGS", ["run", "--upstream", "http://x", "--", "y"]),
+        ("say what to check, in one of these forms: FILE, --config FILE, --upstream URL", ["check"]),
         ("No such option: --nope", ["run", "--nope"]),
         ("No such command 'nope'", ["nope"]),
         ("--upstream: this is not an http or https URL", ["run", "--upstream", "localhost"]),
         ("--listen: '8931' names no host", ["run", "--listen", "8931", "--upstream", "http://x"]),
         ("none.yaml: cannot be read: No such file", ["run", "--config", "none.yaml"]),
-        ("name one file", ["check", "a", "--config", "b"]),
+        ("in one form; these are 2: FILE, --config FILE", ["check", "a", "--config", "b"]),
     ],
 )
 def test_a_mistake_is_told_in_one_line_with_exit_code_2(text: str, arguments: list[str]) -> None:

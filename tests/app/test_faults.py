@@ -73,6 +73,12 @@ async def test_without_leave_the_page_says_how_to_give_it(method: str, path: str
     assert (403, expected) == (answer.status, answer.body.decode())
 
 
+async def test_the_index_names_the_page_where_it_is_allowed(bench: Bench) -> None:
+    """The pages that there are, and no other."""
+    assert b"\n/status\n/faults\n" in (await bench.ask("GET", "/")).body
+    assert b"/faults" not in (await Bench(are_allowed=False).ask("GET", "/")).body
+
+
 async def test_a_fault_is_added_listed_and_cleared(bench: Bench) -> None:
     """Written as in the configuration."""
     answer = await bench.ask("POST", body=LATE)
@@ -323,9 +329,15 @@ async def test_a_weir_that_is_not_there_is_told() -> None:
 
 
 @pytest.mark.parametrize(
-    "reply", [b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n[]", b"HTTP/1.1 500 X\r\n\r\n{}", b"SSH-2.0\r\n"]
+    ("reply", "reason"),
+    [
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n[]", "HTTP 200, and no page of weir's diagnostics"),
+        (b"HTTP/1.1 404 X\r\n\r\nno such page", "HTTP 404, and no page of weir's diagnostics"),
+        (b"HTTP/1.1 500 X\r\n\r\n{}", "HTTP 500"),
+        (b"SSH-2.0\r\n", "what answers there is no whole HTTP reply"),
+    ],
 )
-async def test_whoever_else_answers_is_no_weir(reply: bytes) -> None:
+async def test_whoever_else_answers_is_no_weir(reply: bytes, reason: str) -> None:
     """Another program has the port."""
 
     async def speak(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -337,6 +349,7 @@ async def test_whoever_else_answers_is_no_weir(reply: bytes) -> None:
     server = await asyncio.start_server(speak, "127.0.0.1", 0)
     host, port = server.sockets[0].getsockname()
     async with server:
-        with pytest.raises(FaultError, match="no weir answers at") as caught:
+        with pytest.raises(FaultError) as caught:
             await asyncio.to_thread(show, f"{host}:{port}")
     assert not caught.value.is_mistake
+    assert str(caught.value).startswith(f"no weir answers at {host}:{port} ({reason}); start weir, or say")

@@ -68,10 +68,11 @@ async def test_events_below_the_level_are_not_written() -> None:
 async def test_a_childs_last_words_are_written_when_it_died_by_itself() -> None:
     """Without what looks like a credential."""
     watch = watch_at("info")
-    watch.telemetry.emit(ChildExited("files", 7, 1, False, "boom\nAPI_KEY=SECRET Authorization: Bearer SECRET"))
+    watch.telemetry.emit(ChildExited("files", 7, 1, False, "boom\nAPI_KEY=SECRET Authorization: Bearer SECRET\n"))
     (line,) = await watch.lines()
     assert ("warning", 1) == (line["level"], line["code"])
-    assert line["stderr"].startswith("boom")
+    assert line["stderr"].startswith("boom\nAPI_KEY=")
+    assert not line["stderr"].endswith("\n")
     assert "SECRET" not in line["stderr"]
 
 

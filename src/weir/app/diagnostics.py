@@ -1,4 +1,4 @@
-"""The second port: /metrics, /healthz, /readyz, /status. Nothing here asks an upstream anything."""
+"""The second port: /metrics, /healthz, /readyz, /status, /faults. Nothing here asks an upstream anything."""
 
 import json
 from collections.abc import Awaitable, Callable, Mapping
@@ -60,7 +60,7 @@ class Page:
     status: int
     content_type: str
     body: bytes
-    allow: bytes = b"GET, HEAD"
+    allow: bytes = b""
 
 
 Pages = Callable[[Scope, Receive], Awaitable[Page]]
@@ -95,19 +95,19 @@ class Diagnostics:
         if path == "/faults" or path.startswith("/faults/"):
             return await self._faults(scope, receive) if self._faults is not None else text_page(403, _NO_FAULTS)
         if path not in ("/", "/metrics", "/healthz", "/readyz", "/status"):
-            return Page(404, _TEXT, b"not found\n")
+            return text_page(404, "not found\n")
         if scope["method"] not in ("GET", "HEAD"):
-            return Page(405, _TEXT, b"method not allowed\n")
+            return text_page(405, "method not allowed\n", b"GET, HEAD")
         match path:
             case "/metrics":
                 return Page(200, *await self._subject.render(_accept(scope)))
             case "/healthz":
-                return Page(200, _TEXT, b"ok\n")
+                return text_page(200, "ok\n")
             case "/readyz":
                 return _ready(self._subject)
             case "/status":
                 return json_page(200, _status(self._subject))
-        return Page(200, _TEXT, _INDEX.encode())
+        return text_page(200, _INDEX + ("/faults\n" if self._faults is not None else ""))
 
 
 def _accept(scope: Scope) -> str:

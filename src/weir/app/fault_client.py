@@ -65,6 +65,8 @@ def _ask(address: str, method: str, path: str, body: bytes = b"") -> dict[str, A
 
 
 def _reason(error: Exception) -> str:
+    if isinstance(error, http.client.HTTPException):
+        return "what answers there is no whole HTTP reply"
     return (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
 
 
@@ -72,9 +74,12 @@ def _read(status: int, body: bytes) -> dict[str, Any]:
     """Raises ValueError for what no weir would say."""
     if status == 403:
         raise FaultError(body.decode(errors="replace").strip())
-    tree = json.loads(body)
+    try:
+        tree = json.loads(body)
+    except ValueError:
+        tree = None
     if not isinstance(tree, dict):
-        raise ValueError("not a weir")
+        raise ValueError(f"HTTP {status}, and no page of weir's diagnostics")
     if status in _MISTAKES:
         raise FaultError("\n".join(tree["problems"]), is_mistake=True)
     if status not in (200, 201):

@@ -124,8 +124,8 @@ class Log:
         if event.expected:
             self.write("info", "server process stopped", fields)
             return
-        if event.stderr_tail:
-            fields["stderr"] = event.stderr_tail
+        if last_words := event.stderr_tail.strip():
+            fields["stderr"] = last_words
         self.write("warning", "server process exited by itself", fields)
 
     def _limit_reached(self, event: LimitReached) -> None:
