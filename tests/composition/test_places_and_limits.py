@@ -4,14 +4,16 @@ import asyncio
 
 import pytest
 
+from support.coalescing import ENFORCE, read, result
 from support.composed import standing
-from support.policed import OK, Gate, PlayedUpstream, call_of, tool_call
+from support.policed import OK, UNREACHED, Gate, PlayedUpstream, call_of, tool_call
 from support.virtual_loop import VIRTUAL, turns
 from weir.core.call import Attempt
-from weir.core.outcome import Failed, FailureKind, Outcome, RefusalKind, Refused
+from weir.core.outcome import PLAIN, Failed, FailureKind, Outcome, RefusalKind, Refused, Replied
 from weir.policies.admission_queue import Places
 from weir.policies.deadline import DeadlineSettings, Limits
 from weir.policies.rate_limit import RateLimitSettings
+from weir.policies.retry import RetrySettings
 
 pytestmark = pytest.mark.anyio
 
@@ -19,6 +21,8 @@ TOTAL = 10.0
 DEADLINE = DeadlineSettings(limits=Limits(attempt_seconds=8.0, total_seconds=TOTAL, client_input_seconds=600.0))
 TWO_A_MINUTE = (RateLimitSettings(("client",), 2, 60.0),)
 PATIENT = Places(1, 4, 60.0)
+SECONDS = 1.0
+ANSWER = Replied(200, [], result(b"1"), PLAIN)
 
 
 @pytest.fixture
@@ -137,3 +141,59 @@ async def test_control_traffic_passes_when_everything_is_used_up() -> None:
         first = await stand.call(tool_call(request_id=1))
         assert (OK, 0.0) == (await stand.serve(call_of("ping", 2)), stand.seconds())
         assert OK is await first
+
+
+async def test_a_shared_read_holds_one_place_whoever_leaves() -> None:
+    """The place of who leaves is that of who stays: no more run at once than there are places."""
+    running, most = 0, 0
+
+    async def counted(attempt: Attempt) -> Outcome:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        try:
+            await asyncio.sleep(10.0)
+        finally:
+            running -= 1
+        return Replied(200, [], result(attempt.call.message.id), PLAIN)
+
+    async with standing(counted, coalesce=ENFORCE, places=Places(3, 9, 60.0)) as stand:
+        readers = [await stand.call(read(number)) for number in (1, 2, 3)]
+        for reader in readers[:2]:
+            reader.cancel()
+            await turns()
+        others = [await stand.call(tool_call(request_id=number)) for number in range(4, 8)]
+        assert result(b"3") == getattr(await readers[2], "body", None)
+        for other in others:
+            await other
+        assert (3, 20.0) == (most, stand.seconds())
+        assert stand.layers.admission is not None
+        assert [(0, 0)] == [(each.in_use, each.waiting) for each, _ in stand.layers.admission.bulkheads()]
+
+
+async def test_a_shared_read_whose_leader_left_backs_off_and_comes_back() -> None:
+    """Meanwhile its place is somebody's; then it waits for one again, in the name of who stayed."""
+
+    async def upstream(attempt: Attempt) -> Outcome:
+        if attempt.call.message.method == "tools/call":
+            return await slowly(3.0)
+        return UNREACHED if attempt.number == 1 else ANSWER
+
+    retry = RetrySettings(attempts=2, initial_seconds=SECONDS, max_seconds=SECONDS, budget_ratio=4.0)
+    async with standing(upstream, coalesce=ENFORCE, retry=retry, places=Places(2, 9, 60.0)) as stand:
+        leader, follower = await stand.call(read(1)), await stand.call(read(2))
+        leader.cancel()
+        await turns()
+        others = [await stand.call(tool_call(request_id=number)) for number in (4, 5)]
+        assert result(b"2") == getattr(await follower, "body", None)
+        assert 3.0 == stand.seconds()
+        for other in others:
+            await other
+        assert stand.layers.admission is not None
+        assert [(0, 0)] == [(each.in_use, each.waiting) for each, _ in stand.layers.admission.bulkheads()]
+
+
+async def slowly(seconds: float) -> Outcome:
+    """After a while."""
+    await asyncio.sleep(seconds)
+    return OK

@@ -4,16 +4,19 @@ import asyncio
 
 import pytest
 
-from support.coalescing import ENFORCE, read, result
+from support.coalescing import ENFORCE, EVENTS, read, result
 from support.composed import standing
-from support.policed import Gate, PlayedUpstream, tool_call
+from support.policed import LOST, Gate, PlayedUpstream, tool_call
 from support.virtual_loop import VIRTUAL, turns
 from weir.core.call import Attempt, Call, header
-from weir.core.outcome import PLAIN, Blame, Failed, FailureKind, Mode, Outcome, Replied
+from weir.core.outcome import PLAIN, Blame, Failed, FailureKind, Mode, Outcome, Replied, Sent
 from weir.policies.admission_queue import Places
+from weir.policies.breaker import BreakerSettings
+from weir.policies.coalesce import CoalesceSettings
 from weir.policies.deadline import DeadlineSettings, Limits
 from weir.policies.hedge import HedgeSettings
 from weir.policies.retry import RetrySettings
+from weir.protocol import sse
 
 pytestmark = pytest.mark.anyio
 
@@ -119,6 +122,72 @@ async def test_whose_total_ends_first_goes_first_and_blames_the_server() -> None
         assert 30.0 == pytest.approx(stand.seconds())
         assert "total" == failed(await follower).timer
         assert 50.0 == pytest.approx(stand.seconds(), abs=0.1)
+
+
+async def sent_and_never(attempt: Attempt) -> Outcome:
+    """No answer, to what the server has."""
+    attempt.sent_at = asyncio.get_running_loop().time()
+    return await never(attempt)
+
+
+async def test_a_caller_that_had_joined_is_told_what_it_waited_for() -> None:
+    """Not for its turn: what it joined was with the server, and it is the server that did not answer."""
+    async with standing(sent_and_never, coalesce=ENFORCE, deadline=LEADERS_TOTAL) as stand:
+        leader = await stand.call(read(1, deadline_at=10_000.0))
+        await asyncio.sleep(1.0)
+        follower = await stand.call(read(2, headers=[(b"weir-deadline-ms", b"5000")]))
+        outcome = failed(await follower)
+        assert "weir was waiting for the MCP server" in outcome.detail
+        assert (Sent.YES, Blame.DOWNSTREAM) == (outcome.sent, outcome.blame)
+        leader.cancel()
+
+
+async def test_a_caller_that_had_joined_is_told_of_the_last_failure() -> None:
+    """What it joined waits to try again: why, is the truth about this call too."""
+    upstream = PlayedUpstream(LOST, never)
+    retry = RetrySettings(initial_seconds=8.0, max_seconds=8.0)
+    async with standing(upstream, coalesce=ENFORCE, deadline=LEADERS_TOTAL, retry=retry) as stand:
+        leader = await stand.call(read(1))
+        follower = await stand.call(read(2, headers=[(b"weir-deadline-ms", b"5000")]))
+        assert LOST is await follower
+        assert 5.0 == pytest.approx(stand.seconds())
+        leader.cancel()
+
+
+async def test_a_caller_that_waits_no_longer_is_no_failure_of_the_servers() -> None:
+    """Else an impatient client could open the breaker for all by way of a read that may be shared."""
+    breaker = BreakerSettings(consecutive_failures=1)
+    async with standing(sent_and_never, coalesce=ENFORCE, deadline=DEADLINE, breaker=breaker) as stand:
+        callers = []
+        for number in (1, 2):
+            callers.append(await stand.call(read(number, headers=[(b"weir-deadline-ms", b"250")])))
+            await asyncio.sleep(0.125)
+        outcomes = [failed(await each) for each in callers]
+        assert [("total", Blame.DOWNSTREAM)] * 2 == [(each.timer, each.blame) for each in outcomes]
+        assert stand.layers.breaker is not None
+        assert "closed" == stand.layers.breaker.state().state
+        patient = failed(await stand.serve(read(2)))
+        assert ("attempt", Blame.UPSTREAM) == (patient.timer, patient.blame)
+        assert "open" == stand.layers.breaker.state().state
+
+
+@pytest.mark.parametrize("coalesce", [ENFORCE, None])
+async def test_a_stream_that_goes_on_after_its_answer_brings_no_second_one(coalesce: CoalesceSettings | None) -> None:
+    """The total ends it, and there is nothing to add: a call has one answer."""
+
+    async def endless(attempt: Attempt) -> Outcome:
+        call = attempt.call
+        await attempt.sink.open(200, EVENTS)
+        call.committed = True
+        call.answered(call.message.id, PLAIN)
+        await attempt.sink.write(sse.encode(result(call.message.id)))
+        return await never(attempt)
+
+    async with standing(endless, coalesce=coalesce, deadline=LEADERS_TOTAL) as stand:
+        outcome = await stand.serve(read(1))
+        assert isinstance(outcome, Replied), outcome
+        assert (None, PLAIN) == (outcome.body, outcome.verdict)
+        assert 30.0 == pytest.approx(stand.seconds())
 
 
 async def test_the_server_is_told_how_long_the_callers_wait() -> None:

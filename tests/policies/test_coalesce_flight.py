@@ -7,7 +7,7 @@ import pytest
 from support.coalescing import EVENTS, JSON, coalescing, heads, read, reply_of, result, spawn, written
 from support.policed import RecordingSink, body_of, call_with, clock_of_loop, tool_call
 from support.virtual_loop import VIRTUAL, turns
-from weir.core.call import Call, Headers, Slot
+from weir.core.call import Call, Headers, Peer, Slot, Transport
 from weir.core.events import ServerNotified
 from weir.core.held import HeldReply
 from weir.core.outcome import NO_ANSWER, PLAIN, Outcome, RefusalKind, Refused, Replied, Verdict
@@ -291,6 +291,51 @@ async def test_cancelling_one_request_by_message_does_not_cancel_the_others() ->
         assert 202 == (await reply_of(passed)).status
 
 
+async def test_when_all_have_cancelled_by_message_the_server_hears_of_it() -> None:
+    """Once, by the id that it knows, whoever of them was the last."""
+    async with coalescing() as bench:
+        await bench.calls(read(1, session="s"), read(2, session="s"))
+        for number in (1, 2):
+            await bench.call(call_with(body_of("notifications/cancelled", {"requestId": number}, None), session="s"))
+        (told,) = bench.upstream.calls[1:]
+        assert (b"1", body_of("notifications/cancelled", {"requestId": 1}, None)) == (
+            told.message.request_id,
+            told.body,
+        )
+        await bench.upstream.ends(0)
+        await bench.upstream.ends(1, Replied(202, [], b"", NO_ANSWER))
+
+
+async def test_who_stays_alone_cancels_by_the_id_that_the_server_knows() -> None:
+    """That of the caller who left. One that names two ids is the server's to understand."""
+    async with coalescing() as bench:
+        tasks = await bench.calls(read(1, session="s"), read("b", session="s"))
+        tasks[0].cancel()
+        await turns()
+        twice = b'{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":1,"requestId":"b"}}'
+        plain = b'{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId": "b"}}'
+        for body in (twice, plain):
+            await bench.call(call_with(body, session="s"))
+        assert [twice, plain.replace(b'"b"', b"1")] == [call.body for call in bench.upstream.calls[1:]]
+        await bench.upstream.ends(0)
+        for number in (1, 2):
+            await bench.upstream.ends(number, Replied(202, [], b"", NO_ANSWER))
+
+
+async def test_without_a_session_nobody_knows_whose_request_is_cancelled() -> None:
+    """Two clients may well have one id, and the word of one is not kept from the server for the other's sake."""
+    async with coalescing() as bench:
+        await bench.calls(read(1), read(2))
+        cancel = call_with(body_of("notifications/cancelled", {"requestId": 1}, None))
+        await bench.call(cancel)
+        assert [cancel] == bench.upstream.calls[1:]
+        on_a_pipe = call_with(body_of("notifications/cancelled", {"requestId": 1}, None), peer=Peer(Transport.STDIO))
+        assert 202 == (await reply_of(await bench.call(on_a_pipe))).status
+        assert [cancel] == bench.upstream.calls[1:]
+        await bench.upstream.ends(0)
+        await bench.upstream.ends(1, Replied(202, [], b"", NO_ANSWER))
+
+
 async def test_who_cancels_a_request_that_nobody_shares_is_heard() -> None:
     """Of the same session, but another id."""
     async with coalescing() as bench:
@@ -338,6 +383,10 @@ class Place:
         await asyncio.sleep(1)
         self.held += self.has_room
         return self.has_room
+
+    def hand_over(self, heir: Slot) -> None:
+        assert isinstance(heir, Place)
+        heir.held, self.held = heir.held + self.held, 0
 
 
 async def take(slot: Slot) -> bool:

@@ -246,7 +246,7 @@ async def test_an_attempt_for_several_callers_waits_for_them_all_the_time_that_o
     call = tool_call()
     call.deadline_at = stand.clock() + 30.0
     outcome = failed(await stand.once(call))
-    assert ("total", 120.0) == (outcome.timer, outcome.after_seconds)
+    assert ("total", 30.0, Blame.DOWNSTREAM) == (outcome.timer, outcome.after_seconds, outcome.blame)
     assert pytest.approx(130.0, abs=2 * LOOK_AGAIN_SECONDS) == stand.seconds()
 
 

@@ -80,6 +80,8 @@ class Place:
     async def acquire(self) -> bool:
         raise AssertionError("a hedge never waits for a place")
 
+    def hand_over(self, heir: object) -> None: ...
+
 
 Script = Callable[[Attempt], Awaitable[Outcome]]
 

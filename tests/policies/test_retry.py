@@ -488,6 +488,8 @@ class Slot:
         self.log.append(("acquire", self._clock()))
         return self._regained
 
+    def hand_over(self, heir: object) -> None: ...
+
 
 async def test_a_sleep_frees_the_slot() -> None:
     """It is taken again for the attempt."""

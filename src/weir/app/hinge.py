@@ -151,6 +151,8 @@ class _Free:
     async def acquire(self) -> bool:
         return True
 
+    def hand_over(self, heir: Slot) -> None: ...
+
 
 FREE: Slot = _Free()
 

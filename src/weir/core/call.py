@@ -64,6 +64,9 @@ class Slot(Protocol):
     async def acquire(self) -> bool:
         """Take a place again; False: none came in time."""
 
+    def hand_over(self, heir: "Slot") -> None:
+        """The call it is for goes, and what it takes goes on for another one: a place that is held is that one's."""
+
 
 class Asker(Protocol):
     """Told about what a server sends the client on a call's stream (or on the GET stream)."""
@@ -94,6 +97,7 @@ FIELDS = (
     "idle_seconds",
     "is_request",
     "is_stream",
+    "joined",
     "link",
     "members",
     "message",
@@ -129,7 +133,7 @@ class Call:
     `connect_left_seconds` is what all attempts together may still spend on reaching the upstream, waits between them
     included (inf: nobody has tried yet, and the upstream's own limit holds); `idle_seconds` how long the upstream may
     be silent, None: as the edge is set. `progress_at` is when the server last told of progress, in the call's own time
-    (0.0: never).
+    (0.0: never). `joined` is the call of others that answers this one, too: it has no attempts of its own then.
     """
 
     __slots__ = FIELDS
@@ -163,9 +167,9 @@ class Call:
         self.revision = message.revision
         self.asker: Asker | None = None
         self.attempts: list[Attempt] = []
+        self.joined: Call | None = None
         self.answer: Verdict | None = None
-        self.committed = False
-        self.head_sent = False
+        self.committed = self.head_sent = False
         self.deadline_at = math.inf
         self.connect_left_seconds = math.inf
         self.idle_seconds: float | None = None
@@ -200,6 +204,11 @@ class Call:
             return all(map(_is_exempt_member, message.members)) and not is_ambiguous(self.body)
         return message.kind is not Kind.OPAQUE
 
+    @property
+    def tries(self) -> "list[Attempt]":
+        """What was done upstream for it: its own attempts, or those of the call that it has joined."""
+        return (self.joined or self).attempts
+
     def may_connect_for(self, seconds: float) -> float:
         """What is left for reaching the upstream, of the limit in `seconds` unless the call has one of its own."""
         if self.connect_left_seconds == math.inf:
@@ -221,6 +230,7 @@ class Call:
         of the CPU of each call.
         """
         self.attempts.clear()
+        self.joined = None
         self.sink = NOWHERE
         self.asker = None
 

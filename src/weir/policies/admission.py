@@ -19,7 +19,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from weir.core.call import Call
+from weir.core.call import Call, Slot
 from weir.core.events import Decided, Emit, LevelChanged
 from weir.core.layer import CallHandler
 from weir.core.outcome import Blame, Failed, Mode, Outcome, RefusalKind, Refused, Replied
@@ -131,6 +131,13 @@ class Place:
     async def acquire(self) -> bool:
         """See Slot."""
         return bool(self._phases) or await self.take(Rank.RETURNING, self._admission.now()) is None
+
+    def hand_over(self, heir: Slot) -> None:
+        """See Slot."""
+        assert isinstance(heir, Place), "places of one upstream are of one kind"
+        heir.end(None)
+        heir._wanted, heir._began_at, heir._turn = self._wanted, self._began_at, self._turn
+        heir._phases, self._phases, self._turn = self._phases, heir._phases, 0
 
     def end(self, outcome: Outcome | None) -> None:
         """Give the places back, if they are held. `outcome` is the call's; None: it has none."""

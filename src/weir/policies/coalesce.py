@@ -22,12 +22,13 @@ from collections.abc import Awaitable, Callable, Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic, NamedTuple, TypeVar
 
-from weir.core.call import Call
+from weir.core.call import Call, Transport
 from weir.core.events import Decided, Emit, LimitReached, ServerNotified
 from weir.core.layer import CallHandler
 from weir.core.outcome import NO_ANSWER, Mode, Outcome, RefusalKind, Refused, Replied
 from weir.policies.coalesce_flight import Flight
-from weir.protocol.envelope import Kind, is_ambiguous
+from weir.protocol import edit
+from weir.protocol.envelope import Kind, is_ambiguous, peek
 from weir.protocol.methods import Repeat, facts
 from weir.protocol.question import asks_for_task, question
 
@@ -220,8 +221,8 @@ class Coalesce:
             return self._pretend(call, inner, way) if way.is_shadow else self._share(call, inner, way)
         if may_change(call, self._of_tools):
             return _outdating(self._all, inner, call)
-        if call.message.method == "notifications/cancelled" and self._is_awaited_by_others(call):
-            return _accept()
+        if call.message.method == "notifications/cancelled" and self._flights:
+            return self._withdraw(call, inner)
         return inner(call)
 
     async def _share(self, call: Call, inner: CallHandler, way: _Way) -> Outcome:
@@ -302,6 +303,7 @@ class Coalesce:
 
     async def _go_alone(self, call: Call, inner: CallHandler) -> Outcome:
         self._emit(Decided("coalesce", "alone", call))
+        call.joined = None
         if call.slot is not None and not await call.slot.acquire():
             text = (
                 f"MCP server '{self._upstream}' is busy, and the call that this one had joined gave no answer to share."
@@ -309,10 +311,26 @@ class Coalesce:
             return Refused(RefusalKind.OVERLOADED, text, "upstream")
         return await inner(call)
 
-    def _is_awaited_by_others(self, call: Call) -> bool:
-        """Whether a client cancels a request whose shared call others still wait for."""
-        raw = call.message.request_id
-        return any(len(flight.call.callers) > 1 and flight.has(call.session, raw) for flight in self._flights)
+    def _withdraw(self, call: Call, inner: CallHandler) -> Awaitable[Outcome]:
+        """A client cancels a request. Of a shared call the server hears when nobody waits any more, by the id it knows.
+
+        Without a session nobody can tell whose id it is, but on a pipe, where there is one client.
+        """
+        session, raw = call.session, call.message.request_id
+        flight = next((each for each in self._flights if each.has(session, raw)), None)
+        if flight is None or not (session or call.peer.transport is Transport.STDIO):
+            return inner(call)
+        if flight.withdraw(session, raw):
+            return _accept()
+        known = flight.call.message.id
+        if raw != known:
+            try:
+                call.body = edit.set_param(call.body, b"requestId", known)
+            except ValueError:
+                # it names two: the server may choose, as it would without weir
+                return inner(call)
+            call.message = peek(call.body)
+        return inner(call)
 
 
 async def _outdating(joinables: Iterable[Joinable[Any]], inner: CallHandler, call: Call) -> Outcome:

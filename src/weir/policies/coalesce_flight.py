@@ -112,7 +112,7 @@ class _Ahead:
 
 
 class _LentSlot:
-    """The leader's place in the queue, as long as the leader is there."""
+    """The place in the queue of the caller that has been there longest: whoever has left, the call holds one."""
 
     def __init__(self, slot: Slot) -> None:
         self._slot: Slot | None = slot
@@ -122,17 +122,25 @@ class _LentSlot:
             self._slot.release()
 
     async def acquire(self) -> bool:
-        slot = self._slot
-        if slot is None:
-            return True
-        has_place = await slot.acquire()
-        if self._slot is None and has_place:
-            # the leader left meanwhile, and nobody else would give it back
-            slot.release()
-        return has_place or self._slot is None
+        while (slot := self._slot) is not None:
+            has_place = await slot.acquire()
+            lender = self._slot
+            if lender is slot:
+                return has_place
+            if has_place:
+                # its caller left meanwhile, and nobody else would give it back
+                slot.release() if lender is None else slot.hand_over(lender)
+                return True
+        return True
 
-    def take_back(self) -> None:
-        self._slot = None
+    def hand_over(self, heir: Slot) -> None:
+        if self._slot is not None:
+            self._slot.hand_over(heir)
+
+    def lender_leaves(self, heir: Slot | None) -> None:
+        slot, self._slot = self._slot, heir
+        if slot is not None and heir is not None:
+            slot.hand_over(heir)
 
 
 class SharedCall(Call):
@@ -176,7 +184,8 @@ class Flight:
         self.outcome: Outcome | None = None
         self.error: Exception | None = None
         self._close = close
-        self._leader = leader
+        self._leader = self._lender = leader
+        self._withdrawn: set[Call] = set()
         self._ahead = _Ahead()
         self._head: tuple[int, Headers] | None = None
         self._answer: tuple[Message, bytes] | None = None
@@ -207,7 +216,7 @@ class Flight:
 
     def join(self, call: Call, now: float) -> None:
         """Another caller waits for it."""
-        shared = self.call
+        shared = call.joined = self.call
         shared.callers.append(call)
         shared.deadline_at = max(shared.deadline_at, call.deadline_at)
         for _ in range(shared.pending_asks):
@@ -226,8 +235,10 @@ class Flight:
         if call is self._leader:
             shared.attempts = list(call.attempts)
             self._ahead.end()
-            if isinstance(shared.slot, _LentSlot):
-                shared.slot.take_back()
+        if call is self._lender and isinstance(shared.slot, _LentSlot):
+            heir = next((each for each in shared.callers if each.slot is not None), None)
+            shared.slot.lender_leaves(heir.slot if heir is not None else None)
+            self._lender = heir or call
         if shared.callers:
             return None
         self._close()
@@ -236,7 +247,17 @@ class Flight:
 
     def has(self, session: str, raw_id: bytes) -> bool:
         """Whether the request of that session and id waits for it."""
-        return any(caller.session == session and caller.message.id == raw_id for caller in self.call.callers)
+        return self._caller(session, raw_id) is not None
+
+    def withdraw(self, session: str, raw_id: bytes) -> bool:
+        """The client that waits with that id wants no answer any more. Whether somebody still does."""
+        caller = self._caller(session, raw_id)
+        if caller is not None:
+            self._withdrawn.add(caller)
+        return not self._withdrawn.issuperset(self.call.callers)
+
+    def _caller(self, session: str, raw_id: bytes) -> Call | None:
+        return next((each for each in self.call.callers if each.session == session and each.message.id == raw_id), None)
 
     async def lead(self, call: Call) -> Outcome:
         """Relay the reply to the first caller as it arrives; returns the outcome."""

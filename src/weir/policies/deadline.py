@@ -125,15 +125,18 @@ def limits_of(call: Call, settings: DeadlineSettings) -> Limits | None:
     return settings.tools.get(call.message.name, settings.limits) if is_of_tool else settings.limits
 
 
-def timed_out(allowance: Allowance, expired: Expired, attempt: Attempt | None) -> Failed:
+def timed_out(allowance: Allowance, expired: Expired, attempt: Attempt | None) -> Outcome:
     """The outcome when a limit ran out; `attempt` None: while the call was under way with no attempt."""
     call, (timer, seconds) = allowance.call, expired
+    if call.answer is not None:
+        # only the stream would not end, and there is one answer to a call
+        return Replied(call.status, [], None, call.answer)
     is_callers = timer == "total" and seconds < allowance.limits.total_seconds
     is_extended = timer == "attempt" and allowance.is_extended
     what = "no answer and no progress for" if is_extended else "no answer within"
     whose = ", as long as the caller waits" if is_callers else ""
     text = f"{what} {seconds:g} s{whose} (timer '{timer}'); weir was waiting for {_awaited(call, timer, attempt)}"
-    is_sent = attempt.sent_at > 0 if attempt is not None else any(each.sent_at for each in call.attempts)
+    is_sent = attempt.sent_at > 0 if attempt is not None else any(each.sent_at for each in call.tries)
     blame = Blame.UPSTREAM if attempt is not None else Blame.WEIR
     if is_callers or timer == "client_input":
         blame = Blame.DOWNSTREAM
@@ -145,7 +148,7 @@ def _awaited(call: Call, timer: str, attempt: Attempt | None) -> str:
         return f"the client's answer to {call.asked_method or 'what the server asks'}"
     if attempt is not None:
         return "the MCP server"
-    return "its turn to try again" if call.attempts else "its turn"
+    return "its turn to try again" if call.tries else "its turn"
 
 
 # the doing
@@ -198,7 +201,10 @@ class SharedWatch(Watch):
     __slots__ = ()
 
     def _total_left(self, own: float) -> float:
-        return self.call.deadline_at - self.call.client_seconds - own
+        until = self.call.deadline_at - self.call.client_seconds
+        # less than the limit, when no caller waits for so long: then it is their fault, not the server's
+        self.total_seconds = min(self.limits.total_seconds, until - self.call.received_at)
+        return until - own
 
 
 class Timers:
@@ -328,7 +334,9 @@ class Deadline:
             expired = watch.caught()
             if expired is None:
                 raise
-            return self._given_up(attempt, expired, watch)
+            if attempt.sent_at and attempt.call.answer is None:
+                self._withdraw(attempt)
+            return timed_out(watch, expired, attempt)
         finally:
             if watch.expired is not None:
                 watch.caught()
@@ -378,23 +386,15 @@ class Deadline:
             watch.due_at = math.inf
             self._emit(Decided("deadline", "would_time_out", watch.call, True, found.seconds, found.timer))
 
-    def _given_up(self, attempt: Attempt, expired: Expired, watch: Watch) -> Outcome:
-        call = attempt.call
-        if call.answer is not None:
-            # it was answered; only the stream would not end
-            return Replied(call.status, [], None, call.answer)
-        if attempt.sent_at:
-            self._withdraw(attempt)
-        return timed_out(watch, expired, attempt)
-
     def _ended(self, watch: Watch, expired: Expired) -> Outcome:
-        """The total ran out between attempts: what the upstream last did is the truth about this call.
+        """The total ran out between attempts, or during one of several callers.
 
-        Or during one that goes on for other callers.
+        What the upstream last did is the truth about this call.
         """
         call = watch.call
-        attempt = call.attempts[-1] if call.attempts else None
+        attempt = call.tries[-1] if call.tries else None
         last = attempt.outcome if attempt is not None else None
-        if isinstance(last, Failed) or (isinstance(last, Replied) and last.body is not None and not call.head_sent):
+        is_usable = call.joined is None and not call.head_sent
+        if isinstance(last, Failed) or (isinstance(last, Replied) and last.body is not None and is_usable):
             return last
         return timed_out(watch, expired, attempt if last is None else None)
