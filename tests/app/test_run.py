@@ -4,6 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 DYING = "import sys; sys.stdin.readline(); sys.exit(3)"
 INITIALIZE = b'{"jsonrpc":"2.0","id":1,"method":"initialize","params":{}}\n'
 
@@ -39,16 +41,23 @@ def test_a_client_that_leaves_is_a_clean_end() -> None:
     assert (0, b"") == (done.returncode, done.stdout)
 
 
-def test_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
-    """TLS material is looked at before anything is served: one line, the place and the mend."""
+@pytest.mark.parametrize("diagnostics", ["off", "127.0.0.1:0"])
+@pytest.mark.parametrize(
+    ("listen", "upstream", "told"),
+    [
+        ("", "tls: {ca: nowhere.pem}", "upstream 'a': tls: No such file or directory (nowhere.pem)"),
+        ("tls: {cert: no.pem, key: no.key}", "", "listen.tls: No such file or directory (no.pem, no.key)"),
+    ],
+)
+def test_files_that_cannot_be_read_are_named(
+    tmp_path: Path, diagnostics: str, listen: str, upstream: str, told: str
+) -> None:
+    """TLS material is looked at before anything is served: one line, the place and the mend, and no traceback."""
     file = tmp_path / "weir.yaml"
     file.write_text(
-        "listen: {http: '127.0.0.1:0', diagnostics: off}\n"
-        "upstreams: [{name: a, url: 'https://127.0.0.1:1/mcp', tls: {ca: nowhere.pem}}]\n"
+        f"listen: {{http: '127.0.0.1:0', diagnostics: '{diagnostics}', {listen}}}\n"
+        f"upstreams: [{{name: a, url: 'https://127.0.0.1:1/mcp', {upstream}}}]\n"
     )
     done = weir("--config", str(file))
     assert 1 == done.returncode
-    assert (
-        "weir: upstream 'a': tls: No such file or directory (nowhere.pem); give PEM files that weir can read"
-        == done.stderr.decode().strip().splitlines()[-1]
-    )
+    assert [f"weir: {told}; give PEM files that weir can read"] == done.stderr.decode().splitlines()

@@ -39,8 +39,7 @@ def _reason(one: Upstream, error: Exception) -> str:
     """Why an HTTP upstream cannot be set up. TLS files are the only ones that are read for it."""
     if not isinstance(error, OSError):
         return str(error)
-    files = ", ".join(filter(None, (one.tls.ca, one.tls.cert, one.tls.key)))
-    return f"tls: {error.strerror or error} ({files}); give PEM files that weir can read"
+    return f"tls: {rooms.tls_objection(error, one.tls.ca, one.tls.cert, one.tls.key)}"
 
 
 class Weir:

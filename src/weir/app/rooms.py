@@ -155,9 +155,10 @@ def _server_tls(config: Config) -> ssl.SSLContext | None:
     try:
         context.load_cert_chain(tls.cert, tls.key)
     except (OSError, ssl.SSLError) as error:
-        raise SetupError(f"listen.tls: {_reason(error)}; give PEM files that weir can read") from None
+        raise SetupError(f"listen.tls: {tls_objection(error, tls.cert, tls.key)}") from None
     return context
 
 
-def _reason(error: OSError) -> str:
-    return f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror or error)
+def tls_objection(error: OSError, *files: str | None) -> str:
+    """Why TLS cannot be set up with these files; Python does not say which of them it is."""
+    return f"{error.strerror or error} ({', '.join(filter(None, files))}); give PEM files that weir can read"

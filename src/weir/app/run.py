@@ -44,6 +44,7 @@ async def _serve(config: Config) -> int:
     stop = _stop_on_signals()
     ports = _bind(config)
     weir = Weir(config)
+    server = None if config.stdio else _http_server(weir)
     for finding in check.findings(config):
         weir.emit(Notice("warning", finding.text, {"subject": finding.subject}))
     # what was made until here lives as long as the process: no collection need ever look at it again
@@ -55,7 +56,10 @@ async def _serve(config: Config) -> int:
         async with asyncio.TaskGroup() as serving:
             services = [serving.create_task(service()) for service in weir.services()]
             async with _diagnostics(weir, ports.get("diagnostics")):
-                code = await _serve_clients(weir, ports.get("mcp"), stop)
+                if server is None:
+                    code = await _serve_stdio(weir, stop)
+                else:
+                    code = await _serve_http(weir, server, ports["mcp"], stop)
             await weir.aclose()
             for service in services:
                 service.cancel()
@@ -64,15 +68,12 @@ async def _serve(config: Config) -> int:
     return code
 
 
-async def _serve_clients(weir: Weir, port: socket.socket | None, stop: asyncio.Event) -> int:
-    if port is None:
-        return await _serve_stdio(weir, stop)
-    await _serve_http(weir, port, stop)
-    return EXIT_OK
+def _http_server(weir: Weir) -> Server:
+    """The server of the MCP port. Raises SetupError."""
+    return build_server(weir.downstream, rooms.server(weir.config), lambda limit: weir.emit(LimitReached("", limit)))
 
 
-async def _serve_http(weir: Weir, port: socket.socket, stop: asyncio.Event) -> None:
-    server = build_server(weir.downstream, rooms.server(weir.config), lambda limit: weir.emit(LimitReached("", limit)))
+async def _serve_http(weir: Weir, server: Server, port: socket.socket, stop: asyncio.Event) -> int:
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(server.serve(sockets=[port]))
         _tell_listening(weir, "mcp", port)
@@ -81,6 +82,7 @@ async def _serve_http(weir: Weir, port: socket.socket, stop: asyncio.Event) -> N
         weir.subject.is_draining = True
         server.should_exit = True
         weir.downstream.end_streams()
+    return EXIT_OK
 
 
 async def _serve_stdio(weir: Weir, stop: asyncio.Event) -> int:
@@ -106,7 +108,7 @@ async def _diagnostics(weir: Weir, port: socket.socket | None) -> AsyncIterator[
         return
     address = weir.config.listen.diagnostics
     settings = ServerSettings(str(address), 0, drain_seconds=1.0)
-    server: Server = build_server(asgi(weir.diagnostics), settings, lambda limit: None)
+    server = build_server(asgi(weir.diagnostics), settings, lambda limit: None)
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(server.serve(sockets=[port]))
         _tell_listening(weir, "diagnostics", port)
