@@ -4,6 +4,8 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 COMPILED_TESTS ?= $(addprefix tests/,protocol core policies composition downstream upstream relay telemetry)
 STAMP := $(VENV)/.installed
+# most tests wait for processes and sockets; a file's tests stay together, as they share what they start
+PYTEST := $(BIN)/pytest -n logical --dist loadfile
 
 .PHONY: help demo test compiled test-compiled check fast format bench mutate clean
 help:            ## what can be made
@@ -24,7 +26,7 @@ demo: $(STAMP)   ## a demo server, weir before it, traffic, and what weir saw
 	@$(BIN)/weir demo
 
 test: $(STAMP)   ## the whole suite; what needs absent programs is skipped with the command that installs them
-	$(BIN)/pytest
+	$(PYTEST)
 
 # made again when a source is newer than it
 COMPILED := .compiled/.made
@@ -38,10 +40,10 @@ $(COMPILED): $(STAMP) hatch_build.py pyproject.toml $(shell find src -name '*.py
 compiled: $(COMPILED) ## weir with its data path compiled, in .compiled: needs a C compiler
 
 test-compiled: $(COMPILED) ## the tests of the data path against the compiled form
-	PYTHONPATH=$(CURDIR)/.compiled $(BIN)/pytest $(COMPILED_TESTS)
+	PYTHONPATH=$(CURDIR)/.compiled $(PYTEST) $(COMPILED_TESTS)
 
 fast: $(STAMP)   ## only what needs no real clients, servers and conformance suite
-	$(BIN)/pytest --ignore=tests/conformance --ignore=tests/clients --ignore=tests/e2e
+	$(PYTEST) --ignore=tests/conformance --ignore=tests/clients --ignore=tests/e2e
 
 check: $(STAMP)  ## format, lint, types, import rules, shape
 	$(BIN)/ruff format --check .

@@ -1,5 +1,6 @@
 """Third-party programs that tests run: installed once into a cache directory by a script, which CI runs by itself."""
 
+import fcntl
 import os
 import shutil
 import subprocess
@@ -19,7 +20,11 @@ def require_installed(script: Path) -> None:
     if subprocess.run(["bash", script, "--check"], check=False).returncode == 0:
         return
     if os.environ.get("CI") == "true":
-        subprocess.run(["bash", script], check=True, timeout=_INSTALL_SECONDS)
+        CACHE.mkdir(parents=True, exist_ok=True)
+        with (CACHE / "weir-install.lock").open("w") as lock:
+            # another worker may be installing the same
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            subprocess.run(["bash", script], check=True, timeout=_INSTALL_SECONDS)
         return
     if shutil.which("npm") is None:
         pytest.skip(f"needs npm, then: bash {script}")
