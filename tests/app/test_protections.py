@@ -334,6 +334,61 @@ async def test_the_operators_word_on_running_twice_at_once_is_above_the_servers(
     }
 
 
+async def test_what_is_never_to_be_tried_again_is_not_tried_twice_at_once() -> None:
+    """The operator's word is above the server's that is trusted, be it of the tool or of trusting."""
+
+    async def late(_: Attempt) -> Outcome:
+        await asyncio.sleep(0.3)
+        return OK
+
+    tools: dict[str, Any] = {"look": {"retry": "never"}, "find": {"retry": {"trust_annotations": False}}}
+    bench = Bench({"hedge": HEDGED, "retry": {"trust_annotations": True, **PLENTY}}, late, tools=tools)
+    bench.layers._means.catalog._listed(Listed("demo", "tools/list", LISTED))
+    calls = [tool_call("look"), tool_call("find"), call_of("tools/list")]
+    for call in calls:
+        await bench.serve(call)
+    assert [1, 1, 2] == [len(call.attempts) for call in calls]
+
+
+@pytest.mark.parametrize(
+    ("retry", "tools"),
+    [
+        ({"mode": "shadow"}, {}),
+        ({"attempts": 1}, {"add": {"retry": {"mode": "shadow", "safe": "always", "attempts": 2}}}),
+    ],
+)
+async def test_retries_in_shadow_spend_nothing_that_others_live_on(retry: dict[str, Any], tools: Any) -> None:
+    """A hedge finds in the budget what calls have paid in."""
+
+    async def late(_: Attempt) -> Outcome:
+        await asyncio.sleep(0.3)
+        return OK
+
+    bench = Bench({"hedge": HEDGED, "retry": {**SHARED, **retry}}, LOST, LOST, late, tools=tools)
+    for _ in range(2):
+        await bench.serve(tool_call("add") if tools else call_of("tools/list"))
+    call = call_of("tools/list")
+    await bench.serve(call)
+    assert ["budget_exhausted", "would_retry", "hedged"] == bench.told.actions()[:3]
+    assert 2 == len(call.attempts)
+
+
+async def test_a_second_try_that_was_refused_is_not_paid_for() -> None:
+    """It is none: half open, the breaker lets one attempt through."""
+
+    async def late(_: Attempt) -> Outcome:
+        await asyncio.sleep(0.3)
+        return OK
+
+    breaker = {"consecutive_failures": 1, "open_for": "1s", "half_open_probes": 1}
+    bench = Bench({"hedge": HEDGED, "retry": {"attempts": 1, **SHARED}, "breaker": breaker}, LOST, late)
+    for _ in range(2):
+        await bench.serve(call_of("tools/list"))
+        await asyncio.sleep(1.0)
+    assert ["attempts_exhausted", "probe", "hedged", "refused", "refused"] == bench.told.actions()
+    assert 1.0 == bench.left()
+
+
 PLENTY = {"budget": {"ratio": 1, "min_per_second": 100}}
 
 

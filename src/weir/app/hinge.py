@@ -31,6 +31,12 @@ class Hinge:
         self._means = means
         self._admission = admission
         self._withdrawal = withdrawal
+        self._is_trusting = _is_trusting(self._policies.retry)
+        # what is not safe one after the other is not safe at once, whatever the tool says
+        self._trusted = {
+            tool: said.retry.safe != "never" and _is_trusting(config.retry_for(one, tool))
+            for tool, said in one.tools.items()
+        }
         self.budget: Budget | None = None
         self.services: list[Service] = []
 
@@ -121,21 +127,30 @@ class Hinge:
         def withdraw() -> bool:
             return self.budget is not None and self.budget.withdraw(means.clock())
 
+        def refund() -> None:
+            if self.budget is not None:
+                self.budget.refund()
+
         lent = HedgeMeans(
             withdraw=withdraw,
             take_slot=admission.spare_place if admission is not None else lambda call: FREE,
             mint=_fresh_id,
             is_read=is_read,
             give_up=self._withdrawal,
+            refund=refund,
         )
         settings = HedgeSettings(Mode(said.mode), said.percentile, said.after_seconds)
         return Hedge(self._one.name, settings, lent, attempt, means.emit, means.clock)
 
     def _is_read(self, call: Call) -> bool:
         """A trusted server says that the tool only reads. Safe to repeat is not enough for two tries at once."""
-        retry = self._policies.retry
-        is_trusted = retry is not None and retry.trust_annotations
-        return is_trusted and self._means.catalog.is_read_only(self._one.name, call.message.name)
+        name = call.message.name
+        is_trusted = self._trusted.get(name, self._is_trusting)
+        return is_trusted and self._means.catalog.is_read_only(self._one.name, name)
+
+
+def _is_trusting(said: RetrySection | None) -> bool:
+    return said is not None and said.trust_annotations
 
 
 def _tool_of(call: Call) -> str:

@@ -7,7 +7,8 @@ changes nothing, and never for a call with a progress token, which must be uniqu
 The first event of a stream decides as an answer does: two streams cannot be told in one. An outcome that is no
 answer (a failure, a refusal, an error page) leaves the other try running.
 
-Actions told in `Decided`: hedged, won (the second try answered first), would_hedge, no_slot, budget_exhausted.
+Actions told in `Decided`: hedged, won (the second try answered first), refused (the second try, by a policy further in:
+it is not paid for), would_hedge, no_slot, budget_exhausted.
 """
 
 import asyncio
@@ -20,7 +21,7 @@ from weir.core.call import Attempt, Call, Headers, Slot, header
 from weir.core.events import Decided, Emit
 from weir.core.held import HEAD_HOLD_SECONDS, HeldReply
 from weir.core.layer import AttemptHandler
-from weir.core.outcome import Blame, Failed, FailureKind, Mode, Outcome, Replied
+from weir.core.outcome import Blame, Failed, FailureKind, Mode, Outcome, Refused, Replied
 from weir.protocol import edit
 from weir.protocol.envelope import Kind, is_ambiguous
 from weir.protocol.methods import Repeat, facts
@@ -52,9 +53,9 @@ class HedgeSettings:
 class HedgeMeans:
     """What others lend to a hedge.
 
-    `withdraw` takes one retry from the budget, if there is one. `take_slot` takes a place that is free now, or says
-    None; it never waits. `mint` gives a fresh JSON-RPC id. `is_read`: whether a tool is known to change nothing.
-    `give_up` tells the server that an attempt is not wanted any more, where hanging up does not say so.
+    `withdraw` takes one retry from the budget, if there is one; `refund` puts it back. `take_slot` takes a place that
+    is free now, or says None; it never waits. `mint` gives a fresh JSON-RPC id. `is_read`: whether a tool is known to
+    change nothing. `give_up` tells the server that an attempt is not wanted any more, where hanging up does not say so.
     """
 
     withdraw: Callable[[], bool]
@@ -62,6 +63,7 @@ class HedgeMeans:
     mint: Callable[[], bytes]
     is_read: Callable[[Call], bool] = lambda call: False
     give_up: Callable[[Attempt], None] = lambda attempt: None
+    refund: Callable[[], None] = lambda: None
 
 
 # the pure part
@@ -367,7 +369,14 @@ class Hedge:
             return
         self._emit(Decided("hedge", "hedged", call, seconds=late))
         attempt = Attempt(call, len(call.attempts) + 1, self._clock())
-        race.begin_second(attempt, self._means.mint(), slot, self._attempt)
+        race.begin_second(attempt, self._means.mint(), slot, self._second)
+
+    async def _second(self, attempt: Attempt) -> Outcome:
+        outcome = await self._attempt(attempt)
+        if isinstance(outcome, Refused):
+            self._means.refund()
+            self._emit(Decided("hedge", "refused", attempt.call))
+        return outcome
 
     def abandon(self, call: Call) -> None:
         """The client cancels a request by the id it knows, which is the first try's; the second is just ended."""

@@ -143,6 +143,8 @@ class Retry:
         made = Budget(settings.budget_ratio, settings.budget_min_per_second, means.clock())
         self.budget: Budget = made if beside is None else beside.budget
         """Others pay into it, for each call: app/stack.py."""
+        # what would be spent in shadow is not taken from hedges, nor from the retries of other tools
+        self._would_be_budget = Budget(settings.budget_ratio, settings.budget_min_per_second, means.clock())
 
     async def run(self) -> None:
         """Own the tasks that release held heads; runs as long as the policy is used."""
@@ -160,6 +162,7 @@ class Retry:
             self._follow(call, attempt)
             return await self._attempt(attempt)
         if self._is_shadow:
+            self._would_be_budget.deposit()
             outcome = await self._attempt(attempt)
             self._next(call, outcome)
             return outcome
@@ -286,7 +289,8 @@ class Retry:
             return "retry_after_too_long"
         if now + seconds >= until:
             return "deadline_too_near"
-        return "" if self.budget.withdraw(now) else "budget_exhausted"
+        budget = self._would_be_budget if self._is_shadow else self.budget
+        return "" if budget.withdraw(now) else "budget_exhausted"
 
     def _told(self, call: Call, action: str, outcome: Outcome, seconds: float = 0.0) -> None:
         self._means.emit(Decided("retry", action, call, self._is_shadow, seconds, reason_of(outcome)))
