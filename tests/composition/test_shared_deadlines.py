@@ -1,6 +1,7 @@
 """What a shared read may take: it is none of its callers' own calls, and has the limits of one all the same."""
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -207,3 +208,27 @@ async def test_the_server_is_told_how_long_the_callers_wait() -> None:
             await caller
         for attempt in seen:
             assert b"30000" == header(attempt.headers, b"weir-deadline-ms")
+
+
+async def test_a_try_that_was_outrun_is_not_what_became_of_the_call() -> None:
+    """The first try streams on when the total ends, and the second one is long forgotten."""
+
+    async def begins_late(attempt: Attempt) -> Outcome:
+        if attempt.number == 2:
+            return await never(attempt)
+        attempt.sent_at = asyncio.get_running_loop().time()
+        await asyncio.sleep(3.0)
+        await attempt.sink.open(200, EVENTS)
+        attempt.call.committed = True
+        await attempt.sink.write(sse.encode(b'{"jsonrpc":"2.0","method":"notifications/message"}'))
+        return await never(attempt)
+
+    hedge = HedgeSettings(Mode.ENFORCE, after_seconds=2.0)
+    shared: dict[str, Any] = {"coalesce": ENFORCE, "retry": RetrySettings(), "hedge": hedge, "places": PLACES}
+    async with standing(begins_late, deadline=LEADERS_TOTAL, **shared) as stand:
+        leader = await stand.call(read(1))
+        await asyncio.sleep(1.0)
+        follower = await stand.call(read(2))
+        outcomes = [failed(await each) for each in (leader, follower)]
+        assert [("total", Blame.UPSTREAM)] * 2 == [(each.timer, each.blame) for each in outcomes]
+        assert "hedged" in stand.told.actions()

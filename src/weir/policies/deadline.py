@@ -387,14 +387,13 @@ class Deadline:
             self._emit(Decided("deadline", "would_time_out", watch.call, True, found.seconds, found.timer))
 
     def _ended(self, watch: Watch, expired: Expired) -> Outcome:
-        """The total ran out between attempts, or during one of several callers.
-
-        What the upstream last did is the truth about this call.
-        """
+        """The total ran out between attempts, or during one of several callers: the last real end is the truth."""
         call = watch.call
-        attempt = call.tries[-1] if call.tries else None
-        last = attempt.outcome if attempt is not None else None
-        is_usable = call.joined is None and not call.head_sent
-        if isinstance(last, Failed) or (isinstance(last, Replied) and last.body is not None and is_usable):
+        # a try that was outrun says nothing of the other one
+        real = [each for each in call.tries if getattr(each.outcome, "kind", None) is not FailureKind.CANCELLED]
+        last = real[-1].outcome if real else None
+        if isinstance(last, Failed) and call.answer is None:
             return last
-        return timed_out(watch, expired, attempt if last is None else None)
+        if isinstance(last, Replied) and last.body is not None and call.joined is None and not call.head_sent:
+            return last
+        return timed_out(watch, expired, real[-1] if real and last is None else None)
