@@ -9,6 +9,7 @@ import pytest
 from weir.app.check import addresses, findings, served
 from weir.config.load import Overrides, from_command, from_upstream
 from weir.config.model import Config
+from weir.telemetry import redact
 
 LOCAL = {"name": "a", "url": "http://127.0.0.1:9000/mcp"}
 
@@ -154,6 +155,12 @@ def test_what_is_said_for_a_tool_and_does_nothing_is_told(
     """A protection that one believes in, and that is not there."""
     said = found(config({**LOCAL, "tools": {"t": tool}}, policies=policies))
     assert [f"warning: {line}" for line in expected] == said
+
+
+def test_no_finding_looks_like_a_credential() -> None:
+    """They are lines of the log too, which would redact the mend."""
+    said = [finding.text for finding in findings(config({"name": "a", "url": "https://a.example/mcp"}))]
+    assert [text for text in said if "token" in text] == [redact.text(text) for text in said]
 
 
 def test_files_that_are_not_there_are_errors(tmp_path: Path) -> None:

@@ -151,19 +151,27 @@ def test_the_share_of_sampled_traces_follows_the_setting_or_the_sampler(
     assert ratio == environment.sample_ratio(setting, environ)
 
 
-@pytest.mark.parametrize(("sampler", "argument"), [("jaeger_remote", ""), ("traceidratio", "2"), ("traceidratio", "x")])
-def test_an_unknown_sampler_is_an_error(sampler: str, argument: str) -> None:
+@pytest.mark.parametrize(
+    ("sampler", "argument", "at_fault"),
+    [
+        ("jaeger_remote", "", "OTEL_TRACES_SAMPLER: "),
+        ("traceidratio", "2", "OTEL_TRACES_SAMPLER_ARG: "),
+        ("traceidratio", "x", "OTEL_TRACES_SAMPLER_ARG: "),
+    ],
+)
+def test_an_unknown_sampler_is_an_error(sampler: str, argument: str, at_fault: str) -> None:
     """Not everything, and not nothing."""
-    with pytest.raises(UnknownExporterError):
+    with pytest.raises(UnknownExporterError, match=at_fault):
         environment.sample_ratio(1.0, {"OTEL_TRACES_SAMPLER": sampler, "OTEL_TRACES_SAMPLER_ARG": argument})
 
 
 def test_an_unknown_exporter_or_protocol_is_an_error_that_names_it() -> None:
     """Not a silent default."""
-    with pytest.raises(UnknownExporterError, match="zipkin"):
+    with pytest.raises(UnknownExporterError, match=r"OTEL_TRACES_EXPORTER: .*zipkin"):
         environment.chosen("otlp", {"OTEL_TRACES_EXPORTER": "zipkin"})
-    with pytest.raises(UnknownExporterError, match="http/json"):
-        environment.protocol({"OTEL_EXPORTER_OTLP_PROTOCOL": "http/json"})
+    for variable in ("OTEL_EXPORTER_OTLP_PROTOCOL", "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL"):
+        with pytest.raises(UnknownExporterError, match=f"{variable}: .*http/json"):
+            environment.protocol({variable: "http/json"})
 
 
 async def test_the_console_exporter_writes_lines_to_stderr(monkeypatch: pytest.MonkeyPatch) -> None:

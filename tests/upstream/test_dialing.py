@@ -13,6 +13,7 @@ import pytest
 import trustme
 
 from support.pools import ask, pool_to
+from support.processes import free_port
 from support.scripted import ENOUGH_SECONDS, Visit, black_hole, scripted
 from weir.core.outcome import FailureKind, Sent
 from weir.upstream.dialing import (
@@ -366,6 +367,12 @@ async def test_a_proxy_that_refuses_is_a_connect_failure(answer: bytes) -> None:
     assert "\n" not in failure.detail
 
 
+async def test_a_proxy_that_is_not_there_is_not_taken_for_the_server() -> None:
+    """Whoever mends it must know where to look."""
+    failure = await failure_at("http://192.0.2.1", None, proxy_at(f"127.0.0.1:{free_port()}"))
+    assert "cannot connect to the proxy: Connection refused" == failure.detail
+
+
 @pytest.mark.parametrize(
     ("url", "origin"),
     [
@@ -423,10 +430,10 @@ def test_the_environment_names_the_proxy(origin: Origin, environ: dict[str, str]
     assert host == (proxy.host if proxy is not None else None)
 
 
-@pytest.mark.parametrize("url", ["socks5://proxy:1080", "https://proxy:3128", "http://"])
+@pytest.mark.parametrize("url", ["socks5://proxy:1080", "https://proxy:3128", "http://", "http://proxy:99999"])
 def test_a_proxy_of_another_kind_is_an_error(url: str) -> None:
     """Better than going around it in silence."""
-    with pytest.raises(ValueError, match="http://"):
+    with pytest.raises(ValueError, match=r"^https_proxy: "):
         proxy_for(HTTPS, {"HTTPS_PROXY": url})
 
 

@@ -109,7 +109,7 @@ def _of_url(listen: Listen, upstream: Upstream) -> Iterator[Finding]:
         text = (
             "if it asks for OAuth, clients will refuse: the resource it names is not the address they dialled. "
             "Answer at its public name (listen.public_url, preserve_host: true), "
-            "or give weir a token (headers: {Authorization: ...})"
+            "or give weir a token (its Authorization under headers)"
         )
         yield Finding(False, upstream.name, text)
 

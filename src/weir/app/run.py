@@ -6,7 +6,8 @@ import gc
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 from typing import Any
 
 import uvloop
@@ -44,9 +45,9 @@ async def _serve(config: Config) -> int:
     stop = _stop_on_signals()
     ports = _bind(config)
     weir = Weir(config)
-    server = None if config.stdio else _http_server(weir)
+    serve_clients = partial(_serve_stdio, weir) if config.stdio else _http_service(weir, ports["mcp"])
     for finding in check.findings(config):
-        weir.emit(Notice("warning", finding.text, {"subject": finding.subject}))
+        weir.emit(Notice("error" if finding.is_error else "warning", finding.text, {"subject": finding.subject}))
     # what was made until here lives as long as the process: no collection need ever look at it again
     gc.collect()
     gc.freeze()
@@ -56,10 +57,7 @@ async def _serve(config: Config) -> int:
         async with asyncio.TaskGroup() as serving:
             services = [serving.create_task(service()) for service in weir.services()]
             async with _diagnostics(weir, ports.get("diagnostics")):
-                if server is None:
-                    code = await _serve_stdio(weir, stop)
-                else:
-                    code = await _serve_http(weir, server, ports["mcp"], stop)
+                code = await serve_clients(stop)
             await weir.aclose()
             for service in services:
                 service.cancel()
@@ -68,9 +66,11 @@ async def _serve(config: Config) -> int:
     return code
 
 
-def _http_server(weir: Weir) -> Server:
-    """The server of the MCP port. Raises SetupError."""
-    return build_server(weir.downstream, rooms.server(weir.config), lambda limit: weir.emit(LimitReached("", limit)))
+def _http_service(weir: Weir, port: socket.socket) -> Callable[[asyncio.Event], Awaitable[int]]:
+    """What serves the MCP port until it is told to stop. Raises SetupError."""
+    settings = rooms.server(weir.config)
+    server = build_server(weir.downstream, settings, lambda limit: weir.emit(LimitReached("", limit)))
+    return partial(_serve_http, weir, server, port)
 
 
 async def _serve_http(weir: Weir, server: Server, port: socket.socket, stop: asyncio.Event) -> int:

@@ -78,7 +78,7 @@ class Telemetry:
         families = MetricFamilies()
         self._lag = LoopLag(families.loop_lag.child(), world.clock, INTERVAL_SECONDS)
         self.metrics = Metrics(families, labels, version)
-        """`render` it for a scrape; `learn` from list replies that pass in streams."""
+        """`render` it for a scrape."""
         self.metrics.refreshers.append(self._refresh_metrics)
         operations = Operations(families, labels, self._epoch, exemplars=settings.metrics.exemplars)
         self._sessions = Sessions(self._tell, world.clock, settings.session_idle_seconds, operations.streaming)
@@ -190,7 +190,7 @@ def build(
     observers: tuple[Observer, ...] = (),
     surroundings: Surroundings | None = None,
 ) -> Telemetry:
-    """Telemetry as configured. `observers` are further folds (the journal, readiness).
+    """Telemetry as configured. `observers` are further folds (health, the census).
 
     Raises:
         environment.UnknownExporterError: a variable names an exporter or a protocol that weir does not have.

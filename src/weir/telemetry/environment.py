@@ -21,14 +21,14 @@ OTLP, CONSOLE, NONE = "otlp", "console", "none"
 
 
 class UnknownExporterError(ValueError):
-    """A variable or setting names an exporter, a protocol or a sampler that weir does not have."""
+    """A variable names an exporter, a protocol or a sampler that weir does not have. The text names the variable."""
 
 
 def chosen(setting: str, environ: Mapping[str, str]) -> str:
     """otlp, console or none. The variables decide only where the setting is the default, `otlp`.
 
     Raises:
-        UnknownExporterError: neither of the three.
+        UnknownExporterError: none of the three.
     """
     if environ.get(OTEL_SDK_DISABLED, "").strip().lower() == "true":
         return NONE
@@ -36,7 +36,9 @@ def chosen(setting: str, environ: Mapping[str, str]) -> str:
     if setting == OTLP:
         name = environ.get(OTEL_TRACES_EXPORTER, "").split(",")[0].strip().lower() or OTLP
     if name not in (OTLP, CONSOLE, NONE):
-        raise UnknownExporterError(f"traces exporter {name!r}: weir has otlp, console and none")
+        raise UnknownExporterError(
+            f"{OTEL_TRACES_EXPORTER}: weir has no exporter {name!r}; it has otlp, console and none"
+        )
     return name
 
 
@@ -46,11 +48,14 @@ def protocol(environ: Mapping[str, str]) -> str:
     Raises:
         UnknownExporterError: another protocol.
     """
-    named = environ.get(OTEL_EXPORTER_OTLP_TRACES_PROTOCOL) or environ.get(OTEL_EXPORTER_OTLP_PROTOCOL) or ""
+    variable = OTEL_EXPORTER_OTLP_TRACES_PROTOCOL
+    if not environ.get(variable):
+        variable = OTEL_EXPORTER_OTLP_PROTOCOL
+    named = environ.get(variable)
     if not named:
         return "grpc" if urlsplit(endpoint(environ)).port == GRPC_PORT else "http/protobuf"
     if named not in ("grpc", "http/protobuf"):
-        raise UnknownExporterError(f"OTLP protocol {named!r}: weir has grpc and http/protobuf")
+        raise UnknownExporterError(f"{variable}: weir does not speak {named!r}; it speaks grpc and http/protobuf")
     return named
 
 
@@ -73,8 +78,9 @@ def sample_ratio(setting: float, environ: Mapping[str, str]) -> float:
     if sampler == "always_off":
         return 0.0
     argument = environ.get(OTEL_TRACES_SAMPLER_ARG, "").strip() or "1"
-    if sampler != "traceidratio" or not _RATIO.fullmatch(argument):
-        raise UnknownExporterError(
-            f"sampler {sampler!r} with {argument!r}: weir has always_on, always_off, traceidratio"
-        )
+    if sampler != "traceidratio":
+        has = "always_on, always_off and traceidratio, each with or without parentbased_"
+        raise UnknownExporterError(f"{OTEL_TRACES_SAMPLER}: weir has no sampler {sampler!r}; it has {has}")
+    if not _RATIO.fullmatch(argument):
+        raise UnknownExporterError(f"{OTEL_TRACES_SAMPLER_ARG}: {argument!r} is no share from 0 to 1")
     return float(argument)

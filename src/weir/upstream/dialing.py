@@ -102,21 +102,25 @@ def proxy_for(origin: Origin, environ: Mapping[str, str]) -> Proxy | None:
     Raises:
         ValueError: see proxy_at.
     """
-    url = _variable(environ, f"{origin.scheme}_proxy")
+    name = f"{origin.scheme}_proxy"
+    url = _variable(environ, name)
     if not url or _is_loopback(origin.host) or _is_exempt(origin, _variable(environ, "no_proxy")):
         return None
-    return proxy_at(url)
+    try:
+        return proxy_at(url)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from None
 
 
 def proxy_at(url: str) -> Proxy:
     """The proxy at a URL; `http://` may be left out.
 
     Raises:
-        ValueError: it is another scheme's.
+        ValueError: it is another scheme's, or names no host, or no port that there is.
     """
     parts = urlsplit(url if "://" in url else f"http://{url}")
     if parts.scheme != "http" or not parts.hostname:
-        raise ValueError(f"a proxy's URL begins with http://, not {parts.scheme}://")
+        raise ValueError("a proxy's URL is http://HOST:PORT; no other scheme is spoken with it")
     return Proxy(parts.hostname, parts.port or _PORTS["http"], _basic(parts))
 
 
@@ -177,7 +181,8 @@ class Dialer:
             sock = await self._reach()
         except (OSError, UnicodeError) as error:
             # UnicodeError: a name that IDNA cannot encode
-            raise Unanswered(FailureKind.CONNECT, f"cannot connect: {_reason(error)}", Sent.NO) from None
+            whom = "" if self._proxy is None else " to the proxy"
+            raise Unanswered(FailureKind.CONNECT, f"cannot connect{whom}: {_reason(error)}", Sent.NO) from None
         try:
             # from here on the transport owns the socket, and closes it when this fails
             _, connection = await asyncio.get_running_loop().create_connection(
