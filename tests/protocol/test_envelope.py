@@ -1,5 +1,6 @@
 """A peek sees what weir must know of a message, and never fails."""
 
+import json
 from typing import Any
 
 import pytest
@@ -329,3 +330,24 @@ def test_ambiguity_is_what_a_careful_reader_finds(body: bytes) -> None:
 def test_numbers_of_the_reader_are_text() -> None:
     """The reader these tests trust must not change what it compares."""
     assert Object((("a", Number("1.0")), ("a", Number("1e400")))) == read(b'{"a":1.0,"a":1e400}')
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"id":1,"method":"tools/call","params":{"name":"a","name":"b"}}',
+        b'{"id":1,"method":"tools/call","params":{"name":"b","n\\u0061me":"b2"}}',
+        b'{"id":1,"method":"tools/call","params":{"name":7,"name":"b"}}',
+        b'{"id":1,"method":"tools/call","params":{"name":"b"},"params":{"name":"c"}}',
+        b'{"id":1,"method":"tools/call","params":{"name":"b"},"p\\u0061rams":{"name":"c","arguments":{"name":"d"}}}',
+        b'{"id":1,"method":"ping","method":"tools/call","params":{"name":"b"}}',
+        b'{"id":1,"method":"tools/call","method":"tools/list","params":{"name":"b"}}',
+        b'{"id":1,"id":2,"method":"tools/call","params":{"name":"b"}}',
+    ],
+)
+def test_of_what_is_said_twice_the_last_counts_as_it_does_for_servers(body: bytes) -> None:
+    """Python's JSON and JavaScript's take the last too: no limit of a tool is evaded by naming two."""
+    said, seen = json.loads(body), peek(body)
+    assert (said["method"], said["id"]) == (seen.method, json.loads(seen.id))
+    assert (said["params"]["name"] if said["method"] == "tools/call" else "") == seen.name
+    assert is_ambiguous(body)
