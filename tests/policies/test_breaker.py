@@ -867,3 +867,70 @@ async def test_what_shadow_would_have_refused_teaches_it_nothing() -> None:
     stand = Stand(*[LOST] * 5, OK, settings=BreakerSettings(mode=Mode.SHADOW))
     await stand.calls(50)
     assert "open" == stand.state()
+
+
+# tools that are looked at elsewhere, or not at all
+
+
+def prompt(name: str = "add") -> Call:
+    """A prompt, which may have a tool's name."""
+    return call_with(body_of("prompts/get", {"name": name}))
+
+
+async def test_a_tool_that_is_spared_counts_nowhere_and_passes_when_nothing_else_does() -> None:
+    """A prompt of that name is none."""
+    stand = Stand(LOST, settings=BreakerSettings(spared=frozenset({"add"}), consecutive_failures=2))
+    assert [LOST] * 9 == await stand.calls(9)
+    assert "closed" == stand.state()
+    for call in (prompt(), tool_call("other")):
+        assert LOST is await stand.call(call)
+    assert "open" == stand.state()
+    assert LOST is await stand.call(tool_call("add"))
+    for call in (prompt(), tool_call("other")):
+        assert isinstance(await stand.call(call), Refused)
+
+
+async def test_of_a_tool_with_a_breaker_of_its_own_the_upstream_counts_what_is_not_the_tools() -> None:
+    """That it was not reached, and that it was well. A prompt of that name is judged as any other call."""
+    settings = BreakerSettings(apart=frozenset({"add"}), consecutive_failures=2)
+    stand = Stand(LOST, settings=settings)
+    await stand.calls(9)
+    assert "closed" == stand.state()
+    for _ in range(2):
+        await stand.call(prompt())
+    assert "open" == stand.state()
+    unreached = Stand(UNREACHED, UNREACHED, OK, settings=settings)
+    await unreached.calls(2)
+    assert "open" == unreached.state()
+    mended = Stand(UNREACHED, OK, UNREACHED, settings=settings)
+    await mended.calls(3)
+    assert "closed" == mended.state()
+
+
+async def test_by_tool_a_tool_with_a_breaker_of_its_own_has_no_second_circuit() -> None:
+    """One of them says no, and one is enough."""
+    stand = Stand(LOST, settings=BreakerSettings(scope=Scope.TOOL, apart=frozenset({"add"}), consecutive_failures=2))
+    await stand.calls(9)
+    assert ("upstream",) == stand.breaker.scopes()
+    for _ in range(2):
+        await stand.call(tool_call("sub"))
+    assert ("upstream", "tool:sub") == stand.breaker.scopes()
+    assert isinstance(await stand.call(tool_call("sub")), Refused)
+
+
+def test_aiobreaker_keeps_its_state_with_us() -> None:
+    """Not in a storage of its own, of which nobody here would know."""
+    played = Played().opened()
+    circuit, seen = played.circuit, []
+
+    def look() -> None:
+        assert circuit._held.state is circuit._holder.current_state
+        seen.append(circuit._held.state.name)
+
+    look()
+    assert circuit._held.opened_at is not None
+    played.now += 60.0
+    for _ in range(3):
+        played.end(WELL)
+        look()
+    assert ["OPEN", "HALF_OPEN", "HALF_OPEN", "CLOSED"] == seen

@@ -121,6 +121,17 @@ def test_behind_anything_a_byte_order_mark_is_none(first: bytes) -> None:
     assert [(None, False)] == [(event.data, event.has_bom) for event in found[1:]]
 
 
+@pytest.mark.parametrize("raw", [encode(b"x"), b"data: x\n\n", b": ping\n"])
+def test_without_a_byte_order_mark_there_is_none(raw: bytes) -> None:
+    """However the event was read: in the usual form, line by line, or not at all."""
+    (event,), _ = fed([raw])
+    assert event.has_bom is False
+    if event.data is not None:
+        assert raw.replace(b"x", b"y") == replace_data(event, b"y")
+    opaque = Splitter(4).feed(b"data: xxxx")[0]
+    assert (True, False) == (opaque.is_opaque, opaque.has_bom)
+
+
 def test_a_blank_line_behind_a_byte_order_mark_says_nothing() -> None:
     """And what follows is read and can be replaced."""
     stream = b"\xef\xbb\xbf\ndata: x\n\n"
