@@ -69,13 +69,21 @@ class ExactWindow:
         self.empty_at = now + self._seconds
 
     def give_back(self, taken_at: float, count: int = 1) -> None:
-        """Close the gap that the instants leave."""
-        kept = [self._stamp(place) for place in range(self._size)]
-        while count and taken_at in kept:
-            kept.remove(taken_at)
-            count -= 1
-        self._fill(kept, len(self._stamps))
-        self.empty_at = kept[-1] + self._seconds if kept else -math.inf
+        """Close the gap that the instants leave: those behind it move up. Most often there are few."""
+        end = self._size
+        while end and self._stamp(end - 1) > taken_at:
+            end -= 1
+        begin = end
+        while begin and end - begin < count and self._stamp(begin - 1) == taken_at:
+            begin -= 1
+        if begin == end:
+            return
+        ring, oldest = len(self._stamps), self._next - self._size
+        for place in range(end, self._size):
+            self._stamps[(oldest + begin + place - end) % ring] = self._stamp(place)
+        self._size -= end - begin
+        self._next = (oldest + self._size) % ring
+        self.empty_at = self._stamp(self._size - 1) + self._seconds if self._size else -math.inf
 
     def used(self, now: float) -> int:
         """By bisection: instants are in their order."""
