@@ -2,12 +2,14 @@
 
 import asyncio
 import contextlib
+import time
 from socket import SO_RCVBUF, SOL_SOCKET, socket
 from typing import Any
 
 import pytest
 
 from support.ports import LIMIT, echo, post, serving
+from weir.core.call import NOWHERE, Call, Peer, Transport
 from weir.downstream.asgi import asgi
 from weir.downstream.exchange import Exchange
 
@@ -266,7 +268,6 @@ async def test_a_client_that_takes_nothing_is_cut_off() -> None:
             while True:
                 await exchange.write(b"x" * 65536)
         finally:
-            assert exchange.unread_seconds >= 0.2
             cancelled.set()
 
     async with serving(app, client_read_seconds=0.2) as port, asyncio.timeout(5):
@@ -275,6 +276,31 @@ async def test_a_client_that_takes_nothing_is_cut_off() -> None:
         await cancelled.wait()
         assert ["client_read"] == port.limits
         writer.transport.abort()
+
+
+async def test_what_a_client_takes_to_read_is_told_to_its_call() -> None:
+    """While the reply waits, and however the wait ends."""
+    ended = asyncio.Event()
+    call = Call(upstream="one", peer=Peer(Transport.HTTP), sink=NOWHERE, received_at=0.0)
+    stood: list[bool] = []
+
+    async def app(exchange: Exchange) -> None:
+        exchange.replies_to(call, time.monotonic)
+        await exchange.open(200, [])
+        asyncio.get_running_loop().call_later(0.1, lambda: stood.append(call.is_standing))
+        try:
+            while True:
+                await exchange.write(b"x" * 65536)
+        finally:
+            ended.set()
+
+    async with serving(app, client_read_seconds=0.2) as port, asyncio.timeout(5):
+        _, writer = await asyncio.open_connection("127.0.0.1", port.port, limit=1024)
+        writer.write(post(b"", close=False))
+        await ended.wait()
+        writer.transport.abort()
+    assert [True] == stood
+    assert (True, False) == (call.client_seconds >= 0.2, call.is_standing)
 
 
 async def test_a_client_that_takes_some_now_and_then_is_not_cut_off() -> None:

@@ -89,6 +89,30 @@ async def test_a_client_that_reads_slowly_gets_everything(server: ScriptedServer
     assert rest.endswith(b"0\r\n\r\n")
 
 
+@pytest.mark.parametrize("content_type", [b"text/event-stream", b"application/json"])
+async def test_what_a_client_takes_to_read_is_no_time_of_the_servers(
+    server: ScriptedServer, tmp_path: Path, content_type: bytes
+) -> None:
+    """It reads for longer than attempt and total allow: nothing runs out, and no circuit opens."""
+
+    async def large(exchange: Exchange) -> None:
+        await exchange.open(200, [(b"content-type", content_type)])
+        for _ in range(PIECES):
+            await exchange.write(PIECE)
+        await exchange.write(b'data: {"jsonrpc":"2.0","id":7,"result":{}}\n\n')
+        await exchange.end()
+
+    server.script = large
+    breaker = {"consecutive_failures": 1, "min_calls": 1, "slow_call": {"over": "2s", "rate": 0.01}}
+    timeout = {"connect": "1s", "attempt": "2s", "total": "2200ms"}
+    policies: Config = {"timeout": timeout, "breaker": breaker}
+    with weir_http(tmp_path, {"url": server.url}, {**UNTRACED, "policies": policies}) as weir:
+        for pause in (3.0, 0.0):
+            async with ask(weir.port, "POST", "/mcp", JSON_POST, CALL) as answer:
+                await asyncio.sleep(pause)
+                assert PIECES * len(PIECE) < len(await answer.rest())
+
+
 async def test_a_closed_connection_ends_though_its_client_never_read_it(server: ScriptedServer, weir: Running) -> None:
     """Its last reply is all in buffers; without a limit the connection would stay for ever."""
 

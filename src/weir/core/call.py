@@ -80,6 +80,8 @@ class Asker(Protocol):
 
 FIELDS = (
     "_asking_since",
+    "_standing",
+    "_standing_since",
     "answer",
     "asked_method",
     "asker",
@@ -129,7 +131,8 @@ class Call:
     `is_request`: a JSON-RPC request, which has an id and exactly one answer. `is_stream`: long-lived by nature, no
     latency objective applies, only the idle timer. `answer` is what the answer said, once it has been relayed: a
     client that then hangs up has not cancelled.
-    `deadline_at` is when the whole call must have ended; it moves on by the time the client was asked.
+    `deadline_at` is when the whole call must have ended; it moves on by `client_seconds`, the time the client took to
+    answer the server's questions and to read.
     `connect_left_seconds` is what all attempts together may still spend on reaching the upstream, waits between them
     included (inf: nobody has tried yet, and the upstream's own limit holds); `idle_seconds` how long the upstream may
     be silent, None: as the edge is set. `progress_at` is when the server last told of progress, in the call's own time
@@ -184,10 +187,10 @@ class Call:
         self.received_at = self.body_at = received_at
         self.ended_at = 0.0
         self.queued_seconds = self.client_seconds = 0.0
-        self.pending_asks = 0
+        self.pending_asks = self._standing = 0
         self.asked_method = ""
         self.progress_at = 0.0
-        self._asking_since = 0.0
+        self._asking_since = self._standing_since = 0.0
 
     @property
     def is_exempt(self) -> bool:
@@ -240,29 +243,51 @@ class Call:
             self._asking_since = now
         self.pending_asks += 1
         self.asked_method = method
+        self._stop_clocks(now)
 
     def ask_ended(self, now: float) -> None:
         """The client answered (or the request was withdrawn)."""
-        if self.pending_asks == 0:
-            return
-        self.pending_asks -= 1
-        if self.pending_asks == 0:
-            seconds = now - self._asking_since
+        if self.pending_asks:
+            self.pending_asks -= 1
+            self._start_clocks(now)
+
+    def unread_began(self, now: float) -> None:
+        """The client takes no more of the reply for now: the upstream's clocks stand still too."""
+        self._stop_clocks(now)
+
+    def unread_ended(self, now: float) -> None:
+        """It reads on."""
+        self._start_clocks(now)
+
+    def _stop_clocks(self, now: float) -> None:
+        if self._standing == 0:
+            self._standing_since = now
+        self._standing += 1
+
+    def _start_clocks(self, now: float) -> None:
+        self._standing -= 1
+        if self._standing == 0:
+            seconds = now - self._standing_since
             self.client_seconds += seconds
             self.deadline_at += seconds
 
+    @property
+    def is_standing(self) -> bool:
+        """It waits for the client, to answer or to read, and the upstream's clocks stand still."""
+        return self._standing > 0
+
     def asked_seconds(self, now: float) -> float:
-        """How long the client has been asked so far: `client_seconds`, and the question that is still open."""
-        return self.client_seconds + (now - self._asking_since if self.pending_asks else 0.0)
+        """How long it has waited for the client so far: `client_seconds`, and the wait that is not over."""
+        return self.client_seconds + (now - self._standing_since if self._standing else 0.0)
 
     def open_ask_seconds(self, now: float) -> float:
         """For how long the client has been asked without a pause; 0.0 when it is not asked now."""
         return now - self._asking_since if self.pending_asks else 0.0
 
     def own_time(self, now: float) -> float:
-        """`now` on a clock that stands still while the client is asked."""
+        """`now` on a clock that stands still while the client is waited for."""
         # asked_seconds, without the call: this is asked several times in each call
-        return (self._asking_since if self.pending_asks else now) - self.client_seconds
+        return (self._standing_since if self._standing else now) - self.client_seconds
 
     def progressed(self, now: float) -> None:
         """The server told of progress."""

@@ -7,9 +7,10 @@ ended by the connection when the client goes, so that nothing upstream works for
 
 import asyncio
 import http
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from weir.core.call import Headers
+from weir.core.call import Call, Headers
 
 if TYPE_CHECKING:
     from weir.downstream.server import ClientConnection
@@ -36,12 +37,13 @@ class ClientGoneError(Exception):
 class Exchange:
     """One request until its reply is written; the sink of a reply that streams (core/call.py).
 
-    `headers` have names in lower case; `path` and `query` are as they were sent. `unread_seconds`: how long its stream
-    waited for the client to read.
+    `headers` have names in lower case; `path` and `query` are as they were sent.
     """
 
     __slots__ = (
+        "_call",
         "_chunked",
+        "_clock",
         "_connection",
         "_expects_continue",
         "_is_flush_due",
@@ -63,7 +65,6 @@ class Exchange:
         "path",
         "query",
         "status",
-        "unread_seconds",
     )
 
     def __init__(self, connection: "ClientConnection", method: str, path: bytes, query: bytes) -> None:
@@ -76,7 +77,8 @@ class Exchange:
         self.keep_alive: bool = connection.parser.should_keep_alive()
         self.status = 0
         self.bytes_sent = 0
-        self.unread_seconds = 0.0
+        self._call: Call | None = None
+        self._clock: Callable[[], float]
         self.is_open = False
         self.is_event_stream = False
         self.is_complete = False
@@ -95,6 +97,10 @@ class Exchange:
     def client(self) -> tuple[str, int]:
         """Address and port of the client's end of the connection."""
         return self._connection.client or ("", 0)
+
+    def replies_to(self, call: Call, clock: Callable[[], float]) -> None:
+        """The reply is the call's: what its client takes to read is told to it, on its clock."""
+        self._call, self._clock = call, clock
 
     async def run(self, app: Any) -> None:
         """Let the application answer; the connection learns how it went."""
@@ -189,12 +195,17 @@ class Exchange:
             await self._drain()
 
     async def _drain(self) -> None:
-        loop = self._connection.loop
-        began = loop.time()
+        if self._call is None:
+            await self._connection.flow.drain()
+        else:
+            await self._drain_for(self._call)
+
+    async def _drain_for(self, call: Call) -> None:
+        call.unread_began(self._clock())
         try:
             await self._connection.flow.drain()
         finally:
-            self.unread_seconds += loop.time() - began
+            call.unread_ended(self._clock())
 
     async def close(self) -> None:
         """End a streamed body properly."""

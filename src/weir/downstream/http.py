@@ -135,6 +135,7 @@ class HttpDownstream:
         if revision is not None:
             call.revision = revision.decode("latin-1")
         call.asker = self._backchannels.get(route.upstream)
+        exchange.replies_to(call, self._clock)
         call.body_at = self._clock()
         return call
 
@@ -155,8 +156,6 @@ class HttpDownstream:
             self._streams.discard(stream)
             if exchange.is_open:
                 await self._end_stream(call, outcome, exchange)
-                # nobody counts with it any more: it moves that time from the server's account to the client's
-                call.client_seconds += exchange.unread_seconds
             else:
                 self._reply(call, outcome, exchange)
             call.status, call.bytes_sent = exchange.status, exchange.bytes_sent

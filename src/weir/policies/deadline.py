@@ -2,7 +2,7 @@
 
 One idea in two tiers. `Deadline.total` stands around everything that spends the call's one budget; `Deadline.attempt`
 around each try, and ends it by whichever comes first: its own limit, the rest of the total, or a client that does not
-answer what the server asks. Both are kept on the call's own time, which stands still while the client is being asked.
+answer what the server asks. Both are kept on the call's own time, which stands still while the client is asked or does not read.
 Progress starts the attempt's clock again, never the total's. What is left of the total is told upstream, in `_meta`
 and as a header, and a caller that tells how long it will wait shortens the total.
 
@@ -26,7 +26,7 @@ from weir.policies.deadline_wire import caller_waits_seconds, special_headers, t
 from weir.protocol.envelope import Message
 
 LOOK_AGAIN_SECONDS = 0.05
-"""While the client is asked and little is left: how late a limit may be noticed after the clocks go on."""
+"""While the client is waited for and little is left: how late a limit may be noticed after the clocks go on."""
 
 _TIMER_PRECISION_SECONDS = 0.001
 
@@ -93,11 +93,11 @@ class Allowance:
         call, limits, own = self.call, self.limits, self.call.own_time(now)
         total_left = self._total_left(own)
         left = min(total_left, self._attempt_left(own))
-        if call.pending_asks:
+        if call.is_standing:
             client_left = limits.client_input_seconds - call.open_ask_seconds(now)
             if client_left <= 0:
                 return Expired("client_input", limits.client_input_seconds)
-            # standing clocks: nothing else can run out before the client has answered
+            # nothing else can run out before the client has answered, or read
             return now + min(client_left, max(left, LOOK_AGAIN_SECONDS))
         if left > 0:
             return now + min(left, limits.client_input_seconds)
