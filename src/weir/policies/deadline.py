@@ -2,7 +2,7 @@
 
 One idea in two tiers. `Deadline.total` stands around everything that spends the call's one budget; `Deadline.attempt`
 around each try, and ends it by whichever comes first: its own limit, the rest of the total, or a client that does not
-answer what the server asks. Both are kept on the call's own time, which stands still while the client is asked or does not read.
+answer what the server asks. Both are kept on the call's own time, which stands still while the client is waited for.
 Progress starts the attempt's clock again, never the total's. What is left of the total is told upstream, in `_meta`
 and as a header, and a caller that tells how long it will wait shortens the total.
 
