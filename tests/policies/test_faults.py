@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -278,6 +279,9 @@ async def test_a_server_that_never_answers_is_waited_for_as_long_as_any() -> Non
     outcome = await bench.ask(call)
     expected = Failed(FailureKind.TIMEOUT, "injected fault: no answer", timer="idle", after_seconds=SILENCE)
     assert (expected, 1000.0, 0.0) == (outcome, call.attempts[0].sent_at, call.attempts[0].first_byte_at)
+    own = await bench.ask(tool_call(idle_seconds=5.0))
+    assert replace(expected, after_seconds=5.0) == own
+    assert SILENCE + 5.0 == asyncio.get_running_loop().time() - 1000.0
 
 
 async def test_a_timeout_can_be_cancelled() -> None:

@@ -265,7 +265,8 @@ class _Hurt:
 
 
 class Faults:
-    """The attempt layer of one upstream. `silence_seconds`: how long an upstream that never answers is waited for."""
+    """The attempt layer of one upstream. `silence_seconds`: how long an upstream that never answers is waited for, by
+    calls that have no `idle_seconds` of their own."""
 
     def __init__(
         self,
@@ -314,8 +315,9 @@ class Faults:
         attempt.sent_at = self._clock()
         outcome = stand_in(instead, plan.code, attempt.call)
         if instead is Instead.TIMEOUT and isinstance(outcome, Failed):
-            await asyncio.sleep(self._silence_seconds)
-            outcome.after_seconds = self._silence_seconds
+            own = attempt.call.idle_seconds
+            outcome.after_seconds = own if own is not None else self._silence_seconds
+            await asyncio.sleep(outcome.after_seconds)
             return outcome
         await asyncio.sleep(plan.wait_seconds)
         if isinstance(outcome, Replied):
