@@ -120,6 +120,17 @@ async def test_without_a_limit_there_is_no_layer() -> None:
     """Nothing is added to a call for what is off."""
     bench = Bench({"concurrency": {"mode": "off"}}, tools={"a": {"concurrency": {"mode": "off"}, "rate_limits": []}})
     assert (None, None) == (bench.layers.rate_limit, bench.layers.admission)
+    assert Bench({}).layers.admission is None
+
+
+async def test_a_server_on_a_pipe_is_watched_for_serving_one_call_at_a_time() -> None:
+    """Unless that is off, too. No place is counted, so none is shown."""
+    pipe: dict[str, Any] = {"url": None, "command": ["server"]}
+    bench = Bench({}, **pipe)
+    assert bench.layers.admission is not None
+    assert OK is await bench.serve(tool_call())
+    assert "concurrency" not in standing(bench.layers, None, Clock(bench.clock, str))
+    assert Bench({"concurrency": {"mode": "off"}}, **pipe).layers.admission is None
 
 
 WRITTEN = {

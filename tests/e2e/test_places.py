@@ -93,13 +93,14 @@ MODERN = b'{"jsonrpc":"2.0","id":%d,"method":"tools/call","params":{"name":"x","
 META = b'{"io.modelcontextprotocol/protocolVersion":"2026-07-28"}'
 
 
-async def test_a_server_that_serves_one_call_at_a_time_is_told_of(tmp_path: Path) -> None:
-    """As a metric: more places would only make its clients wait elsewhere."""
+@pytest.mark.parametrize("policies", [{}, {"concurrency": {"mode": "shadow"}}], ids=["unlimited", "shadow"])
+async def test_a_server_that_serves_one_call_at_a_time_is_told_of(tmp_path: Path, policies: Config) -> None:
+    """As a metric, whether calls are limited or not: more places would only make its clients wait elsewhere."""
     port = free_port()
     config: Config = {
         **UNTRACED,
         "listen": {"diagnostics": f"127.0.0.1:{port}"},
-        "policies": {"concurrency": {"mode": "shadow"}},
+        "policies": policies,
     }
     upstream = {"command": [sys.executable, "-S", "-E", "-c", SERIAL]}
     series = 'weir_policy_level{upstream="one",policy="admission",scope="serial"} 1.0'

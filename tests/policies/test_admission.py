@@ -285,6 +285,26 @@ async def test_in_shadow_a_server_is_watched_as_well() -> None:
     assert [[], [1.0]] == told
 
 
+async def test_a_server_is_watched_where_nothing_is_limited() -> None:
+    """Calls neither wait nor are refused; a tool's own limit is no reason to overlook the others."""
+    for tools in ({}, {"other": Places(1)}):
+        stand = Stand(places=None, tools=tools, watches_serial=True, mode=Mode.OFF)
+        one = asyncio.Lock()
+
+        async def serial(call: Call, one: asyncio.Lock = one) -> Outcome:
+            attempt_of(call)
+            async with one:
+                await asyncio.sleep(1.0)
+            return OK
+
+        for _ in range(4):
+            async with asyncio.TaskGroup() as group:
+                for _ in range(5):
+                    group.create_task(stand.through(tool_call(), serial))
+            await asyncio.sleep(10.0)
+        assert [1.0] == stand.levels("serial")
+
+
 async def test_an_adaptive_limit_follows_the_server_and_tells_what_it_found() -> None:
     """The whole layer in an overload: 1,280 calls a second for 16 places of 50 ms."""
     stand = Stand(places=Places(64, 32, 5.0, adaptive=True))

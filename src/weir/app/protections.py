@@ -117,15 +117,17 @@ class Protections:
     def _admission(self, concurrency: Concurrency | None) -> Admission | None:
         of_tools = {tool: said.concurrency for tool, said in self._one.tools.items() if said.concurrency is not None}
         of_tools = {tool: said for tool, said in of_tools.items() if said.mode != "off"}
-        is_on = concurrency is not None and concurrency.mode != "off"
-        if not is_on and not of_tools:
+        is_off = concurrency is not None and concurrency.mode == "off"
+        # whether a server on a pipe serves one call at a time is told in any case
+        watches_serial = self._one.is_stdio and not is_off
+        if (concurrency is None or is_off) and not of_tools and not watches_serial:
             return None
         settings = AdmissionSettings(
             mode=Mode(concurrency.mode) if concurrency is not None else Mode.OFF,
             places=_places(concurrency) if concurrency is not None else None,
             tools={tool: _places(said) for tool, said in of_tools.items()},
             tool_modes={tool: Mode(said.mode) for tool, said in of_tools.items()},
-            watches_serial=self._one.is_stdio,
+            watches_serial=watches_serial,
         )
         return Admission(self._one.name, settings, self._means.emit, self._means.clock)
 

@@ -32,8 +32,8 @@ def standing(layers: Protections, faults: Registry | None, clock: Clock) -> Tree
         tree["breaker"] = [_circuit(each, scope, clock) for each in breakers for scope in each.scopes()]
     if layers.rate_limit is not None:
         tree["rate_limits"] = _rate_limits(layers.rate_limit)
-    if layers.admission is not None:
-        tree["concurrency"] = [_places(each, mode) for each, mode in layers.admission.bulkheads()]
+    if layers.admission is not None and (bulkheads := layers.admission.bulkheads()):
+        tree["concurrency"] = [_places(each, mode) for each, mode in bulkheads]
     if faults is not None:
         now = clock.now()
         tree["faults"] = [described(each, now) for each in faults.active(now) if each.fault.upstream == layers.name]

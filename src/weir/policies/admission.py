@@ -32,7 +32,7 @@ from weir.protocol.methods import Traffic, traffic_class
 @dataclass(frozen=True, slots=True)
 class AdmissionSettings:
     """`places`: the upstream's, None: as many as come. `tools`: what calls of the tool with that name need in addition,
-    in a mode of its own where `tool_modes` has one. `watches_serial`: for a server on a pipe."""
+    in a mode of its own where `tool_modes` has one. `watches_serial`: for a server on a pipe, whatever else is not set."""
 
     mode: Mode = Mode.ENFORCE
     places: Places | None = field(default_factory=Places)
@@ -166,7 +166,7 @@ class Admission:
             name: self._own.behind(Bulkhead(places, name), modes.get(name, mode))
             for name, places in settings.tools.items()
         }
-        self._serial = SerialWatch() if settings.watches_serial and mode is not Mode.OFF else None
+        self._serial = SerialWatch() if settings.watches_serial else None
         for bulkhead, _ in self.bulkheads():
             self.tell_level(bulkhead, "limit", bulkhead.capacity)
 
@@ -185,7 +185,9 @@ class Admission:
         way = self._wanted(call)
         if way.watched:
             return self._watch(call, way, inner)
-        return self._enforce(call, way.enforced, inner) if way.enforced else inner(call)
+        if way.enforced:
+            return self._enforce(call, way.enforced, inner)
+        return self._pass(call, inner) if self._serial is not None else inner(call)
 
     async def _enforce(self, call: Call, wanted: Sequence[Bulkhead], inner: CallHandler) -> Outcome:
         place = Place(self, call, wanted)
