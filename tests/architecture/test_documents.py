@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+import msgspec
 import pytest
 import typer.main
 
@@ -11,6 +12,7 @@ from weir.core.call import NOWHERE, Call, Peer, Transport
 from weir.core.outcome import Failed, FailureKind, RefusalKind, Refused
 from weir.downstream.rescue import rescue
 from weir.telemetry.families import MetricFamilies
+from weir.telemetry.line import Line
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
@@ -48,6 +50,15 @@ def test_every_metric_that_is_named_exists(path: Path) -> None:
         )
     )
     assert set() == named - names
+
+
+def test_the_readme_names_every_field_of_the_access_log_in_order() -> None:
+    """Whoever writes a query over the log has nothing else."""
+    told = README.partition("As JSON a line has")[2].partition("weir's other lines")[0]
+    fields = msgspec.structs.fields(Line)
+    assert [field.name for field in fields] == [
+        word for word in re.findall(r"`(\w+)`", told) if word in {field.name for field in fields}
+    ]
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))

@@ -251,7 +251,7 @@ async def test_a_body_over_the_limit_is_413_whether_it_says_so_or_not() -> None:
 
 
 async def test_a_foreign_origin_is_403_and_a_foreign_host_421() -> None:
-    """Neither reaches the handler."""
+    """Neither reaches the handler; each is told, under the setting's name."""
     calls: list[Call] = []
 
     async def handler(call: Call) -> Outcome:
@@ -264,6 +264,7 @@ async def test_a_foreign_origin_is_403_and_a_foreign_host_421() -> None:
             b"POST /mcp HTTP/1.1\r\nhost: evil.example\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
         )
     assert ([403, 421], []) == ([origin[0], host[0]], calls)
+    assert ["allowed_origins", "allowed_hosts"] == [event.limit for event in mcp.events]
 
 
 async def test_an_unserved_path_is_404() -> None:

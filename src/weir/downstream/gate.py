@@ -14,7 +14,7 @@ LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 
 @dataclass(frozen=True, slots=True)
 class GateSettings:
-    """What is let in beside loopback: `public_host` and `allowed_hosts` by name, `allowed_origins` whole."""
+    """What is let in beside loopback: three settings name hosts, without ports; `allowed_origins` are whole."""
 
     allowed_origins: frozenset[str] = frozenset()
     allowed_hosts: frozenset[str] = frozenset()
@@ -23,14 +23,17 @@ class GateSettings:
 
 
 class Refusal(NamedTuple):
-    """The HTTP status and the text of a refusal."""
+    """The HTTP status and the text of a refusal, and the setting it comes from."""
 
     status: int
     text: str
+    setting: str
 
 
-_FOREIGN_HOST = Refusal(421, "the Host header names neither this machine nor an entry of listen.allowed_hosts")
-_FOREIGN_ORIGIN = Refusal(403, "the Origin is not in listen.allowed_origins")
+_FOREIGN_HOST = Refusal(
+    421, "the Host header names neither this machine nor an entry of listen.allowed_hosts", "allowed_hosts"
+)
+_FOREIGN_ORIGIN = Refusal(403, "the Origin is not in listen.allowed_origins", "allowed_origins")
 
 
 class Gate:

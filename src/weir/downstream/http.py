@@ -82,11 +82,12 @@ class HttpDownstream:
         known = dict(exchange.headers)
         refusal = self._gate.refusal(known.get(b"host", b""), known.get(b"origin", b""))
         if refusal is not None:
+            self._emit(LimitReached("", refusal.setting))
             _plain(exchange, refusal.status, refusal.text)
             return
         route = self._match(exchange.path)
         if route is None:
-            _plain(exchange, 404, "weir serves no MCP server at this path")
+            _plain(exchange, 404, "weir serves no MCP server at this path; each is at /servers/<name>/mcp")
             return
         try:
             body = await exchange.body(self._settings.body_limit_bytes)

@@ -132,7 +132,13 @@ class MetricFamilies:
         self.decision_seconds = histogram(
             "weir_policy_wait_seconds", "How long policies made calls wait.", FINE_BUCKETS, *("upstream", "policy")
         )
-        self.levels = gauge("weir_policy_level", "Quantities that policies keep.", "upstream", "policy", "scope")
+        self.levels = gauge(
+            "weir_policy_level",
+            "Quantities that policies keep; a breaker: 0 closed, 1 half open, 2 open.",
+            "upstream",
+            "policy",
+            "scope",
+        )
         self.breaker_moves = counter(
             "weir_breaker_moves",
             "Breakers that changed their state.",
