@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-DYING = "import sys; sys.stdin.readline(); sys.exit(3)"
 INITIALIZE = b'{"jsonrpc":"2.0","id":1,"method":"initialize","params":{}}\n'
 
 
@@ -16,11 +15,19 @@ def weir(*arguments: str, stdin: bytes = b"") -> subprocess.CompletedProcess[byt
     )
 
 
-def test_a_server_that_dies_under_its_client_is_a_failure_of_the_process() -> None:
+@pytest.mark.parametrize(
+    ("reason", "command"),
+    [
+        ("upstream_exited", [sys.executable, "-c", "import sys; sys.stdin.readline(); sys.exit(3)"]),
+        ("upstream_exited", [sys.executable, "-c", "import sys; sys.exit(3)"]),
+        ("upstream_connect_error", ["no-such-program-anywhere"]),
+    ],
+)
+def test_a_server_that_dies_under_its_client_is_a_failure_of_the_process(reason: str, command: list[str]) -> None:
     """An editor started weir in the server's place: it must see that the server failed, after the clear error."""
     # the pipe must stay open for the server to be the one that ends it
     process = subprocess.Popen(
-        [sys.executable, "-m", "weir", "run", "--stdio", "--", sys.executable, "-c", DYING],
+        [sys.executable, "-m", "weir", "run", "--stdio", "--", *command],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
@@ -28,6 +35,27 @@ def test_a_server_that_dies_under_its_client_is_a_failure_of_the_process() -> No
     with process:
         assert process.stdin is not None
         assert process.stdout is not None
+        process.stdin.write(INITIALIZE)
+        process.stdin.flush()
+        answer = process.stdout.readline()
+        assert 1 == process.wait(timeout=20)
+    assert f'"reason":"{reason}"'.encode() in answer
+
+
+def test_a_client_that_takes_its_time_learns_too_that_its_server_did_not_start() -> None:
+    """The error is the answer to its first request, whenever that comes."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "weir", "run", "--stdio", "--log-format", "json", "--", sys.executable, "-c", ""],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    with process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stderr is not None
+        while b"exited by itself" not in process.stderr.readline():
+            assert process.poll() is None
         process.stdin.write(INITIALIZE)
         process.stdin.flush()
         answer = process.stdout.readline()

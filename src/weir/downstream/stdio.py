@@ -249,6 +249,8 @@ class StdioDownstream:
         if self._client.has_listened or isinstance(outcome, Failed):
             # the child is gone, and with it the other end of the client's pipe
             self.is_upstream_gone = True
+            # a client that has asked nothing yet is told why by the answer to its first request
+            await self._spoke.wait()
             await self._finish()
 
     # stdout and the rest
