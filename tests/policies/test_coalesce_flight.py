@@ -5,10 +5,10 @@ import asyncio
 import pytest
 
 from support.coalescing import EVENTS, JSON, coalescing, heads, read, reply_of, result, spawn, written
-from support.policed import RecordingSink, body_of, call_with, clock_of_loop, tool_call
+from support.policed import RecordingSink, attempt_of, body_of, call_with, clock_of_loop, tool_call
 from support.virtual_loop import VIRTUAL, turns
 from weir.core.call import Call, Headers, Peer, Slot, Transport
-from weir.core.events import ServerNotified
+from weir.core.events import Outlived, ServerNotified
 from weir.core.held import HeldReply
 from weir.core.outcome import NO_ANSWER, PLAIN, Outcome, RefusalKind, Refused, Replied, Verdict
 from weir.policies.coalesce_flight import AHEAD_LIMIT_BYTES
@@ -251,6 +251,37 @@ async def test_tries_after_the_leader_went_are_numbered_on() -> None:
         shared = bench.upstream.calls[0]
         assert ([], 1) == (leader.attempts, len(shared.attempts))
         await bench.upstream.ends(0)
+
+
+@pytest.mark.parametrize("ends_well", [True, False])
+async def test_tries_after_the_leader_went_are_told_of_when_the_call_has_ended(ends_well: bool) -> None:
+    """It has told of those before."""
+    async with coalescing() as bench:
+        tasks = await bench.calls(read(1), read(2))
+        tasks[0].cancel()
+        await turns()
+        shared = bench.upstream.calls[0]
+        retry = attempt_of(shared, 2)
+        assert [] == bench.told.of(Outlived)
+        if ends_well:
+            await bench.upstream.ends(0)
+        else:
+            tasks[1].cancel()
+            await turns()
+        (told,) = bench.told.of(Outlived)
+        assert (shared, [retry], ends_well) == (told.call, told.call.attempts, isinstance(told.outcome, Replied))
+
+
+async def test_of_tries_that_a_caller_tells_of_nothing_else_is_told() -> None:
+    """The leader stayed, or nothing was tried after it had gone."""
+    async with coalescing() as bench:
+        tasks = await bench.calls(read(1), read(2), read(3, uri="file:///b"), read(4, uri="file:///b"))
+        attempt_of(bench.upstream.calls[0], 2)
+        tasks[2].cancel()
+        await turns()
+        for number in (0, 1):
+            await bench.upstream.ends(number)
+        assert [] == bench.told.of(Outlived)
 
 
 async def test_the_leaders_span_has_the_attempts_and_the_followers_links_to_it() -> None:

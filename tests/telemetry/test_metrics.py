@@ -23,6 +23,7 @@ from weir.core.events import (
     LimitReached,
     LineSkipped,
     Listed,
+    Outlived,
     ServerNotified,
     SessionClosed,
     SessionOpened,
@@ -142,6 +143,20 @@ async def test_an_attempt_that_goes_on_for_others_is_counted_with_the_call_that_
         labels = {"try": "first", "outcome": "failed", "reason": "cancelled"}
         assert 1 == await watch.value("weir_attempts_total", **labels)
         assert 2.0 == sum((await watch.samples("mcp_client_operation_duration_seconds_sum")).values())
+
+
+async def test_attempts_that_no_call_tells_of_are_counted_by_themselves() -> None:
+    """Those of a shared call after the caller had left whose call it was. No request is counted with them."""
+    async with watching(exporter="none") as watch:
+        call = call_of(tool_call())
+        made = Attempt(call, 2, watch.now)
+        made.ended_at, made.outcome = watch.now + 3.0, OK
+        call.attempts.append(made)
+        watch.telemetry.emit(Outlived(call, OK))
+        labels = {"try": "retry", "outcome": "replied", "reason": "ok"}
+        assert 1 == await watch.value("weir_attempts_total", **labels)
+        assert 3.0 == sum((await watch.samples("mcp_client_operation_duration_seconds_sum")).values())
+        assert {} == await watch.samples("weir_requests_total")
 
 
 async def test_the_phases_of_requests_are_observed_and_add_up() -> None:

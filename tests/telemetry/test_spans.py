@@ -8,7 +8,7 @@ from opentelemetry.trace import SpanKind, StatusCode
 
 from support.watched import CHILD, Watch, answer, call_of, giving, tool_call, watching
 from weir.core.call import Attempt
-from weir.core.events import Ask, AskFinished, AskStarted, Decided
+from weir.core.events import Ask, AskFinished, AskStarted, Decided, Outlived
 from weir.core.outcome import (
     NO_ANSWER,
     PLAIN,
@@ -22,6 +22,7 @@ from weir.core.outcome import (
     Verdict,
 )
 from weir.protocol.envelope import peek
+from weir.protocol.tracecontext import TraceContext
 from weir.telemetry import semconv
 
 pytestmark = pytest.mark.anyio
@@ -387,6 +388,27 @@ async def test_what_is_decided_of_a_shared_call_is_told_on_its_first_callers_spa
         await watch.serve(call, shared)
         server, _ = await pair_of(watch)
     assert ["weir.policy.retry"] == [event.name for event in server.events]
+
+
+async def test_attempts_that_no_call_tells_of_have_their_spans() -> None:
+    """Below that of the caller who left: where else they should stand nobody could say."""
+    async with watching() as watch:
+        call = call_of(tool_call())
+
+        async def leaves(attempt: Attempt) -> Outcome:
+            return Failed(FailureKind.CANCELLED, "", Blame.DOWNSTREAM)
+
+        await watch.serve(call, leaves)
+        assert call.trace is not None
+        since = call_of(tool_call(), trace=call.trace)
+        for trace in (TraceContext(call.trace.trace_id, "c" * 16), None):
+            made = Attempt(since, 2, watch.now)
+            made.trace, made.ended_at, made.outcome = trace, watch.now + 1.0, replied(PLAIN)
+            since.attempts.append(made)
+        watch.telemetry.emit(Outlived(since, replied(PLAIN)))
+        spans = {span.context.span_id: span for span in await watch.spans()}
+    parent = spans[int("c" * 16, 16)].parent
+    assert (3, call.trace.span_id) == (len(spans), parent and f"{parent.span_id:016x}")
 
 
 async def test_what_the_wire_invents_is_cut() -> None:

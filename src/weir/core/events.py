@@ -40,6 +40,16 @@ class AttemptFinished(Struct, frozen=True, gc=False):
     outcome: Outcome
 
 
+class Outlived(Struct, frozen=True, gc=False):
+    """A shared call has ended that had gone on without the caller whose call it was.
+
+    Its `attempts` are those that were made since: no `CallFinished` tells of them.
+    """
+
+    call: Call
+    outcome: Outcome
+
+
 class Ask:
     """One server→client request (sampling, elicitation, roots, ping): the roles are reversed."""
 
@@ -191,6 +201,7 @@ Event = (
     | CallFinished
     | AttemptStarted
     | AttemptFinished
+    | Outlived
     | AskStarted
     | AskFinished
     | ServerNotified

@@ -23,9 +23,9 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from weir.core.call import Call, Transport
-from weir.core.events import Decided, Emit, LimitReached, ServerNotified
+from weir.core.events import Decided, Emit, LimitReached, Outlived, ServerNotified
 from weir.core.layer import CallHandler
-from weir.core.outcome import NO_ANSWER, Mode, Outcome, RefusalKind, Refused, Replied
+from weir.core.outcome import NO_ANSWER, Blame, Failed, FailureKind, Mode, Outcome, RefusalKind, Refused, Replied
 from weir.policies.coalesce_flight import Flight
 from weir.protocol import edit
 from weir.protocol.envelope import Kind, is_ambiguous, peek
@@ -278,6 +278,10 @@ class Coalesce:
         """Also when it was cancelled before it began."""
         self._flights.discard(flight)
         self._finished(flight.call)
+        made_since = flight.made_since()
+        if made_since:
+            flight.call.attempts = made_since
+            self._emit(Outlived(flight.call, flight.outcome or _LEFT))
         flight.end()
 
     async def _follow(self, flight: Flight, call: Call, inner: CallHandler) -> Outcome:
@@ -342,6 +346,9 @@ async def _outdating(joinables: Iterable[Joinable[Any]], inner: CallHandler, cal
     finally:
         for joinable in joinables:
             joinable.change_ended(call)
+
+
+_LEFT = Failed(FailureKind.CANCELLED, "all callers went away", Blame.DOWNSTREAM)
 
 
 async def _accept() -> Outcome:

@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import NamedTuple
 
-from weir.core.call import FIELDS, NOWHERE, Call, Headers, Slot, header
+from weir.core.call import FIELDS, NOWHERE, Attempt, Call, Headers, Slot, header
 from weir.core.outcome import PLAIN, Blame, Failed, FailureKind, Outcome, Replied, Verdict
 from weir.protocol import edit, sse
 from weir.protocol.envelope import Kind, Message, peek
@@ -186,6 +186,7 @@ class Flight:
         self._close = close
         self._leader = self._lender = leader
         self._withdrawn: set[Call] = set()
+        self._left_at = -1
         self._ahead = _Ahead()
         self._head: tuple[int, Headers] | None = None
         self._answer: tuple[Message, bytes] | None = None
@@ -234,6 +235,7 @@ class Flight:
             return None
         if call is self._leader:
             shared.attempts = list(call.attempts)
+            self._left_at = len(shared.attempts)
             self._ahead.end()
         if call is self._lender and isinstance(shared.slot, _LentSlot):
             heir = next((each for each in shared.callers if each.slot is not None), None)
@@ -271,6 +273,10 @@ class Flight:
                 call.committed = self.call.committed
                 await call.sink.write(piece.data)
         return self.result()
+
+    def made_since(self) -> list[Attempt]:
+        """The attempts that were made after the first caller had left, who tells of all others."""
+        return self.call.attempts[self._left_at :] if self._left_at >= 0 else []
 
     def end(self) -> None:
         """The shared call is over. What refers in a circle is let go: the collector would find it late."""

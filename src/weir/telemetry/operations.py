@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from weir.core.call import Attempt, Call, Peer, Transport
-from weir.core.events import CallFinished, CallStarted
+from weir.core.events import CallFinished, CallStarted, Outlived
 from weir.core.outcome import Replied
 from weir.core.phases import Phases
 from weir.protocol.envelope import Kind
@@ -59,7 +59,7 @@ class Operations:
         self._open: set[Call] = set()
 
     def handlers(self) -> dict[type, Callable[[Any], None]]:
-        return {CallStarted: self._started, CallFinished: self._finished}
+        return {CallStarted: self._started, CallFinished: self._finished, Outlived: self._outlived}
 
     def streaming(self) -> set[tuple[str, str]]:
         """Upstream and session of every stream that is open now."""
@@ -108,10 +108,7 @@ class Operations:
     def read(self, reading: Reading) -> None:
         """Fold one finished request or notification."""
         call, judgement, seconds = reading.call, reading.judgement, reading.seconds
-        message, labels = call.message, self._labels
-        method = labels.method(message.method)
-        name = labels.name(call.upstream, method, message.name) if method in NAMING_METHODS else ""
-        labelled = (call.upstream, method, name, labels.revision(call.revision))
+        message, labelled = call.message, self._labelled(call)
         pair = self._call_pair(labelled, judgement, call.peer)
         pair.counter.value += 1
         for attempt in call.attempts:
@@ -126,8 +123,20 @@ class Operations:
             upstream, phases = self._upstream(call.upstream), reading.phases
             observe_each(upstream.phases, phases)
             upstream.overhead.observe(phases.policy + phases.relay)
-        if method in LIST_METHODS:
+        if labelled[1] in LIST_METHODS:
             self._learn(reading)
+
+    def _labelled(self, call: Call) -> _Labelled:
+        message, labels = call.message, self._labels
+        method = labels.method(message.method)
+        name = labels.name(call.upstream, method, message.name) if method in NAMING_METHODS else ""
+        return call.upstream, method, name, labels.revision(call.revision)
+
+    def _outlived(self, event: Outlived) -> None:
+        """Attempts of no caller's: they count as any others, and the calls they were made for as their own."""
+        reading, labelled = Reading(event.call, event.outcome), self._labelled(event.call)
+        for attempt in event.call.attempts:
+            self._read_attempt(reading, attempt, labelled)
 
     def _read_attempt(self, reading: Reading, attempt: Attempt, labelled: _Labelled) -> None:
         # without one it goes on for others that share it: for this call it ended with the call

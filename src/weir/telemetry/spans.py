@@ -14,7 +14,7 @@ from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import Link, SpanContext, SpanKind, TraceFlags, TraceState
 
 from weir.core.call import Attempt
-from weir.core.events import Ask, AskFinished, Decided
+from weir.core.events import Ask, AskFinished, Decided, Outlived
 from weir.core.outcome import FailureKind, Verdict
 from weir.protocol.envelope import Kind
 from weir.protocol.tracecontext import TraceContext
@@ -58,7 +58,7 @@ class Spans:
         self._decisions: dict[TraceContext, list[Event]] = {}
 
     def handlers(self) -> dict[type, Callable[[Any], None]]:
-        return {Decided: self._decided, AskFinished: self._answered}
+        return {Decided: self._decided, AskFinished: self._answered, Outlived: self._outlived}
 
     def read(self, reading: Reading) -> None:
         """Fold one finished request or notification."""
@@ -124,6 +124,16 @@ class Spans:
         if len(events) < EVENTS_LIMIT:
             name = semconv.POLICY + event.policy
             events.append(Event(name, attributes.of_decision(event), self._epoch(self._epoch.clock())))
+
+    def _outlived(self, event: Outlived) -> None:
+        """They stand below the span of the caller who left."""
+        reading = Reading(event.call, event.outcome)
+        if event.call.trace is not None:
+            # what was decided since is told nowhere: that span has been sent
+            self._decisions.pop(event.call.trace, None)
+        for attempt in event.call.attempts:
+            if attempt.trace is not None and attempt.trace.is_sampled:
+                self._submit(self._attempt_span(reading, attempt, attempt.trace))
 
     def _answered(self, event: AskFinished) -> None:
         ask, verdict = event.ask, event.verdict
