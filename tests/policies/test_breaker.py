@@ -1,6 +1,7 @@
 """The breaker: when a circuit moves, and what its layer makes of that."""
 
 import asyncio
+import random
 import time
 from collections.abc import Callable
 from typing import Any
@@ -102,6 +103,18 @@ def test_a_tools_error_ends_a_row_of_failures() -> None:
     """The server was reached and answered."""
     played = Played(consecutive_failures=2, min_calls=100)
     assert "closed" == played.end(ILL, TOLD_ERROR, ILL, SLOW, ILL)
+
+
+@pytest.mark.parametrize(("row", "state"), [(5, "open"), (20, "closed")])
+def test_how_soon_a_row_comes_by_chance_depends_on_how_busy_a_server_is(row: int, state: str) -> None:
+    """100 calls a second for five minutes, of which a fifth fail: far below the share that is allowed."""
+    played, draws = Played(consecutive_failures=row), random.Random(7)
+    for _ in range(30_000):
+        played.now += 0.01
+        played.end(ILL if draws.random() < 0.2 else WELL)
+        if played.circuit.state == "open":
+            break
+    assert state == played.circuit.state
 
 
 def test_it_opens_at_a_share_of_failures_once_there_are_enough_calls() -> None:
