@@ -108,7 +108,7 @@ def test_a_tools_error_ends_a_row_of_failures() -> None:
 @pytest.mark.parametrize(("row", "state"), [(5, "open"), (20, "closed")])
 def test_how_soon_a_row_comes_by_chance_depends_on_how_busy_a_server_is(row: int, state: str) -> None:
     """100 calls a second for five minutes, of which a fifth fail: far below the share that is allowed."""
-    played, draws = Played(consecutive_failures=row), random.Random(7)
+    played, draws = Played(consecutive_failures=row, min_calls=100), random.Random(7)
     for _ in range(30_000):
         played.now += 0.01
         played.end(ILL if draws.random() < 0.2 else WELL)
