@@ -55,9 +55,10 @@ async def test_a_line_says_who_asked_what_how_it_ended_and_where_the_time_went()
         (
             Failed(FailureKind.TIMEOUT, "no answer in 5 s"),
             "error",
-            {"outcome": "failed", "reason": "upstream_timeout"},
+            {"outcome": "failed", "reason": "upstream_timeout", "detail": "no answer in 5 s"},
         ),
         (Failed(FailureKind.CANCELLED, "gone"), "info", {"outcome": "failed", "reason": "cancelled"}),
+        (Failed(FailureKind.EXITED, "token=SECRET " + "x" * 900), "error", {"detail": "token=[redacted] " + "x" * 383}),
         (Refused(RefusalKind.OVERLOADED, "full"), "warning", {"outcome": "refused", "reason": "overloaded"}),
         (
             Replied(200, [], b"", Verdict(-32603, "SECRET")),
@@ -69,7 +70,7 @@ async def test_a_line_says_who_asked_what_how_it_ended_and_where_the_time_went()
     ],
 )
 async def test_the_level_says_whether_to_look(outcome: Outcome, level: str, wanted: dict[str, str]) -> None:
-    """An error's message is not written: it quotes arguments."""
+    """A server's message is not written: it quotes arguments. What weir says of a failure is, cut short."""
     watch = logging()
     await watch.serve(call_of(tool_call()), giving(outcome))
     (line,) = await watch.lines()
@@ -130,6 +131,7 @@ LINE = Line(
     attempts=2,
     phases={"relay": 0.1},
     trace_id="0af7",
+    detail="gone\nfor good",
 )
 
 
@@ -163,7 +165,7 @@ def test_text_is_one_readable_line_that_cannot_move_the_cursor() -> None:
     """What a caller invents is escaped."""
     assert (
         b"22:15:00 WARNING tools/call add\\x1b[2J \xe2\x86\x92 replied server_error 12.3 ms (relay 0.1) search"
-        b" error=-32603 attempts=2 trace=0af7\n"
+        b" error=-32603 attempts=2 trace=0af7 detail=gone\\nfor good\n"
     ) == text_line(LINE)
 
 

@@ -1,6 +1,7 @@
 """One line for each finished request: who asked what, how it ended, and where the time went.
 
-Never in it: headers, session ids, arguments, results, URIs, and error messages (they quote arguments).
+Never in it: headers, session ids, arguments, results, URIs, and servers' error messages (they quote arguments). Where
+nobody answered it says why, in the words that the caller got.
 """
 
 from collections.abc import Callable
@@ -8,7 +9,7 @@ from datetime import datetime
 
 import msgspec
 
-from weir.core.outcome import FailureKind
+from weir.core.outcome import Failed, FailureKind
 from weir.core.phases import Phases
 from weir.protocol.envelope import Kind
 from weir.telemetry import redact
@@ -19,6 +20,7 @@ from weir.telemetry.reading import Reading
 from weir.telemetry.writer import Writer
 
 NAME_LIMIT_BYTES = 128
+DETAIL_LIMIT_BYTES = 400
 _PHASES = Phases._fields
 _encode = msgspec.json.Encoder().encode
 
@@ -56,6 +58,7 @@ def _text(line: Line, colour: str, dim: str, plain: str) -> bytes:
         f"error={line.error}" if line.error else "",
         f"attempts={line.attempts}" if line.attempts > 1 else "",
         f"trace={line.trace_id}" if line.trace_id else "",
+        f"detail={redact.printable(line.detail)}" if line.detail else "",
     ]
     return (" ".join(part for part in parts if part) + plain).encode() + b"\n"
 
@@ -99,6 +102,8 @@ class AccessLog:
         )
         if call.trace is not None:
             line.trace_id, line.span_id = call.trace.trace_id, call.trace.span_id
+        if isinstance(reading.outcome, Failed):
+            line.detail = redact.cut(redact.text(reading.outcome.detail), DETAIL_LIMIT_BYTES)
         return line
 
 

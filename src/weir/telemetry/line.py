@@ -25,3 +25,4 @@ class Line(Struct, gc=False, omit_defaults=True):
     revision: str = ""
     trace_id: str = ""
     span_id: str = ""
+    detail: str = ""
