@@ -157,6 +157,31 @@ def test_what_is_said_for_a_tool_and_does_nothing_is_told(
     assert [f"warning: {line}" for line in expected] == said
 
 
+@pytest.mark.parametrize(
+    ("named", "sections"),
+    [
+        (["telemetry.journal"], {"telemetry": {"journal": {}}}),
+        (["sessions.resurrect"], {"sessions": {"resurrect": "auto"}}),
+        (["sessions.resurrect"], {"sessions": {"resurrect": True}}),
+        (["slo"], {"slo": [{"name": "s", "upstream": "a", "availability": 0.9}]}),
+        ([], {"sessions": {"resurrect": False, "idle": "1m"}, "telemetry": {"logs": {}}}),
+        (
+            ["sessions.resurrect, slo"],
+            {"sessions": {"resurrect": "auto"}, "slo": [{"name": "s", "upstream": "a", "availability": 1}]},
+        ),
+    ],
+)
+def test_what_is_not_applied_yet_is_told(named: list[str], sections: dict[str, object]) -> None:
+    """Where it is asked for, in one line; its absence is no promise."""
+    assert [f"warning: {each}: without effect in this version of weir" for each in named] == found(config(**sections))
+
+
+def test_a_transport_that_is_not_spoken_is_told() -> None:
+    """It would be asked in the other one."""
+    said = found(config({**LOCAL, "transport": "sse"}))
+    assert ["warning: transport: sse: without effect in this version of weir"] == said
+
+
 def test_no_finding_looks_like_a_credential() -> None:
     """They are lines of the log too, which would redact the mend."""
     said = [finding.text for finding in findings(config({"name": "a", "url": "https://a.example/mcp"}))]

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-from weir.config.model import Config, Listen, Upstream
+from weir.config.model import Config, Listen, Sessions, Upstream
 from weir.config.quantities import is_loopback
 
 
@@ -171,9 +171,13 @@ def _of_tools(config: Config, upstream: Upstream) -> Iterator[Finding]:
             yield Finding(False, f"{place}.timeout", text)
 
 
+def _resurrects(sessions: Sessions) -> bool:
+    return "resurrect" in sessions.model_fields_set and sessions.resurrect != "false"
+
+
 _PENDING_SECTIONS: dict[str, Callable[[Config], object]] = {
     "transport: sse": lambda config: [one for one in config.upstreams if one.transport == "sse"],
-    "sessions.resurrect": lambda config: config.sessions and config.sessions.resurrect == "true",
+    "sessions.resurrect": lambda config: config.sessions and _resurrects(config.sessions),
     "telemetry.journal": lambda config: config.telemetry.journal,
     "slo": lambda config: config.slo,
 }

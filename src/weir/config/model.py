@@ -117,9 +117,11 @@ _COMMAND_ONLY = ("env", "cwd")
 class Upstream(Section):
     """One MCP server: reached by URL, or started as a command."""
 
-    name: Name = Field(description="Used in paths, labels and tool prefixes.")
+    name: Name = Field(description="Used in paths and labels.")
     url: Url | None = Field(default=None, description="Without a path, every path below it is mirrored.")
-    transport: Literal["auto", "http", "sse"] = "auto"
+    transport: Literal["auto", "http", "sse"] = Field(
+        default="auto", description="sse, the transport of 2024-11-05, is not spoken yet."
+    )
     headers: Headers = Field(default={}, description="Sent with every request; they replace the client's.")
     preserve_host: Switch = Field(default=False, description="Send the client's Host instead of the upstream's.")
     tls: Annotated[ClientTls, EmptyIsDefault] = Field(default=ClientTls())
@@ -199,7 +201,7 @@ class Sessions(Section):
     """Sessions that weir keeps."""
 
     resurrect: Resurrect = Field(
-        default="auto", description="auto: stdio children; true: HTTP upstreams too; false: none."
+        default="auto", description="Not applied yet. auto: stdio children; true: HTTP upstreams too; false: none."
     )
     idle_seconds: Seconds = default_duration(
         "30m", alias="idle", description="A session nobody uses is closed; its child stops."

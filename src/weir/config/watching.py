@@ -50,7 +50,7 @@ class Logs(Section):
 
 
 class Journal(Section):
-    """The last calls, kept in memory for `weir explain`."""
+    """The last calls, kept in memory. Not applied yet."""
 
     calls: Count = 1000
     bodies: Switch = False
@@ -66,7 +66,7 @@ class Telemetry(Section):
 
 
 class Objective(Section):
-    """A service level objective: availability, or latency (`under` and `ratio`)."""
+    """A service level objective: availability, or latency (`under` and `ratio`). Not applied yet."""
 
     name: Name
     upstream: Name
