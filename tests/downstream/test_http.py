@@ -296,6 +296,30 @@ async def test_a_vanished_client_is_a_cancelled_call() -> None:
     assert (FailureKind.CANCELLED, Blame.DOWNSTREAM) == (outcome.kind, outcome.blame)
 
 
+async def test_a_client_that_vanishes_while_it_is_told_the_end_has_ended_all_the_same() -> None:
+    """It does not read, so the failure cannot be written; whoever counts hears of the call's end, and once."""
+    waiting = asyncio.Event()
+
+    async def handler(call: Call) -> Outcome:
+        await call.sink.open(200, [(b"content-type", b"text/event-stream")])
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(0.1):
+                await call.sink.write(b"data: " + b"x" * 50_000_000 + b"\n\n")
+        asyncio.get_running_loop().call_later(0.1, waiting.set)
+        return Failed(FailureKind.RESET, "the stream broke off")
+
+    async with port(handler) as mcp, asyncio.timeout(5):
+        _, writer = await asyncio.open_connection("127.0.0.1", mcp.number, limit=1)
+        writer.write(request())
+        await waiting.wait()
+        assert [] == mcp.finished
+        writer.transport.abort()
+        await mcp.ended.wait()
+    ((call, outcome),) = mcp.finished
+    assert isinstance(outcome, Failed)
+    assert (FailureKind.RESET, 200) == (outcome.kind, call.status)
+
+
 async def test_draining_ends_open_streams_in_order() -> None:
     """They would never end by themselves; the client sees a proper end."""
     opened = asyncio.Event()

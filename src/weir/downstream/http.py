@@ -155,14 +155,20 @@ class HttpDownstream:
             self._emit(Notice("error", "a bug in weir", {"error": repr(error), "upstream": call.upstream}))
         finally:
             self._streams.discard(stream)
-            if exchange.is_open:
-                await self._end_stream(call, outcome, exchange)
-            else:
-                self._reply(call, outcome, exchange)
-            call.status, call.bytes_sent = exchange.status, exchange.bytes_sent
-            if call.asker is not None:
-                self._backchannels[call.upstream].finished(call)
-            self._finish(call, outcome)
+            try:
+                if exchange.is_open:
+                    await self._end_stream(call, outcome, exchange)
+                else:
+                    self._reply(call, outcome, exchange)
+            finally:
+                # also for a client that does not read, and goes while it is told
+                self._finished(call, outcome, exchange)
+
+    def _finished(self, call: Call, outcome: Outcome, exchange: Exchange) -> None:
+        call.status, call.bytes_sent = exchange.status, exchange.bytes_sent
+        if call.asker is not None:
+            self._backchannels[call.upstream].finished(call)
+        self._finish(call, outcome)
 
     def _began_stream(self) -> "asyncio.Task[Any] | None":
         task = asyncio.current_task()
