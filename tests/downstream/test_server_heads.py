@@ -1,9 +1,14 @@
-"""What the HTTP server makes of heads that mean more than they should: trailers, upgrades."""
+"""What the HTTP server makes of heads that mean more than they should, and of bodies that nobody wants."""
+
+import asyncio
+import contextlib
+import socket
 
 import pytest
 
 from support.ports import LIMIT, post, serving
 from weir.downstream.exchange import Exchange
+from weir.downstream.server import LINGER_SECONDS
 
 pytestmark = pytest.mark.anyio
 
@@ -81,3 +86,40 @@ async def test_a_tunnel_is_not_opened() -> None:
     async with serving(tell) as port:
         reply = await port.ask(b"CONNECT /mcp HTTP/1.1\r\nhost: x\r\n\r\n")
     assert reply.startswith(b"HTTP/1.1 400 ")
+
+
+async def refuse(exchange: Exchange) -> None:
+    """Answer without reading."""
+    exchange.reply(413, [(b"content-length", b"5"), (b"connection", b"close")], b"large")
+
+
+def send_all(port: int, size: int) -> bytes:
+    """A client that sends its whole body before it looks for an answer."""
+    with socket.create_connection(("127.0.0.1", port), 10) as client:
+        client.sendall(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n" % size)
+        client.sendall(b"x" * size)
+        client.shutdown(socket.SHUT_WR)
+        return b"".join(iter(lambda: client.recv(65536), b""))
+
+
+async def test_a_client_that_sends_before_it_listens_gets_its_refusal() -> None:
+    """Many do. The rest of the body goes nowhere."""
+    async with serving(refuse) as port:
+        reply = await asyncio.to_thread(send_all, port.port, 20_000_000)
+    assert (True, True) == (reply.startswith(b"HTTP/1.1 413 "), reply.endswith(b"large"))
+
+
+async def test_a_client_that_goes_on_sending_is_not_listened_to_for_ever() -> None:
+    """It has its answer and its end at once, and some seconds to take them."""
+    async with serving(refuse) as port, asyncio.timeout(3 * LINGER_SECONDS):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port.port)
+        writer.write(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 1000000\r\n\r\nx")
+        assert (await reader.read()).endswith(b"large")
+        began = asyncio.get_running_loop().time()
+        with contextlib.suppress(ConnectionError):
+            while True:
+                writer.write(b"x")
+                await writer.drain()
+                await asyncio.sleep(0.1)
+        assert 0.5 * LINGER_SECONDS < asyncio.get_running_loop().time() - began < 2 * LINGER_SECONDS
+        writer.close()

@@ -47,7 +47,6 @@ class Exchange:
         "_connection",
         "_expects_continue",
         "_is_flush_due",
-        "_is_request_complete",
         "_left",
         "_out",
         "_out_bytes",
@@ -60,6 +59,7 @@ class Exchange:
         "is_event_stream",
         "is_gone",
         "is_open",
+        "is_request_complete",
         "keep_alive",
         "method",
         "path",
@@ -85,7 +85,7 @@ class Exchange:
         self.is_gone = False
         self._expects_continue = connection.expect_100_continue
         self._received: list[bytes] = []
-        self._is_request_complete = False
+        self.is_request_complete = False
         self._waiter: asyncio.Future[None] | None = None
         self._out: list[bytes] = []
         self._out_bytes = 0
@@ -119,7 +119,7 @@ class Exchange:
 
     def feed_end(self) -> None:
         """The request's body is complete."""
-        self._is_request_complete = True
+        self.is_request_complete = True
         self._wake()
 
     def client_gone(self) -> None:
@@ -141,11 +141,11 @@ class Exchange:
             TimeoutError: nothing of it came for `body_silence_seconds`.
             ClientGoneError: the client left.
         """
-        if not self._is_request_complete:
+        if not self.is_request_complete:
             for name, value in self.headers:
                 if name == b"content-length" and value.isdigit() and int(value) > limit_bytes:
                     raise BodyTooLargeError
-        while not self._is_request_complete and not self.is_gone:
+        while not self.is_request_complete and not self.is_gone:
             if sum(map(len, self._received)) > limit_bytes:
                 raise BodyTooLargeError
             await self._more()

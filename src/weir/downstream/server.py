@@ -22,6 +22,9 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from weir.downstream.exchange import STATUS_LINES, Exchange
 from weir.downstream.unread import Unread
 
+LINGER_SECONDS = 5.0
+"""For a client to stop sending a body that nobody wants and to take the answer, as nginx's lingering_timeout."""
+
 
 @dataclass(frozen=True, slots=True)
 class ServerSettings:
@@ -37,6 +40,12 @@ class ServerSettings:
     client_read_seconds: float = 60.0  # of a reply that waits for its client, some must be taken in this time
     keep_alive_seconds: float = 75.0  # above what clients and load balancers use (60 s), so that they close first
     drain_seconds: float = 30.0
+
+
+class _Deaf:
+    """A parser that listens to nothing."""
+
+    def feed_data(self, data: bytes) -> None: ...
 
 
 class ClientConnection(HttpToolsProtocol):
@@ -187,7 +196,10 @@ class ClientConnection(HttpToolsProtocol):
         if self.transport.is_closing():
             return
         if not exchange.keep_alive:
-            self._hang_up()
+            if exchange.is_request_complete:
+                self._hang_up()
+            else:
+                self._linger()
             return
         self.flow.resume_reading()
         self._idle_since = self.loop.time()
@@ -224,6 +236,14 @@ class ClientConnection(HttpToolsProtocol):
             self._hang_up()
         else:
             self.cycle.keep_alive = False
+
+    def _linger(self) -> None:
+        """Let the client send the rest to nobody: closed at once, it would be told of a reset and not of the answer."""
+        self.parser = _Deaf()  # type: ignore[assignment]  # all that is asked of it now
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        self.flow.resume_reading()
+        self._head_timer = self.loop.call_later(LINGER_SECONDS, self._hang_up)
 
     def _hang_up(self) -> None:
         """Close, when the client has taken what was written."""

@@ -32,7 +32,7 @@ from weir.protocol.methods import Traffic, traffic_class
 @dataclass(frozen=True, slots=True)
 class AdmissionSettings:
     """`places`: the upstream's, None: as many as come. `tools`: what calls of the tool with that name need in addition,
-    in a mode of its own where `tool_modes` has one. `watches_serial`: for a server on a pipe, whatever else is not set."""
+    in a mode of its own where `tool_modes` has one. `watches_serial`: for a server on a pipe, whatever else is set."""
 
     mode: Mode = Mode.ENFORCE
     places: Places | None = field(default_factory=Places)
