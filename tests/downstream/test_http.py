@@ -267,6 +267,17 @@ async def test_a_foreign_origin_is_403_and_a_foreign_host_421() -> None:
     assert ["allowed_origins", "allowed_hosts"] == [event.limit for event in mcp.events]
 
 
+@pytest.mark.parametrize("header", [b"host: evil.example", b"origin: http://localhost", b"mcp-session-id: b"])
+async def test_what_weir_decides_by_must_not_be_said_twice(header: bytes) -> None:
+    """The server might believe the other one. Of other headers there may be several."""
+    async with port(answering(Replied(200, [], b""))) as mcp:
+        first = header.partition(b":")[0] + b": localhost"
+        status, _, body = await mcp.exchange(request(REQUEST, b"\r\n".join([first, header])))
+        other = await mcp.exchange(request(REQUEST, b"x-any: a\r\nx-any: b"))
+    assert ([400, 200], 1) == ([status, other[0]], len(mcp.finished))
+    assert header.partition(b":")[0] in body
+
+
 async def test_an_unserved_path_is_404() -> None:
     """And is no call."""
     async with port(answering(Replied(200, [], b""))) as mcp:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from weir.core.call import Call, Peer, Transport
+from weir.core.call import Call, Headers, Peer, Transport
 from weir.core.events import Emit, LimitReached, Notice
 from weir.core.layer import CallHandler
 from weir.core.outcome import Blame, Failed, FailureKind, Outcome, Replied, Sent
@@ -19,6 +19,9 @@ from weir.protocol.envelope import NOTHING, Kind, Message, peek
 _GONE = Failed(FailureKind.CANCELLED, "the client disconnected", Blame.DOWNSTREAM)
 _STOPPED = Failed(FailureKind.CANCELLED, "weir was stopped before the answer came", Blame.WEIR)
 _BUG = Failed(FailureKind.INTERNAL, "weir failed to handle this; its log has the reason", Blame.WEIR, Sent.NO)
+
+_SINGLE = (b"host", b"origin", b"mcp-session-id")
+"""What weir decides by: the gate by the first two (two Hosts are a 400 by RFC 9112, section 3.2), routing by the last."""
 
 
 class Route(Protocol):
@@ -80,6 +83,9 @@ class HttpDownstream:
         """Serve one exchange."""
         received_at = self._clock()
         known = dict(exchange.headers)
+        if len(known) < len(exchange.headers) and (doubled := _doubled(exchange.headers)):
+            _plain(exchange, 400, f"the request has more than one {doubled} header")
+            return
         refusal = self._gate.refusal(known.get(b"host", b""), known.get(b"origin", b""))
         if refusal is not None:
             self._emit(LimitReached("", refusal.setting))
@@ -221,6 +227,12 @@ class HttpDownstream:
         for message in call.message.members or (call.message,):
             if message.kind is Kind.RESPONSE:
                 backchannel.answered(call.session, message)
+
+
+def _doubled(headers: Headers) -> str:
+    """A header that stands there twice and must not: weir and the server could each believe another one."""
+    names = [name for name, _ in headers]
+    return next((name.decode() for name in _SINGLE if names.count(name) > 1), "")
 
 
 def _is_weirs_end(outcome: Any) -> bool:
