@@ -68,6 +68,15 @@ def test_links_lead_somewhere(path: Path) -> None:
     assert [] == [link for link in links if "://" not in link and not (path.parent / link).exists()]
 
 
+def test_no_source_leans_on_a_document_that_is_not_here() -> None:
+    """A reader has this repository, and what the specifications say."""
+    named = {name for path in SOURCE.rglob("*.py") for name in re.findall(r"[\w/.-]+\.md\b", path.read_text())}
+    assert named
+    assert set() == {name for name in named if not (ROOT / name).exists()}
+    lost = re.compile(r"\bDESIGN\b|\breference:? [\w-]+ §")
+    assert [] == [str(path) for path in SOURCE.rglob("*.py") if lost.search(path.read_text())]
+
+
 def test_the_readme_uses_only_flags_that_weir_has() -> None:
     """In its commands and in its text."""
     command = typer.main.get_command(cli.commands)

@@ -1,4 +1,4 @@
-"""What may be tried again: each row of the table (reference mcp-for-proxies §4.2, §4.3)."""
+"""What may be tried again: one row for each way an attempt can end."""
 
 import time
 

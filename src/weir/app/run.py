@@ -27,7 +27,7 @@ GC_THRESHOLDS = (20_000, 10, 10)
 """Calls leave no cycles; at Python's 700 the calls that wait to be counted would start a collection every few dozen."""
 SWITCH_SECONDS = 0.0005
 """How long the thread that encodes spans may keep the interpreter: a tenth of Python's default, which would
-show in p99.9 (reference: telemetry.md §5.2)."""
+show in p99.9."""
 
 
 def run(config: Config) -> int:

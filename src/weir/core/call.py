@@ -194,7 +194,7 @@ class Call:
 
     @property
     def is_exempt(self) -> bool:
-        """Passes limits, queues and an open breaker (DESIGN §4): a refusal downgrades a client, or blocks what waits.
+        """Passes limits, queues and an open breaker: a refusal downgrades a client, or blocks what waits.
 
         What cannot be read, or can be read in two ways, may be anything and is not exempt. A batch is exempt when
         every member is.

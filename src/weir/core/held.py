@@ -1,6 +1,6 @@
 """A reply's head, held back while the call may still be tried again.
 
-Only an event of the reply commits a call (DESIGN §4, commit rule). A head or a comment alone does not,
+Only an event of the reply commits a call (ARCHITECTURE.md, commit rule). A head or a comment alone does not,
 so they wait here: for the first event, or until whoever holds them releases them. Once a head is out,
 a later attempt goes on inside the same event stream.
 """

@@ -1,6 +1,6 @@
 """The one place where an outcome that is no reply becomes an error on the wire.
 
-Shape (DESIGN §4): `application/json`, a JSON-RPC error with the request's exact id, a code outside
+Shape (README.md, "One answer"): `application/json`, a JSON-RPC error with the request's exact id, a code outside
 the ranges that JSON-RPC and MCP keep for themselves (MCP 2026-07-28, basic/index, error codes), and
 `data` a program can act on. The text is one line written for a language model.
 """

@@ -1,7 +1,7 @@
 """The HTTP server: uvicorn's connection with the limits it lacks.
 
-uvicorn caps neither header bytes nor their number and has no time limit on heads (see DESIGN, "HTTP
-server"). It also takes the process's signals; here the owner of both ports keeps them.
+uvicorn caps neither header bytes nor their number and has no time limit on heads (docs/decisions/0001).
+It also takes the process's signals; here the owner of both ports keeps them.
 """
 
 import asyncio

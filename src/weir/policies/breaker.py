@@ -1,6 +1,6 @@
 """Breaker: stops asking an upstream, or one of its tools, that fails; then asks carefully again.
 
-Only what the upstream did counts (the table of reference mcp-for-proxies §4.3): callers' mistakes, cancellations,
+Only what the upstream did counts (`breaker_window.sign_of`): callers' mistakes, cancellations,
 refusals and the time the client was asked do not. Probes are callers' own next calls. aiobreaker holds the state and
 tells of its changes; when to move is decided here, on instants of a monotonic clock, so that neither a time zone nor
 a change of the wall clock matters.

@@ -31,7 +31,7 @@ _INTERNAL_ERRORS = frozenset({-32603, 0})
 
 
 def sign_of(attempt: Attempt, outcome: Outcome) -> Sign:
-    """How the outcome of an attempt counts (reference: mcp-for-proxies §4.3)."""
+    """How the outcome of an attempt counts."""
     if isinstance(outcome, Replied):
         return _sign_of_reply(attempt.call, outcome)
     if isinstance(outcome, Refused) or outcome.blame is not Blame.UPSTREAM or outcome.kind is FailureKind.CANCELLED:

@@ -30,7 +30,7 @@ LONGEST_RETRY_AFTER_SECONDS = 60.0
 """A longer `Retry-After` is the caller's to wait out, even where no deadline is set: most have given up by then."""
 
 HANDSHAKE_SECONDS = 8.0
-"""What weir adds to `initialize` or `server/discover` ends by then (DESIGN §4)."""
+"""What weir adds to `initialize` or `server/discover` ends by then."""
 
 WITHDRAWN_LIMIT = 1000
 """Cancellations that are remembered: most come for calls that have just ended, and nobody asks about them again."""

@@ -34,12 +34,12 @@ LOST = frozenset({FailureKind.RESET, FailureKind.EXITED, FailureKind.TIMEOUT, Fa
 
 _SERVER_FAULTS = frozenset({500, 502, 503, 504})
 _THROTTLED = frozenset({429, 503})
-# -32603 internal error, and 0, by which the SDK reports a crashed handler (reference: mcp-for-proxies §4.3)
+# -32603 internal error, and 0, by which the SDK reports a crashed handler
 _INTERNAL_ERRORS = frozenset({-32603, 0})
 
 
 def allowed_again(outcome: Outcome) -> Again:
-    """What the outcome leaves room for (reference: mcp-for-proxies §4.2, §4.3)."""
+    """What the outcome leaves room for."""
     if isinstance(outcome, Refused):
         return Again.NEVER
     if isinstance(outcome, Failed):
