@@ -90,15 +90,15 @@ def test_a_command_that_does_not_start_is_left_alone_no_longer_than_the_breaker_
 
 
 @pytest.mark.parametrize(
-    ("timeout", "watched", "silence"),
+    ("timeout", "watched", "has_own", "silence"),
     [
-        ({"mode": "shadow", "connect": "2s", "idle": "7s"}, WatchedLimits(2.0, 7.0), 7.0),
-        ({"connect": "2s", "idle": "7s"}, None, None),
-        (None, None, None),
+        ({"mode": "shadow", "connect": "2s", "idle": "7s"}, WatchedLimits(2.0, 7.0), False, 7.0),
+        ({"connect": "2s", "idle": "7s"}, None, True, None),
+        (None, None, True, None),
     ],
 )
 def test_in_shadow_the_edges_only_watch(
-    timeout: dict[str, str] | None, watched: WatchedLimits | None, silence: float | None
+    timeout: dict[str, str] | None, watched: WatchedLimits | None, has_own: bool, silence: float | None
 ) -> None:
     """What they would have ended is told; what is always on holds."""
     upstreams = [
@@ -107,5 +107,5 @@ def test_in_shadow_the_edges_only_watch(
     ]
     config = Config.model_validate({"upstreams": upstreams, "policies": {"timeout": timeout} if timeout else None})
     web = rooms.http_upstream(config, config.upstreams[0])
-    assert (watched, True) == (web.watched, web.has_own_silences)
+    assert (watched, has_own) == (web.watched, web.has_own_silences)
     assert silence == rooms.stdio_upstream(config, config.upstreams[1]).waits.watched_silence_seconds

@@ -57,7 +57,7 @@ def counted(metrics: str, policy: str, action: str) -> int:
     ("section", "script", "together", "policy", "actions"),
     [
         ({"timeout": {"attempt": "200ms", "total": "10s"}}, answer_late, False, "deadline", {"would_time_out": 2}),
-        ({"timeout": {"idle": "200ms", "connect": "1ms"}}, answer_late, False, "deadline", {"would_time_out": 2}),
+        ({"timeout": {"idle": "200ms", "connect": "30s"}}, answer_late, False, "deadline", {"would_time_out": 2}),
         ({"retry": {"budget": {"min_per_second": 10}}}, fail, False, "retry", {"would_retry": 2}),
         ({"breaker": {"consecutive_failures": 1}}, fail, False, "breaker", {"would_refuse": 1}),
         ({"concurrency": {"limit": 1, "queue": 0}}, answer_late, True, "admission", {"would_refuse": 1}),

@@ -231,13 +231,16 @@ class Answer:
             return await anext(self._chunks, b"")
 
     async def event(self) -> bytes:
-        """The bytes up to and including the next blank line (either line ending), what is left at the end."""
-        while not (end := _event_end(self._buffer)):
+        """The bytes up to and including the blank line that ends the next event (either line ending); what is left at
+        the end. A blank line after which nothing has begun ends none.
+        """
+        while not (end := _event_end(self._buffer.lstrip(b"\r\n"))):
             if not (piece := await self.chunk()):
                 end = len(self._buffer)
                 break
             self._buffer += piece
-        event, self._buffer = self._buffer[:end], self._buffer[end:]
+        buffer = self._buffer.lstrip(b"\r\n")
+        event, self._buffer = buffer[:end], buffer[end:]
         return event
 
     async def rest(self) -> bytes:
