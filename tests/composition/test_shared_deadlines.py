@@ -7,13 +7,14 @@ import pytest
 
 from support.coalescing import ENFORCE, EVENTS, read, result
 from support.composed import standing
-from support.policed import LOST, Gate, PlayedUpstream, tool_call
+from support.policed import LOST, Gate, PlayedUpstream, RecordingSink, tool_call
 from support.virtual_loop import VIRTUAL, turns
 from weir.core.call import Attempt, Call, header
 from weir.core.outcome import PLAIN, Blame, Failed, FailureKind, Mode, Outcome, Replied, Sent
 from weir.policies.admission_queue import Places
 from weir.policies.breaker import BreakerSettings
 from weir.policies.coalesce import CoalesceSettings
+from weir.policies.coalesce_flight import AHEAD_LIMIT_BYTES
 from weir.policies.deadline import DeadlineSettings, Limits
 from weir.policies.hedge import HedgeSettings
 from weir.policies.retry import RetrySettings
@@ -232,3 +233,40 @@ async def test_a_try_that_was_outrun_is_not_what_became_of_the_call() -> None:
         outcomes = [failed(await each) for each in (leader, follower)]
         assert [("total", Blame.UPSTREAM)] * 2 == [(each.timer, each.blame) for each in outcomes]
         assert "hedged" in stand.told.actions()
+
+
+class Deaf(RecordingSink):
+    """A client that reads nothing for a while."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__()
+        self.seconds = seconds
+
+    async def write(self, chunk: bytes) -> None:
+        await asyncio.sleep(self.seconds)
+        self.seconds = 0.0
+        await super().write(chunk)
+
+
+async def test_a_first_caller_that_does_not_read_is_no_failure_of_the_servers() -> None:
+    """What is too far ahead of it waits, and the clocks with it."""
+
+    async def flooding(attempt: Attempt) -> Outcome:
+        call = attempt.call
+        attempt.sent_at = asyncio.get_running_loop().time()
+        await attempt.sink.open(200, EVENTS)
+        call.committed = True
+        for _ in range(4):
+            await attempt.sink.write(sse.encode(b"x" * AHEAD_LIMIT_BYTES))
+        call.answered(call.message.id, PLAIN)
+        await attempt.sink.write(sse.encode(result(call.message.id)))
+        return Replied(200, EVENTS, None, PLAIN)
+
+    breaker = BreakerSettings(consecutive_failures=1, slow_over_seconds=5.0, slow_rate=0.1, min_calls=1)
+    patient = DeadlineSettings(limits=Limits(attempt_seconds=10.0, total_seconds=600.0))
+    async with standing(flooding, coalesce=ENFORCE, deadline=patient, breaker=breaker) as stand:
+        outcome = await stand.serve(read(1, sink=Deaf(100.0)))
+        assert isinstance(outcome, Replied), outcome
+        assert (PLAIN, 100.0) == (outcome.verdict, stand.seconds())
+        assert stand.layers.breaker is not None
+        assert "closed" == stand.layers.breaker.state().state

@@ -258,7 +258,7 @@ class Coalesce:
     async def _lead(self, key: bytes, call: Call, inner: CallHandler) -> Outcome:
         if self._group is None:
             return await inner(call)
-        flight = Flight(call, lambda: self._joinable.close(key, flight))
+        flight = Flight(call, lambda: self._joinable.close(key, flight), self._clock)
         flight.task = self._group.create_task(self._fly(flight, inner))
         flight.task.add_done_callback(lambda _: self._landed(flight))
         self._flights.add(flight)

@@ -82,9 +82,14 @@ class _Ahead:
         self._is_over = False
         self._filled, self._taken = asyncio.Event(), asyncio.Event()
 
+    @property
+    def is_full(self) -> bool:
+        """Whoever fills it has to wait."""
+        return self._size > AHEAD_LIMIT_BYTES and not self._is_over
+
     async def put(self, piece: _Piece) -> None:
         """Add a piece; after the end it is dropped."""
-        while self._size > AHEAD_LIMIT_BYTES and not self._is_over:
+        while self.is_full:
             self._taken.clear()
             await self._taken.wait()
         if not self._is_over:
@@ -175,7 +180,7 @@ class Flight:
     `close` is called as soon as nobody may join any more.
     """
 
-    def __init__(self, leader: Call, close: Callable[[], None]) -> None:
+    def __init__(self, leader: Call, close: Callable[[], None], clock: Callable[[], float]) -> None:
         self.call = SharedCall(leader)
         self.call.sink = self
         self.task: asyncio.Task[None] | None = None
@@ -184,6 +189,7 @@ class Flight:
         self.outcome: Outcome | None = None
         self.error: Exception | None = None
         self._close = close
+        self._clock = clock
         self._leader = self._lender = leader
         self._withdrawn: set[Call] = set()
         self._left_at = -1
@@ -201,7 +207,15 @@ class Flight:
     async def write(self, chunk: bytes) -> None:
         if self._splitter is not None and self._answer is None:
             self._look(self._splitter, chunk)
-        await self._ahead.put(_Piece(chunk, answer=self.call.answer))
+        if not self._ahead.is_full:
+            await self._ahead.put(_Piece(chunk, answer=self.call.answer))
+            return
+        # the first caller does not read: that is no time of the server's
+        self.call.unread_began(self._clock())
+        try:
+            await self._ahead.put(_Piece(chunk, answer=self.call.answer))
+        finally:
+            self.call.unread_ended(self._clock())
 
     def _look(self, splitter: sse.Splitter, chunk: bytes) -> None:
         for event in splitter.feed(chunk):
