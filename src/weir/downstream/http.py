@@ -21,7 +21,7 @@ _STOPPED = Failed(FailureKind.CANCELLED, "weir was stopped before the answer cam
 _BUG = Failed(FailureKind.INTERNAL, "weir failed to handle this; its log has the reason", Blame.WEIR, Sent.NO)
 
 _SINGLE = (b"host", b"origin", b"mcp-session-id")
-"""What weir decides by: the gate by the first two (RFC 9112, section 3.2: two Hosts are a 400), routing by the third."""
+"""What weir decides by: the gate by the first two (RFC 9112, section 3.2: two Hosts are a 400), routing by the last."""
 
 
 class Route(Protocol):
