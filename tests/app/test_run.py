@@ -6,6 +6,18 @@ from pathlib import Path
 
 import pytest
 
+READING = [sys.executable, "-c", "import sys; sys.stdin.read()"]
+UNINSTALLED = """
+import importlib.metadata
+known = importlib.metadata.version
+def version(name):
+    if name == "mcp-weir":
+        raise importlib.metadata.PackageNotFoundError(name)
+    return known(name)
+importlib.metadata.version = version
+from weir.cli import main
+main()
+"""
 INITIALIZE = b'{"jsonrpc":"2.0","id":1,"method":"initialize","params":{}}\n'
 
 
@@ -65,8 +77,15 @@ def test_a_client_that_takes_its_time_learns_too_that_its_server_did_not_start()
 
 def test_a_client_that_leaves_is_a_clean_end() -> None:
     """Stdin's end is how a client on a pipe stops its server."""
-    done = weir("--stdio", "--", sys.executable, "-c", "import sys; sys.stdin.read()")
+    done = weir("--stdio", "--", *READING)
     assert (0, b"") == (done.returncode, done.stdout)
+
+
+def test_weir_runs_from_a_tree_that_was_never_installed() -> None:
+    """Nobody knows its version then, and nobody needs it."""
+    command = [sys.executable, "-c", UNINSTALLED, "run", "--stdio", "--", *READING]
+    done = subprocess.run(command, input=b"", capture_output=True, timeout=30, check=False)
+    assert (0, b"") == (done.returncode, done.stdout), done.stderr
 
 
 @pytest.mark.parametrize("diagnostics", ["off", "127.0.0.1:0"])

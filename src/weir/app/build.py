@@ -15,6 +15,7 @@ from weir.app.means import Means, Service
 from weir.app.protections import Protections
 from weir.app.stack import build_stack
 from weir.app.standing import Clock, standing
+from weir.app.version import installed_version
 from weir.config.model import Config, Upstream
 from weir.core.call import Call
 from weir.core.events import ServerNotified
@@ -53,7 +54,7 @@ class Weir:
         self.catalog = Catalog(self._tell)
         try:
             self.telemetry = telemetry.build(
-                rooms.telemetry(config), clock=clock, observers=(self.health, census, self.catalog, self)
+                rooms.telemetry(config), installed_version(), clock, (self.health, census, self.catalog, self)
             )
         except UnknownExporterError as error:
             raise rooms.SetupError(str(error)) from None

@@ -9,7 +9,8 @@ from weir.core.outcome import Mode
 from weir.policies.admission_queue import Bulkhead
 from weir.policies.breaker import Breaker
 from weir.policies.faults import Registry
-from weir.policies.rate_limit import RateLimiter, Rule
+from weir.policies.rate_limit import Rule
+from weir.policies.retry import Budget
 
 Tree = dict[str, object]
 
@@ -26,12 +27,12 @@ def standing(layers: Protections, faults: Registry | None, clock: Clock) -> Tree
     """One key for each kind of protection that is configured, named as its section."""
     tree: Tree = {}
     if layers.budget is not None:
-        tree["retry"] = {"budget": _budget(layers, clock.now())}
+        tree["retry"] = {"budget": _budget(layers.budget, clock.now())}
     breakers = [*filter(None, (layers.breaker,)), *layers.tool_breakers.values()]
     if breakers:
         tree["breaker"] = [_circuit(each, scope, clock) for each in breakers for scope in each.scopes()]
     if layers.rate_limit is not None:
-        tree["rate_limits"] = _rate_limits(layers.rate_limit)
+        tree["rate_limits"] = [_rate_limit(rule) for rule in layers.rate_limit.rules]
     if layers.admission is not None and (bulkheads := layers.admission.bulkheads()):
         tree["concurrency"] = [_places(each, mode) for each, mode in bulkheads]
     if faults is not None:
@@ -40,10 +41,8 @@ def standing(layers: Protections, faults: Registry | None, clock: Clock) -> Tree
     return tree
 
 
-def _budget(layers: Protections, now: float) -> Tree:
+def _budget(budget: Budget, now: float) -> Tree:
     """Retries that could be made now, and how they come: a share of the calls, and so many a second."""
-    budget = layers.budget
-    assert budget is not None
     return {"left": round(budget.remaining(now), 2), "ratio": budget.ratio, "min_per_second": budget.min_per_second}
 
 
@@ -62,10 +61,6 @@ def _circuit(breaker: Breaker, scope: str, clock: Clock) -> Tree:
         trip = circuit.trip
         tree["tripped"] = {"reason": trip.reason, "at": clock.shown(trip.at), "trace_ids": list(trip.traces)}
     return tree
-
-
-def _rate_limits(limiter: RateLimiter) -> list[Tree]:
-    return [_rate_limit(rule) for rule in limiter.rules]
 
 
 def _rate_limit(rule: Rule) -> Tree:

@@ -1,7 +1,6 @@
 """One Telemetry out of its settings: what the application wires into the stack, the edges and `/metrics`."""
 
 import asyncio
-import importlib.metadata
 import os
 import random
 import sys
@@ -34,7 +33,6 @@ from weir.telemetry.spans import Spans
 from weir.telemetry.tracing import RandomBits, Tracing
 from weir.telemetry.writer import Write, Writer, to_stderr
 
-DISTRIBUTION = "mcp-weir"
 FLUSH_SECONDS = 0.1
 # of the time to end in: a collector that hangs must leave the log its turn
 _SPANS_SHARE = 0.8
@@ -53,6 +51,8 @@ class Surroundings:
     environ: Mapping[str, str] = field(default_factory=lambda: os.environ)
     write: Write = to_stderr
     is_terminal: bool = False
+    version: str = "unknown"
+    """weir's own."""
 
 
 class Telemetry:
@@ -65,7 +65,7 @@ class Telemetry:
         observers: tuple[Observer, ...] = (),
         exporter: SpanExporter | None = None,
     ) -> None:
-        version = importlib.metadata.version(DISTRIBUTION)
+        version = world.version
         chosen = environment.chosen(settings.traces.exporter, world.environ)
         self._world = world
         self._writer = Writer(world.write)
@@ -185,17 +185,16 @@ class Telemetry:
 
 def build(
     settings: TelemetrySettings,
-    *,
+    version: str,
     clock: Callable[[], float] = time.monotonic,
     observers: tuple[Observer, ...] = (),
-    surroundings: Surroundings | None = None,
 ) -> Telemetry:
     """Telemetry as configured. `observers` are further folds (health, the census).
 
     Raises:
         environment.UnknownExporterError: a variable names an exporter or a protocol that weir does not have.
     """
-    world = surroundings or Surroundings(clock=clock, is_terminal=sys.stderr.isatty())
+    world = Surroundings(clock=clock, is_terminal=sys.stderr.isatty(), version=version)
     return Telemetry(settings, world, observers)
 
 
