@@ -103,6 +103,18 @@ ANSWER = b'{"jsonrpc":"2.0","id":1,"result":{}}'
 # exchanges
 
 
+async def test_a_byte_order_mark_does_not_hide_an_answer() -> None:
+    """Some servers begin a body with one; a line must not."""
+
+    async def marked(call: Call) -> Outcome:
+        return json_reply(b"\xef\xbb\xbf" + (result(call).body or b""))
+
+    client = Client(PlayedServer(when("tools/call", marked)))
+    posting = await client.post(call_of(b"7"))
+    assert 7 == (await client.heard())["id"]
+    assert not posting.unanswered
+
+
 async def test_a_post_says_what_a_client_must() -> None:
     """Both kinds of reply are welcome, the body is JSON, the target is the endpoint; nothing else is known yet."""
     server = PlayedServer()

@@ -184,6 +184,18 @@ async def test_a_page_instead_of_an_answer_is_a_protocol_failure() -> None:
         assert (FailureKind.PROTOCOL, Sent.ANSWERED, Blame.UPSTREAM) == (outcome.kind, outcome.sent, outcome.blame)
 
 
+async def test_a_client_on_a_pipe_gets_a_coded_reply_decoded() -> None:
+    """Nothing there says that a message is encoded."""
+    coded = gzip.compress(RESULT)
+    async with scripted(answering(coded, b"Content-Encoding: gzip")) as server, edge_to(server) as edge:
+        attempt = edge.prepare()
+        attempt.call.peer = Peer(Transport.STDIO)
+        outcome = await edge.run(attempt)
+    assert isinstance(outcome, Replied)
+    assert (RESULT, PLAIN) == (outcome.body, outcome.verdict)
+    assert {b"content-length", b"content-encoding"}.isdisjoint(name for name, _ in outcome.headers)
+
+
 async def test_a_coded_reply_is_read_and_passes_as_it_came() -> None:
     """gzip although identity was asked for; and one that cannot be read is counted."""
     coded = gzip.compress(b'{"jsonrpc":"2.0","id":7,"error":{"code":5,"message":"no"}}')

@@ -33,6 +33,7 @@ RESUME_FAILURES_LIMIT = 5
 TOOL_PAGES_LIMIT = 50
 """Pages of weir's own tools/list: with 40 tools a page, more than are remembered."""
 
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _WITHDRAWN = Failed(FailureKind.CANCELLED, "the client withdrew the request or left", Blame.DOWNSTREAM)
 _BUG = Failed(FailureKind.INTERNAL, "weir failed to handle this; its log has the reason", Blame.WEIR)
 _TOO_LARGE = Failed(FailureKind.TOO_LARGE, "a message of the reply is over weir's limit", sent=Sent.ANSWERED)
@@ -250,6 +251,7 @@ class HttpClient:
     async def _take_whole(self, posting: Posting, reply: Replied) -> None:
         self._begun(posting, reply.status, reply.headers)
         body = reply.body if reply.body is not None or posting.stream is None else posting.stream.body
+        body = body and body.removeprefix(_BYTE_ORDER_MARK)
         if not body or not body.lstrip().startswith((b"{", b"[")):
             return
         message = peek(body)

@@ -14,7 +14,7 @@ from weir.upstream.dialing import Dialer, Origin, Proxy, TlsSettings, client_con
 from weir.upstream.exchange import Exchange, Unanswered
 from weir.upstream.hops import named_by
 from weir.upstream.http1 import Client, Pool, PoolSettings, Request
-from weir.upstream.judging import Restored, StreamJudge, decoded, judge_complete
+from weir.upstream.judging import OF_THE_BYTES, Restored, StreamJudge, decoded, judge_complete
 
 REPLY_BUFFER_BYTES = 4 * 1024 * 1024
 """A reply body up to this size is judged before it is relayed."""
@@ -150,6 +150,9 @@ class HttpUpstream:
         text: bytes | None = body
         if exchange.coding:
             text = decoded(headers, body, self._settings.reply_buffer_bytes)
+            if text is not None and attempt.call.peer.transport is Transport.STDIO:
+                # on a pipe nobody says how a message is encoded
+                headers, body = [each for each in headers if each[0] not in OF_THE_BYTES], text
         if text is None:
             self._emit(LimitReached(self.name, "encoded_reply"))
         elif attempt.call.message.method in LISTS:

@@ -14,7 +14,8 @@ from weir.protocol.sse import MAX_EVENT_BYTES, Event, Splitter, replace_data
 FIRST_STATELESS = "2026-07-28"
 """From this revision on no stream is resumed: one that ended without its answer is lost."""
 
-_OF_THE_BYTES = frozenset((b"content-length", b"content-encoding"))
+OF_THE_BYTES = frozenset((b"content-length", b"content-encoding"))
+"""Headers that hold for the very bytes they came with."""
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _ZLIB_OR_GZIP, _RAW_DEFLATE = 47, -15
 
@@ -112,7 +113,7 @@ def _renamed(attempt: Attempt, reply: Replied, text: bytes) -> Replied:
     edited = _under_own_id(attempt, text)
     if edited != text:
         reply.body = edited
-        reply.headers = [each for each in reply.headers if each[0] not in _OF_THE_BYTES]
+        reply.headers = [each for each in reply.headers if each[0] not in OF_THE_BYTES]
     return reply
 
 
