@@ -8,7 +8,7 @@ from support.policed import OK, RecordingSink, status, tool_call
 from support.virtual_loop import VIRTUAL, turns
 from weir.core.call import Call, Headers
 from weir.core.held import HELD_BYTES_LIMIT, HeldReply
-from weir.core.outcome import PLAIN, Replied
+from weir.core.outcome import PLAIN, Failed, FailureKind, Replied, Sent
 
 pytestmark = pytest.mark.anyio
 
@@ -158,6 +158,18 @@ async def test_what_follows_a_head_never_overtakes_it() -> None:
         async with asyncio.TaskGroup() as group:
             held.releasing = group.create_task(held.release())
             await turns()
-            await (held.write(EVENT) if end == "write" else held.settle(status(200)))
+            await (held.write(EVENT) if end == "write" else held.settle(OK))
         assert b"head" == sink.written[0]
         assert 2 == len(sink.written)
+
+
+async def test_what_is_no_answer_cannot_go_on_in_a_stream() -> None:
+    """No event can hold an error page. Before a head is out it is a reply as any other."""
+    page = status(503)
+    held, sink = held_of(tool_call())
+    assert page is await held.settle(page)
+    call = tool_call()
+    call.head_sent = True
+    held, sink = held_of(call)
+    assert Failed(FailureKind.PROTOCOL, "answered with HTTP 503", sent=Sent.ANSWERED) == await held.settle(page)
+    assert [] == sink.written

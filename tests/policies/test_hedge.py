@@ -25,9 +25,9 @@ from support.policed import (
 from support.virtual_loop import VIRTUAL, turns
 from weir.core.call import Attempt, Call, Headers, Slot
 from weir.core.events import AttemptFinished, Decided
-from weir.core.held import HeldReply
+from weir.core.held import HEAD_HOLD_SECONDS, HeldReply
 from weir.core.layer import compose
-from weir.core.outcome import NO_ANSWER, PLAIN, Blame, Failed, FailureKind, Mode, Outcome, Replied
+from weir.core.outcome import NO_ANSWER, PLAIN, Blame, Failed, FailureKind, Mode, Outcome, Replied, Sent
 from weir.policies.hedge import (
     KINDS_LIMIT,
     LATENCIES_KEPT,
@@ -453,7 +453,9 @@ async def test_a_hinge_that_retries_settles_for_itself() -> None:
     outcome = await bench.hedge(attempt)
     assert (rpc_error(-32603), []) == (outcome, sink_of(call).written)
     assert isinstance(outcome, Replied)
-    assert (await held.settle(outcome)).body is None
+    settled = await held.settle(outcome)
+    assert isinstance(settled, Replied)
+    assert settled.body is None
     assert 1 == len(sink_of(call).written)
 
 
@@ -650,3 +652,27 @@ async def test_a_timeout_of_somebody_else_is_not_taken_for_the_end_of_a_race() -
 
     with pytest.raises(ExceptionGroup, match="unhandled"):
         await Bench(FIXED, broken).ask(read())
+
+
+@pytest.mark.parametrize("first", [FIRST, Replied(503, JSON, b"busy", NO_ANSWER)])
+async def test_no_head_goes_out_behind_the_end(first: Replied) -> None:
+    """In the turn in which the other try's head had waited long enough, the first one ended."""
+    lasts = LATE + HEAD_HOLD_SECONDS
+    second = streaming(HEAD_HOLD_SECONDS, outcome=LOST)
+    bench, call = Bench(FIXED, after(lasts, first), second), read()
+    sink = call.sink
+    assert isinstance(sink, RecordingSink)
+    outcome = await bench.ask(call)
+    is_whole = isinstance(outcome, Replied) and outcome.body is not None
+    assert is_whole is not bool(sink.heads)
+
+
+async def test_an_error_page_is_a_failure_in_the_stream_that_the_other_try_began() -> None:
+    """Its head is out, its answer never came; what no event can say is not said in one."""
+    page = Replied(503, JSON, b"<html>", NO_ANSWER)
+    bench, call = Bench(FIXED, after(4.0, page), streaming(2.0, outcome=LOST)), read()
+    sink = call.sink
+    assert isinstance(sink, RecordingSink)
+    outcome = await bench.ask(call)
+    assert Failed(FailureKind.PROTOCOL, "answered with HTTP 503", sent=Sent.ANSWERED) == outcome
+    assert ([200], []) == (sink.heads, sink.written)

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 from weir.core.call import Call, Headers, Sink, header
-from weir.core.outcome import Replied
+from weir.core.outcome import Failed, FailureKind, Outcome, Replied, Sent
 from weir.protocol import sse
 
 HEAD_HOLD_SECONDS = 1.0
@@ -107,7 +107,7 @@ class HeldReply:
             await self._sink.write(_EVENT_ENDS)
         self._frame = b""
 
-    async def settle(self, reply: Replied) -> Replied:
+    async def settle(self, reply: Replied) -> Outcome:
         """The final reply of the call: into the stream when a head is out, else as it is."""
         if self.releasing is not None:
             await self.releasing
@@ -117,6 +117,9 @@ class HeldReply:
             return reply
         if not self.call.head_sent:
             return reply
+        if not reply.verdict.answered:
+            # an error page cannot go on in an event stream
+            return Failed(FailureKind.PROTOCOL, f"answered with HTTP {reply.status}", sent=Sent.ANSWERED)
         await self._sink.write(sse.encode(reply.body))
         self.call.committed = True
         return Replied(reply.status, reply.headers, None, reply.verdict)

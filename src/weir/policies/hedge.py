@@ -156,7 +156,7 @@ class _Lane:
             (status, headers), self._head = self._head, None
             await self.held.open(status, headers)
 
-    async def settle(self, reply: Replied) -> Replied:
+    async def settle(self, reply: Replied) -> Outcome:
         """The final reply of the call, if this try gave it."""
         if reply.body is None and self._may_begin():
             await self._open_other()
@@ -275,6 +275,10 @@ class _Race:
 
     async def _settle(self, lane: _Lane, outcome: Outcome) -> Outcome:
         """A hinge that may try again settles whole replies itself."""
+        for other in (self.first, self.second):
+            if other is not None and other is not lane:
+                # its head may have been on its way out
+                other.held.drop()
         if isinstance(outcome, Replied) and (outcome.body is None or not self._settled_by_hinge):
             return await lane.settle(outcome)
         return outcome

@@ -323,9 +323,6 @@ class Retry:
 
     async def _settle(self, call: Call, outcome: Outcome, held: HeldReply) -> Outcome:
         if isinstance(outcome, Replied):
-            if outcome.body is not None and call.head_sent and not outcome.verdict.answered:
-                # an error page cannot go on in an event stream
-                return Failed(FailureKind.PROTOCOL, f"answered with HTTP {outcome.status}", sent=Sent.ANSWERED)
             return await held.settle(outcome)
         await held.end()
         if isinstance(outcome, Failed) and self._is_unknown(call, outcome):
