@@ -139,7 +139,7 @@ async def test_a_client_that_no_longer_reads_ends_everything() -> None:
 
 
 async def test_stop_winds_down_at_once() -> None:
-    """What SIGTERM leads to: calls cancelled, session ended, without the grace."""
+    """What SIGTERM leads to: calls cancelled and told so, session ended, without the grace."""
     held = Held()
     server = PlayedServer(handshake, held)
     downstream = edge(server, StdioSettings(HTTP, grace_seconds=60.0))
@@ -147,7 +147,8 @@ async def test_stop_winds_down_at_once() -> None:
         client.say(INITIALIZE, call_of(b"2"))
         await server.received(2)
         downstream.stop()
-        assert len(await client.hear_all()) == 1
+        _, error = await client.hear_all()
+    assert (b'"id":2' in error, b'"reason":"cancelled"' in error, b'"blame":"weir"' in error) == (True, True, True)
     assert held.cancelled.is_set()
     assert server.methods()[-1] == "DELETE"
 

@@ -99,6 +99,10 @@ class Failed:
     after_seconds: float = 0.0
 
 
+STOPPED = Failed(FailureKind.CANCELLED, "weir was stopped before the answer came", Blame.WEIR)
+"""What a call is told that a stop cuts off."""
+
+
 @dataclass(slots=True)
 class Refused:
     """A policy said no. `retry_after_seconds` is None when weir cannot know."""

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from weir.core.call import Call, Headers, Peer, Transport
 from weir.core.events import Emit, LimitReached, Notice
 from weir.core.layer import CallHandler
-from weir.core.outcome import Blame, Failed, FailureKind, Outcome, Replied, Sent
+from weir.core.outcome import STOPPED, Blame, Failed, FailureKind, Outcome, Replied, Sent
 from weir.downstream.exchange import BodyTooLargeError, ClientGoneError, Exchange
 from weir.downstream.gate import Gate
 from weir.downstream.identity import Forwarded
@@ -17,7 +17,6 @@ from weir.protocol import sse
 from weir.protocol.envelope import NOTHING, Kind, Message, peek
 
 _GONE = Failed(FailureKind.CANCELLED, "the client disconnected", Blame.DOWNSTREAM)
-_STOPPED = Failed(FailureKind.CANCELLED, "weir was stopped before the answer came", Blame.WEIR)
 _BUG = Failed(FailureKind.INTERNAL, "weir failed to handle this; its log has the reason", Blame.WEIR, Sent.NO)
 
 _SINGLE = (b"host", b"origin", b"mcp-session-id")
@@ -211,7 +210,7 @@ class HttpDownstream:
         if call.answer is not None:
             # many clients hang up as soon as they have their answer
             return Replied(exchange.status, [], None, call.answer)
-        return _GONE if exchange.is_gone else _STOPPED
+        return _GONE if exchange.is_gone else STOPPED
 
     def _rescued(self, outcome: Any, call: Call) -> Replied:
         reply = rescue(outcome, call)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from weir.core.call import Call, Peer, Transport, header
 from weir.core.events import LimitReached, Notice
-from weir.core.outcome import Failed, FailureKind, Outcome, RefusalKind, Refused, Replied, Sent
+from weir.core.outcome import STOPPED, Failed, FailureKind, Outcome, RefusalKind, Refused, Replied, Sent
 from weir.downstream.backlog import Backlog, BacklogLimits
 from weir.downstream.descriptors import Input, Output
 from weir.downstream.rescue import error_body
@@ -83,7 +83,8 @@ class StdioDownstream:
             await self._leave()
 
     def stop(self) -> None:
-        """Wind down as when stdin has ended, without the grace."""
+        """Wind down as when stdin has ended, without the grace. Requests under way are answered with the reason."""
+        self._client.is_stopped = True
         self._over.set()
 
     async def _serve(self, source: Input) -> None:
@@ -203,7 +204,12 @@ class StdioDownstream:
         self._backlog.free(posting)
 
     async def _post(self, posting: Posting) -> None:
-        await self._client.post(posting)
+        try:
+            await self._client.post(posting)
+        except asyncio.CancelledError:
+            if self._client.is_stopped:
+                await self._tell_stopped(posting)
+            raise
         is_accepted = isinstance(posting.outcome, Replied) and 200 <= posting.outcome.status < 300
         if posting.unanswered:
             await self._answer_instead(posting)
@@ -211,6 +217,14 @@ class StdioDownstream:
             self._note_refused(posting.outcome)
         if posting.message.method == "notifications/initialized" and is_accepted and not self._settings.eager_stream:
             await self._open_stream()
+
+    async def _tell_stopped(self, posting: Posting) -> None:
+        posting.outcome = STOPPED
+        try:
+            async with asyncio.timeout(self._settings.grace_seconds):
+                await self._answer_instead(posting)
+        except TimeoutError:
+            pass
 
     async def _answer_instead(self, posting: Posting) -> None:
         """Nobody answered: each request that the client did not withdraw gets one error under its own id."""

@@ -14,7 +14,7 @@ from functools import partial
 from weir.core.call import Call, Headers
 from weir.core.events import Emit, LimitReached, Notice
 from weir.core.layer import CallHandler
-from weir.core.outcome import Blame, Failed, FailureKind, Outcome, Refused, Replied, Sent
+from weir.core.outcome import STOPPED, Blame, Failed, FailureKind, Outcome, Refused, Replied, Sent
 from weir.protocol import edit
 from weir.protocol.envelope import Kind, Message, peek
 from weir.protocol.methods import is_modern
@@ -81,6 +81,8 @@ class HttpClient:
         self._listing = asyncio.Lock()
         self._in_flight: dict[bytes, Posting] = {}
         self._own_ids = 0
+        self.is_stopped = False
+        """weir ends the conversation: what that cuts off is not the client's doing."""
         self.has_listened = False
         """A GET stream has been open."""
         self.is_listening = asyncio.Event()
@@ -198,6 +200,9 @@ class HttpClient:
                 call.status = outcome.status
                 call.bytes_sent = len(outcome.body or b"")
                 await take_whole(outcome)
+        except asyncio.CancelledError:
+            outcome = STOPPED if self.is_stopped else _WITHDRAWN
+            raise
         except Exception as error:  # noqa: BLE001 - one call's bug must be one clear answer, not the conversation's end
             self._wiring.emit(Notice("error", "a bug in weir", {"error": repr(error), "upstream": call.upstream}))
             outcome = _BUG
