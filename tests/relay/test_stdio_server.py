@@ -92,6 +92,18 @@ async def test_a_session_opens_calls_and_ends() -> None:
     assert ["deleted"] == [event.reason for event in events.of(SessionClosed)]
 
 
+async def test_a_client_that_ends_its_session_ends_its_own_calls() -> None:
+    """That is not the server's failure, and opens no circuit."""
+    async with bridge() as upstream, asyncio.TaskGroup() as tasks:
+        client = Client(upstream)
+        await client.initialize()
+        waiting = tasks.create_task(client.tool("never"))
+        await client.tool("echo")
+        assert 200 == reply(await client.delete()).status
+        end = failed(await waiting)
+    assert (FailureKind.CANCELLED, Blame.DOWNSTREAM) == (end.kind, end.blame)
+
+
 async def test_bytes_pass_unchanged_both_ways() -> None:
     """The server reads the body as it was sent, the client what the server wrote, with the session's header."""
     body = b'{"jsonrpc":"2.0", "id":"\\u0037","method":"x/y","params":{"n":1.0,"big":1152921504606846976}}'
@@ -657,5 +669,6 @@ async def test_closing_ends_what_waits_and_refuses_what_comes() -> None:
         await asyncio.sleep(0)
         async with asyncio.timeout(3):
             await upstream.aclose()
-        assert {FailureKind.EXITED} == {failed(await task).kind for task in waiting}
+        ends = [failed(await task) for task in waiting]
+        assert {(FailureKind.CANCELLED, Blame.WEIR)} == {(end.kind, end.blame) for end in ends}
         assert RefusalKind.DRAINING is refused(await clients[0].tool("echo"))

@@ -61,9 +61,9 @@ class Children:
         self._owners[self._tasks.create_task(self._own(session))] = session
         return session
 
-    def stop(self, session: Session, why: str) -> None:
+    def stop(self, session: Session, why: Failed) -> None:
         """End one process in the background; what waits for it fails now."""
-        session.router.ended(Failed(FailureKind.EXITED, why))
+        session.router.ended(why)
         session.pipe.stop()
 
     async def _own(self, session: Session) -> None:

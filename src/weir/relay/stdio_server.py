@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 
 from weir.core.call import Attempt, Call, Peer, Transport
 from weir.core.events import Emit, LimitReached, SessionClosed, SessionOpened
-from weir.core.outcome import NO_ANSWER, Failed, FailureKind, Outcome, RefusalKind, Refused, Replied, Sent
+from weir.core.outcome import NO_ANSWER, Blame, Failed, FailureKind, Outcome, RefusalKind, Refused, Replied, Sent
 from weir.protocol.envelope import Kind
 from weir.protocol.methods import is_modern
 from weir.relay.stdio_children import Children
@@ -251,7 +251,7 @@ class StdioUpstream:
             session.is_counted = False
             seconds = self._clock() - session.opened_at
             self._emit(SessionClosed(self._settings.upstream, "server", session.revision, seconds, reason))
-        self._children.stop(session, f"the session was closed ({reason})")
+        self._children.stop(session, _ENDS.get(reason, _CLOSED))
 
     def _note_open(self, session: Session) -> None:
         session.is_counted = True
@@ -267,6 +267,12 @@ class StdioUpstream:
             self._shared = None
 
 
+_CLOSED = Failed(FailureKind.EXITED, "the session was closed")
+_ENDS = {
+    "deleted": Failed(FailureKind.CANCELLED, "the client ended the session", Blame.DOWNSTREAM),
+    "shutdown": Failed(FailureKind.CANCELLED, "weir was stopped before the answer came", Blame.WEIR),
+}
+"""What is told to calls under way when a session ends, and not by its server."""
 _GONE = Refused(RefusalKind.UNKNOWN_SESSION, "This session has ended; send `initialize` for a new one.")
 
 
