@@ -4,7 +4,6 @@ import asyncio
 import json
 import sys
 import time
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -48,13 +47,6 @@ class Silent:
             return
         await exchange.gone()
         self.left.set()
-
-
-@pytest.fixture
-async def server() -> AsyncIterator[ScriptedServer]:
-    """The upstream."""
-    async with ScriptedServer() as one:
-        yield one
 
 
 def error_of(reply: Reply) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import json
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import psutil
@@ -41,13 +41,6 @@ for line in sys.stdin:
 STUBBORN_CHILD = (
     "import signal\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\n" + ANSWERING_CHILD + "\nsignal.pause()\n"
 )
-
-
-@pytest.fixture
-async def server() -> AsyncIterator[ScriptedServer]:
-    """The upstream."""
-    async with ScriptedServer() as one:
-        yield one
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 import json
 import sys
 import time
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -30,13 +29,6 @@ def call(tool: str) -> bytes:
 def list_tools() -> bytes:
     """A tools/list."""
     return b'{"jsonrpc":"2.0","id":1,"method":"tools/list"}'
-
-
-@pytest.fixture
-async def server() -> AsyncIterator[ScriptedServer]:
-    """The upstream."""
-    async with ScriptedServer() as one:
-        yield one
 
 
 def retrying(**more: Any) -> Config:

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import re
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -28,13 +28,6 @@ ERROR = (
     b'Authorization: Bearer MARKER-said","data":{"token":"MARKER-data"}}}'
 )
 COOKIE: Headers = [(b"Set-Cookie", b"sid=MARKER-set"), (b"Mcp-Session-Id", b"MARKER-minted")]
-
-
-@pytest.fixture
-async def server() -> AsyncIterator[ScriptedServer]:
-    """The upstream."""
-    async with ScriptedServer() as one:
-        yield one
 
 
 async def answers(exchange: Exchange) -> None:

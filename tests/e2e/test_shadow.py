@@ -3,7 +3,7 @@ is counted."""
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -38,13 +38,6 @@ async def answer_late(exchange: Exchange) -> None:
 async def fail(exchange: Exchange) -> None:
     """As a gateway does."""
     await exchange.reply(502)
-
-
-@pytest.fixture
-async def server() -> AsyncIterator[ScriptedServer]:
-    """The upstream."""
-    async with ScriptedServer() as one:
-        yield one
 
 
 def counted(metrics: str, policy: str, action: str) -> int:

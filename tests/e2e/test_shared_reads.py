@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -59,13 +58,6 @@ class Slow:
             await exchange.end()
         else:
             await exchange.json(result(exchange))
-
-
-@pytest.fixture
-async def server() -> AsyncIterator[ScriptedServer]:
-    """The upstream."""
-    async with ScriptedServer() as one:
-        yield one
 
 
 async def in_flight(diagnostics: int, count: int) -> None:

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -17,13 +16,6 @@ pytestmark = [pytest.mark.anyio, pytest.mark.e2e]
 def call(tool: str, number: int = 1) -> bytes:
     """A tools/call."""
     return b'{"jsonrpc":"2.0","id":%d,"method":"tools/call","params":{"name":"%b"}}' % (number, tool.encode())
-
-
-@pytest.fixture
-async def server() -> AsyncIterator[ScriptedServer]:
-    """The upstream."""
-    async with ScriptedServer() as one:
-        yield one
 
 
 async def answer(exchange: Exchange) -> None:

@@ -5,7 +5,7 @@ import json
 import socket
 import ssl
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -24,13 +24,6 @@ PIECES = 800
 """50 MB: more than the buffers of three sockets in a row hold."""
 READ_SECONDS = 1.0
 CUT_OFF = b'weir_limit_reached_total{limit="client_read"} 1'
-
-
-@pytest.fixture
-async def server() -> AsyncIterator[ScriptedServer]:
-    """The upstream."""
-    async with ScriptedServer() as one:
-        yield one
 
 
 @pytest.fixture
