@@ -53,31 +53,29 @@ class Always:
     SESSION_IDLE_SECONDS = 1800.0
 
 
-class ServerTls(Section):
+class KeyPair(Section):
+    """A certificate and its key (PEM files)."""
+
+    @classmethod
+    def contradictions(cls, named: Mapping[str, object]) -> Iterator[tuple[Path, str]]:
+        """A key belongs to a certificate."""
+        if named.get("key") is not None and named.get("cert") is None:
+            yield ("key",), "key without cert; add cert"
+
+
+class ServerTls(KeyPair):
     """The certificate that weir shows its clients (PEM files)."""
 
     cert: Text | None = None
     key: Text | None = Field(default=None, description="Left out: the key is in the file of the certificate.")
 
-    @classmethod
-    def contradictions(cls, named: Mapping[str, object]) -> Iterator[tuple[Path, str]]:
-        """A key belongs to a certificate."""
-        if named.get("key") is not None and named.get("cert") is None:
-            yield ("key",), "key without cert; add cert"
 
-
-class ClientTls(Section):
+class ClientTls(KeyPair):
     """What weir trusts, and shows, when it connects to an upstream (PEM files)."""
 
     ca: Text | None = Field(default=None, description="Certificates to trust instead of the system's.")
     cert: Text | None = Field(default=None, description="weir's own certificate, for servers that ask for one.")
     key: Text | None = Field(default=None, description="Left out: the key is in the file of the certificate.")
-
-    @classmethod
-    def contradictions(cls, named: Mapping[str, object]) -> Iterator[tuple[Path, str]]:
-        """A key belongs to a certificate."""
-        if named.get("key") is not None and named.get("cert") is None:
-            yield ("key",), "key without cert; add cert"
 
 
 class Listen(Section):
