@@ -11,6 +11,7 @@ from weir.core.call import Attempt, Call, Headers
 from weir.core.events import Ask
 from weir.protocol import edit, scan, tracecontext
 from weir.protocol.envelope import Message
+from weir.protocol.headers import SEALS
 from weir.protocol.shapes import Meta
 from weir.protocol.tracecontext import SAMPLED, TraceContext
 from weir.telemetry.batch import WATCHED
@@ -21,18 +22,6 @@ CARRIED_LIMIT_BYTES = 8192
 _HEADER_TEXT = re.compile(r"[\t\x20-\x7e]*")
 _LOW_64_BITS = (1 << 64) - 1
 _CARRIERS = frozenset({b"traceparent", b"tracestate", b"baggage"})
-# what guards or encodes a body: editing it would break it
-_SEALS = frozenset(
-    {
-        b"content-encoding",
-        b"content-digest",
-        b"digest",
-        b"repr-digest",
-        b"content-md5",
-        b"signature",
-        b"signature-input",
-    }
-)
 
 _new = tuple.__new__
 
@@ -186,7 +175,7 @@ def _can_be_carried(text: str) -> bool:
 
 def _is_sealed(headers: Headers) -> bool:
     for name, _ in headers:  # noqa: SIM110 - half the cost of any(), for every call
-        if name in _SEALS:
+        if name in SEALS:
             return True
     return False
 
