@@ -3,8 +3,10 @@
 import asyncio
 import contextlib
 import socket
+import ssl
 
 import pytest
+import trustme
 
 from support.ports import LIMIT, post, serving
 from weir.downstream.exchange import Exchange
@@ -79,6 +81,23 @@ async def test_an_upgrade_hides_no_headers_from_the_limits() -> None:
         reply = await port.ask(post(b"", *offer, *[b"x-%d: 1" % number for number in range(20)]))
     assert reply.startswith(b"HTTP/1.1 431 ")
     assert ["header_count"] == port.limits
+
+
+async def test_a_handshake_has_the_time_of_a_head() -> None:
+    """A client that connects and says nothing holds a connection no longer over TLS than without."""
+    authority = trustme.CA()
+    own = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert("localhost").configure_cert(own)
+    async with serving(tell, head_seconds=0.1, tls=own) as port, asyncio.timeout(5):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port.port)
+        assert b"" == await reader.read()
+        writer.close()
+        trusting = ssl.create_default_context()
+        authority.configure_trust(trusting)
+        reader, writer = await asyncio.open_connection("localhost", port.port, ssl=trusting)
+        writer.write(post(b"body"))
+        assert [b"/mcp|host,content-length,connection|body"] == told(await reader.read())
+        writer.close()
 
 
 async def test_a_tunnel_is_not_opened() -> None:

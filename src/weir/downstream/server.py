@@ -35,7 +35,7 @@ class ServerSettings:
     tls: SSLContext | None = None
     header_limit_bytes: int = 64 * 1024  # what nginx and Envoy take at most by default, within a factor of two
     header_limit_count: int = 100  # Apache's LimitRequestFields default
-    head_seconds: float = 10.0  # a whole head; more is a slow-loris
+    head_seconds: float = 10.0  # a whole head, and a TLS handshake; more is a slow-loris
     body_silence_seconds: float = 30.0  # a body that makes no progress for this long is a slow-loris too
     client_read_seconds: float = 60.0  # of a reply that waits for its client, some must be taken in this time
     keep_alive_seconds: float = 75.0  # above what clients and load balancers use (60 s), so that they close first
@@ -279,17 +279,36 @@ class ClientConnection(HttpToolsProtocol):
 
 
 class Server(uvicorn.Server):
-    """A uvicorn server that leaves signals to whoever runs it, and tells when its drain cuts calls off."""
+    """A uvicorn server on sockets that are bound already. It leaves signals to whoever runs it, limits TLS handshakes,
+    and tells when its drain cuts calls off."""
 
-    def __init__(self, config: uvicorn.Config, drain_seconds: float, on_limit: Callable[[str], None]) -> None:
+    def __init__(self, config: uvicorn.Config, settings: ServerSettings, on_limit: Callable[[str], None]) -> None:
         super().__init__(config)
-        self._drain_seconds = drain_seconds
+        self._handshake_seconds = settings.head_seconds if settings.tls is not None else None
+        self._drain_seconds = settings.drain_seconds
         self._on_limit = on_limit
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         """Take no signals."""
         yield
+
+    async def startup(self, sockets: list[socket] | None = None) -> None:
+        """Listen. A handshake has the time of a head: of itself uvloop gives it a minute."""
+        config, loop = self.config, asyncio.get_running_loop()
+        connection: Any = config.http_protocol_class
+        make = partial(connection, config=config, server_state=self.server_state, app_state={})
+        self.servers = [
+            await loop.create_server(
+                make,
+                sock=each,
+                ssl=config.ssl,
+                backlog=config.backlog,
+                ssl_handshake_timeout=self._handshake_seconds,
+            )
+            for each in sockets or []
+        ]
+        self.started = True
 
     async def shutdown(self, sockets: list[socket] | None = None) -> None:
         """Take nothing new, let what is being answered end, and end what still runs after `drain_seconds`."""
@@ -328,4 +347,4 @@ def build_server(
         proxy_headers=False,
         ssl_context_factory=(lambda _config, _default: tls) if tls is not None else None,
     )
-    return Server(config, settings.drain_seconds, on_limit)
+    return Server(config, settings, on_limit)
