@@ -128,6 +128,17 @@ async def test_a_client_that_sends_before_it_listens_gets_its_refusal() -> None:
     assert (True, True) == (reply.startswith(b"HTTP/1.1 413 "), reply.endswith(b"large"))
 
 
+async def test_a_body_that_was_refused_is_not_awaited_on_the_next_request() -> None:
+    """Who asks before it sends (`Expect: 100-continue`) sends nothing after a refusal: the connection ends with it."""
+
+    async def app(exchange: Exchange) -> None:
+        exchange.reply(404, [(b"content-length", b"0")], b"")
+
+    async with serving(app) as port:
+        reply = await port.ask(b"POST / HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\ncontent-length: 5\r\n\r\n")
+    assert b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\nconnection: close\r\n\r\n" == reply
+
+
 async def test_a_client_that_goes_on_sending_is_not_listened_to_for_ever() -> None:
     """It has its answer and its end at once, and some seconds to take them."""
     async with serving(refuse) as port, asyncio.timeout(3 * LINGER_SECONDS):
