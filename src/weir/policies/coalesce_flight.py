@@ -192,7 +192,7 @@ class Flight:
         self._clock = clock
         self._leader = self._lender = leader
         self._withdrawn: set[Call] = set()
-        self._left_at = -1
+        self._told_of: list[Attempt] | None = None
         self._ahead = _Ahead()
         self._head: tuple[int, Headers] | None = None
         self._answer: tuple[Message, bytes] | None = None
@@ -249,7 +249,7 @@ class Flight:
             return None
         if call is self._leader:
             shared.attempts = list(call.attempts)
-            self._left_at = len(shared.attempts)
+            self._told_of = list(call.attempts)
             self._ahead.end()
         if call is self._lender and isinstance(shared.slot, _LentSlot):
             heir = next((each for each in shared.callers if each.slot is not None), None)
@@ -290,7 +290,8 @@ class Flight:
 
     def made_since(self) -> list[Attempt]:
         """The attempts that were made after the first caller had left, who tells of all others."""
-        return self.call.attempts[self._left_at :] if self._left_at >= 0 else []
+        told_of = self._told_of
+        return [each for each in self.call.attempts if each not in told_of] if told_of is not None else []
 
     def end(self) -> None:
         """The shared call is over. What refers in a circle is let go: the collector would find it late."""
