@@ -224,9 +224,8 @@ class Exchange:
                 self.is_event_stream = value.startswith(b"text/event-stream")
             elif name == b"connection" and b"close" in value.lower():
                 self.keep_alive = False
-        if not self.is_request_complete:
-            # a client that waits for 100 Continue may now send no body: what it sends next must not be taken for it
-            self.keep_alive = False
+        # a client that waits for 100 Continue may now send no body: what it sends next must not be taken for it
+        self.keep_alive = self.keep_alive and self.is_request_complete
         if self.method == "HEAD" or status in _NO_BODY:
             self._left = 0
         elif self._left < 0:
