@@ -16,6 +16,8 @@ from weir.protocol.salvage import salvage
         (b'\xef\xbb\xbf{"id":7,"error":{"code":1,"message":"m"}}', Kind.RESPONSE, b"7"),
         (b'{"method":"x","params":{"n":-Infinity}}', Kind.NOTIFICATION, b""),
         (b'{"id":null,"method":"x","params":NaN}', Kind.REQUEST, b"null"),
+        (b'{"id":7,"result":{"deep":%b}}' % (b"[" * 5000 + b'"]\\"",{}' + b"]" * 5000), Kind.RESPONSE, b"7"),
+        (b'{"params":%b,"method":"x","id":7}' % (b'{"a":' * 5000 + b"1" + b"}" * 5000), Kind.REQUEST, b"7"),
         (b"[NaN]", Kind.OPAQUE, b""),
         (b'{"x":NaN}', Kind.OPAQUE, b""),
     ],
@@ -40,7 +42,7 @@ def test_the_verdict_is_read_too() -> None:
     assert result.result.is_error
 
 
-@pytest.mark.parametrize("body", [b"Starting...", b"", b"{", b"[" * 100_000, b"{'id':1}"])
+@pytest.mark.parametrize("body", [b"Starting...", b"", b"{", b"[" * 100_000, b"]" * 100_000, b"{'id':1}"])
 def test_what_is_no_json_at_all_is_nothing(body: bytes) -> None:
     """A banner, a truncated line."""
     assert salvage(body) is None
