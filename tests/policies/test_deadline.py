@@ -145,20 +145,25 @@ def test_standing_clocks_with_little_left_are_not_looked_at_all_the_time() -> No
 
 
 def test_clocks_stand_still_while_the_client_does_not_read() -> None:
-    """Nor is that the question's limit: the edge has one of its own for clients that do not read."""
-    play = Playing(Limits(60.0, 120.0, client_input_seconds=5.0))
+    """But not for ever: a client that takes a little now and then would keep its call and its place."""
+    play = Playing(Limits(60.0, 120.0, client_input_seconds=600.0))
     play.allowance.begin_attempt(play.now)
     play.look(50.0)
+    for _ in range(2):
+        play.call.unread_began(play.now)
+        assert not isinstance(play.look(299.0), Expired)
+        play.call.unread_ended(play.now)
     play.call.unread_began(play.now)
-    assert not isinstance(play.look(3600.0), Expired)
+    assert 1.0 == play.look(1.0)
+    assert Expired("client_input", 600.0) == play.look(1.0)
     play.call.unread_ended(play.now)
     assert not isinstance(play.look(9.0), Expired)
     assert Expired("attempt", 60.0) == play.look(1.0)
 
 
 def test_a_question_asked_of_a_client_that_does_not_read_is_one_wait() -> None:
-    """The clocks go on when both are over; the question's limit counts from the question."""
-    play = Playing(Limits(60.0, 120.0, client_input_seconds=5.0))
+    """The clocks go on when both are over; the limit counts from the question, or what was unread before it too."""
+    play = Playing(Limits(60.0, 120.0, client_input_seconds=35.0))
     play.call.unread_began(play.now)
     play.look(30.0)
     play.call.ask_began(play.now)

@@ -336,6 +336,22 @@ async def test_a_single_tool_may_have_limits_where_the_others_are_in_shadow() ->
     assert OK is await stand(tool_call("other"))
 
 
+async def test_a_client_that_takes_its_reply_by_drips_is_given_up() -> None:
+    """It would keep its place, and is no failure of the server's."""
+    clock = asyncio.get_running_loop().time
+
+    async def written(attempt: Attempt) -> Outcome:
+        while True:
+            attempt.call.unread_began(clock())
+            await asyncio.sleep(50.0)
+            attempt.call.unread_ended(clock())
+
+    stand = Stand(written)
+    ended = failed(await stand(tool_call()))
+    assert ("client_input", Blame.DOWNSTREAM, 600.0) == (ended.timer, ended.blame, stand.seconds())
+    assert ended.detail.endswith("weir was waiting for the client to read on")
+
+
 async def test_off_does_nothing() -> None:
     """It is not in the stack; if it is all the same, it passes everything."""
     stand = Stand(after(10_000.0), limits=None)

@@ -60,10 +60,10 @@ def test_the_calls_deadline_moves_on_by_the_time_of_the_question() -> None:
     talk, call = Talk(), tool_call(deadline_at=1100.0)
     talk.ask(call)
     talk.now += 40.0
-    assert ("sampling/createMessage", 40.0) == (call.asked_method, call.open_ask_seconds(talk.now))
+    assert ("sampling/createMessage", 40.0) == (call.asked_method, call.client_input_seconds(talk.now))
     assert 1000.0 == call.own_time(talk.now)
     talk.channel.answered("", peek(b'{"jsonrpc":"2.0","id":"q-1","result":{}}'))
-    assert (1140.0, 0.0, 40.0) == (call.deadline_at, call.open_ask_seconds(talk.now), call.client_seconds)
+    assert (1140.0, 0.0, 40.0) == (call.deadline_at, call.client_input_seconds(talk.now), call.client_seconds)
 
 
 def test_a_call_without_a_deadline_gets_none() -> None:

@@ -82,6 +82,8 @@ FIELDS = (
     "_asking_since",
     "_standing",
     "_standing_since",
+    "_unread_before",
+    "_unread_since",
     "answer",
     "asked_method",
     "asker",
@@ -173,8 +175,7 @@ class Call:
         self.joined: Call | None = None
         self.answer: Verdict | None = None
         self.committed = self.head_sent = False
-        self.deadline_at = math.inf
-        self.connect_left_seconds = math.inf
+        self.deadline_at = self.connect_left_seconds = math.inf
         self.idle_seconds: float | None = None
         self.slot: Slot | None = None
         self.status = 0
@@ -190,7 +191,8 @@ class Call:
         self.pending_asks = self._standing = 0
         self.asked_method = ""
         self.progress_at = 0.0
-        self._asking_since = self._standing_since = 0.0
+        self._asking_since = self._standing_since = self._unread_before = 0.0
+        self._unread_since = math.inf
 
     @property
     def is_exempt(self) -> bool:
@@ -253,10 +255,13 @@ class Call:
 
     def unread_began(self, now: float) -> None:
         """The client takes no more of the reply for now: the upstream's clocks stand still too."""
+        self._unread_since = now
         self._stop_clocks(now)
 
     def unread_ended(self, now: float) -> None:
         """It reads on."""
+        self._unread_before += now - self._unread_since
+        self._unread_since = math.inf
         self._start_clocks(now)
 
     def _stop_clocks(self, now: float) -> None:
@@ -280,9 +285,10 @@ class Call:
         """How long it has waited for the client so far: `client_seconds`, and the wait that is not over."""
         return self.client_seconds + (now - self._standing_since if self._standing else 0.0)
 
-    def open_ask_seconds(self, now: float) -> float:
-        """For how long the client has been asked without a pause; 0.0 when it is not asked now."""
-        return now - self._asking_since if self.pending_asks else 0.0
+    def client_input_seconds(self, now: float) -> float:
+        """How long the client has been asked without a pause, or has let its reply wait, all those waits together."""
+        unread_seconds = self._unread_before + max(0.0, now - self._unread_since)
+        return max(unread_seconds, now - self._asking_since if self.pending_asks else 0.0)
 
     def own_time(self, now: float) -> float:
         """`now` on a clock that stands still while the client is waited for."""

@@ -94,7 +94,7 @@ class Allowance:
         total_left = self._total_left(own)
         left = min(total_left, self._attempt_left(own))
         if call.is_standing:
-            client_left = limits.client_input_seconds - call.open_ask_seconds(now)
+            client_left = limits.client_input_seconds - call.client_input_seconds(now)
             if client_left <= 0:
                 return Expired("client_input", limits.client_input_seconds)
             # nothing else can run out before the client has answered, or read
@@ -145,7 +145,8 @@ def timed_out(allowance: Allowance, expired: Expired, attempt: Attempt | None) -
 
 def _awaited(call: Call, timer: str, attempt: Attempt | None) -> str:
     if timer == "client_input":
-        return f"the client's answer to {call.asked_method or 'what the server asks'}"
+        asked = f"'s answer to {call.asked_method or 'what the server asks'}"
+        return f"the client{asked if call.pending_asks else ' to read on'}"
     if attempt is not None:
         return "the MCP server"
     return "its turn to try again" if call.tries else "its turn"
