@@ -96,7 +96,16 @@ async def test_limits_say_whom_they_count_apart_but_not_who_that_is() -> None:
     tree = bench.tree()["rate_limits"]
     assert [
         {"per": ["client"], "limit": 5, "window_seconds": 60.0, "mode": "enforce", "keys": 1, "overflowed": 2},
-        {"per": ["upstream"], "limit": 9, "window_seconds": 10.0, "mode": "enforce", "keys": 1, "overflowed": 0},
+        {
+            "per": ["upstream"],
+            "limit": 9,
+            "window_seconds": 10.0,
+            "mode": "enforce",
+            "keys": 1,
+            "overflowed": 0,
+            "remaining": 6,
+            "reset_seconds": 10.0,
+        },
         {
             "tool": "add",
             "per": ["tool"],
@@ -105,6 +114,8 @@ async def test_limits_say_whom_they_count_apart_but_not_who_that_is() -> None:
             "mode": "shadow",
             "keys": 1,
             "overflowed": 0,
+            "remaining": 0,
+            "reset_seconds": 1.0,
         },
     ] == tree
     assert not any(name in json.dumps(tree) for name in ("alice", "bob", "carol"))

@@ -40,6 +40,7 @@ def test_an_exchange_without_a_message_is_exempt(verb: bytes) -> None:
     "body",
     [
         NOTIFICATION,
+        b'{"jsonrpc":"2.0","method":"acme/changed"}',
         b'{"jsonrpc":"2.0","id":1,"result":{}}',
         request(b"initialize"),
         request(b"server/discover"),
@@ -61,6 +62,8 @@ def test_what_others_wait_for_is_exempt(body: bytes) -> None:
         request(b"tools/call"),
         request(b"tools/list"),
         request(b"anything/else"),
+        b'{"jsonrpc":"2.0","method":"tools/call"}',
+        b'[{"jsonrpc":"2.0","method":"tools/call"}]',
         b"[%b,%b]" % (NOTIFICATION, request(b"tools/call")),
         b"[1]",
         b"\xef\xbb\xbf" + request(b"ping"),

@@ -297,6 +297,13 @@ async def test_a_batch_counts_each_request_in_it() -> None:
     assert [True] == await stand.passes(tool_call("add"))
 
 
+async def test_a_call_without_an_id_counts_as_one() -> None:
+    """A lenient server may carry it out; alone and in a batch."""
+    bare = body_of("tools/call", {"name": "add"}, None)
+    stand = Stand(RateLimitSettings(("tool",), 2, 60.0))
+    assert [True, True, False] == await stand.passes(call_with(bare), batch_of(bare), call_with(bare))
+
+
 async def test_a_batch_that_can_never_pass_is_told_so() -> None:
     """Without a time to come again; and it leaves nothing behind."""
     stand = Stand(limit("client", 2))

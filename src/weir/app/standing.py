@@ -32,7 +32,7 @@ def standing(layers: Protections, faults: Registry | None, clock: Clock) -> Tree
     if breakers:
         tree["breaker"] = [_circuit(each, scope, clock) for each in breakers for scope in each.scopes()]
     if layers.rate_limit is not None:
-        tree["rate_limits"] = [_rate_limit(rule) for rule in layers.rate_limit.rules]
+        tree["rate_limits"] = [_rate_limit(rule, clock.now()) for rule in layers.rate_limit.rules]
     if layers.admission is not None and (bulkheads := layers.admission.bulkheads()):
         tree["concurrency"] = [_places(each, mode) for each, mode in bulkheads]
     if faults is not None:
@@ -63,8 +63,11 @@ def _circuit(breaker: Breaker, scope: str, clock: Clock) -> Tree:
     return tree
 
 
-def _rate_limit(rule: Rule) -> Tree:
-    """`keys`: whose calls are counted apart now; `overflowed`: calls counted together, for want of room."""
+def _rate_limit(rule: Rule, now: float) -> Tree:
+    """`keys`: whose calls are counted apart now; `overflowed`: calls counted together, for want of room.
+
+    `remaining`: calls that would pass now, and `reset_seconds` until all are there again, where all count together.
+    """
     limit = rule.settings
     tree: Tree = {"tool": limit.tool} if limit.tool else {}
     return {
@@ -75,7 +78,13 @@ def _rate_limit(rule: Rule) -> Tree:
         "mode": limit.mode.value,
         "keys": len(rule.table),
         "overflowed": rule.table.overflows,
+        **(_left(rule, now) if rule.is_one_window else {}),
     }
+
+
+def _left(rule: Rule, now: float) -> Tree:
+    left = rule.standing("", now)
+    return {"remaining": left.remaining, "reset_seconds": round(left.reset_seconds, 1)}
 
 
 def _places(bulkhead: Bulkhead, mode: Mode) -> Tree:

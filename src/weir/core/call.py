@@ -198,16 +198,16 @@ class Call:
     def is_exempt(self) -> bool:
         """Passes limits, queues and an open breaker: a refusal downgrades a client, or blocks what waits.
 
-        What cannot be read, or can be read in two ways, may be anything and is not exempt. A batch is exempt when
-        every member is.
+        What cannot be read, or can be read in two ways, may be anything and is not exempt; nor is a known request
+        that came without an id, which a lenient server may carry out. A batch is exempt when every member is.
         """
         message = self.message
         if message.kind is Kind.REQUEST:
             known = facts(message.method)
             return (known.is_exempt or known.is_long_lived) and not is_ambiguous(self.body)
         if message.kind is Kind.BATCH:
-            return all(map(_is_exempt_member, message.members)) and not is_ambiguous(self.body)
-        return message.kind is not Kind.OPAQUE
+            return all(map(is_exempt, message.members)) and not is_ambiguous(self.body)
+        return is_exempt(message)
 
     @property
     def tries(self) -> "list[Attempt]":
@@ -300,9 +300,13 @@ class Call:
         self.progress_at = self.own_time(now)
 
 
-def _is_exempt_member(message: Message) -> bool:
+def is_exempt(message: Message) -> bool:
+    """See Call.is_exempt; of a message that is no batch and lasts no longer than its answer."""
     if message.kind is Kind.REQUEST:
         return facts(message.method).is_exempt
+    if message.kind is Kind.NOTIFICATION:
+        known = facts(message.method)
+        return known.is_exempt or not known.revisions
     return message.kind is not Kind.OPAQUE
 
 

@@ -18,7 +18,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from weir.core.call import Call
+from weir.core.call import Call, is_exempt
 from weir.core.events import Decided, Emit, LimitReached
 from weir.core.layer import CallHandler
 from weir.core.outcome import Mode, Outcome, RefusalKind, Refused
@@ -49,6 +49,14 @@ def words(settings: RateLimitSettings) -> str:
     return f"{rate} per {' and '.join(named)}{over}" if named else rate + over
 
 
+class Standing(NamedTuple):
+    """How a caller stands with one limit: calls that would pass now, and seconds until all of it is there again."""
+
+    limit: str
+    remaining: int
+    reset_seconds: float
+
+
 class Rule:
     """One limit of one upstream: what it counts, and where."""
 
@@ -77,6 +85,22 @@ class Rule:
             key = f"{key}\n{traffic_class(method).value}"
         return f"{key}\n{known_as(message.name)}" if self.by_tool else key
 
+    def standing(self, key: str, now: float) -> Standing:
+        """How the calls stand that count as `key`."""
+        return Standing(self.text, self.table.remaining(key, now), self.table.reset(key, now))
+
+    @property
+    def is_one_window(self) -> bool:
+        """All that it is about counts together, under the key ""."""
+        return not (self.by_client or self.by_tool or self.by_class)
+
+
+def _counts(message: Message) -> bool:
+    """What cannot be read may be a request, and so may a request's method that came without an id."""
+    if message.kind is Kind.NOTIFICATION:
+        return not is_exempt(message)
+    return message.kind is not Kind.RESPONSE
+
 
 def known_as(name: str) -> str:
     """A name, or the hash of a long one."""
@@ -88,19 +112,8 @@ def known_as(name: str) -> str:
 # the doing
 
 
-class Standing(NamedTuple):
-    """How a caller stands with one limit: calls that would pass now, and seconds until all of it is there again."""
-
-    limit: str
-    remaining: int
-    reset_seconds: float
-
-
 Taken = tuple[Table, str, Counts, int]
 """Calls that were counted: in which table, under which key, where, how many."""
-
-# what cannot be read may be a request
-_COUNTED = (Kind.REQUEST, Kind.OPAQUE)
 
 
 class RateLimiter:
@@ -149,10 +162,7 @@ class RateLimiter:
     def standings(self, call: Call) -> list[Standing]:
         """How the caller stands, with each limit that this call is about."""
         now = self._clock()
-        return [
-            Standing(rule.text, rule.table.remaining(key, now), rule.table.reset(key, now))
-            for rule, key, _ in self._wanted(call)
-        ]
+        return [rule.standing(key, now) for rule, key, _ in self._wanted(call)]
 
     def _wanted(self, call: Call) -> list[tuple[Rule, str, int]]:
         """What the call counts as with each limit, and how often: a batch once for each request in it."""
@@ -164,7 +174,7 @@ class RateLimiter:
         counts = Counter(
             (rule, key)
             for member in message.members
-            if member.kind in _COUNTED
+            if _counts(member)
             for rule in self._about(member)
             if (key := rule.key(member, client)) is not None
         )
