@@ -7,17 +7,23 @@ mutmut makes the mutants below mutants/, and runs each against the tests that re
 bodies of functions: no docstrings, annotations, decorators, properties, and nothing outside of functions.
 """
 
+import functools
+import json
+import os
 import shutil
 import subprocess
 import sys
 import time
+import tomllib
 from pathlib import Path
 from typing import NamedTuple
 
+import pytest
 from mutmut.mutation.data import SourceFileMutationData
 from mutmut.mutation.diff_apply import get_diff_for_mutant
 from mutmut.stats import status_by_exit_code
 from mutmut.utils.file_utils import walk_mutatable_files
+from mutmut.utils.format_utils import mangled_name_from_mutant_name
 
 LEAST_PERCENT = 90.0
 """Of each file, so that no file hides behind the others."""
@@ -25,8 +31,12 @@ LEAST_PERCENT = 90.0
 NOT_RUN = 255
 """How a process ends whose tests pytest did not find; mutmut takes it for one that had no time left."""
 
+NOTICED = frozenset({pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.INTERRUPTED})
+"""How pytest ends when a test failed, or a file of tests could not be read."""
+
 MUTANTS = Path("mutants")
 LOG = MUTANTS / "run.log"
+STATS = MUTANTS / "mutmut-stats.json"
 
 
 class Score(NamedTuple):
@@ -53,6 +63,38 @@ class Score(NamedTuple):
         return f"{self.name:28}{counts}{self.percent:8.1f} %"
 
 
+def settle(path: Path) -> None:
+    """Try again those whose tests were not found, by whole files.
+
+    Such a mutant breaks what tests do while they are read: then none of that file has a name that pytest finds.
+    """
+    noted = SourceFileMutationData(path=path)
+    noted.load()
+    for name, code in noted.exit_code_by_key.items():
+        if code == NOT_RUN:
+            files = files_that_reach(name)
+            if tested("", files) != pytest.ExitCode.OK:
+                sys.exit(f"without a mutant the tests of {', '.join(files)} fail, too")
+            noted.exit_code_by_key[name] = int(tested(name, files) in NOTICED)
+    noted.save()
+
+
+def files_that_reach(mutant: str) -> tuple[str, ...]:
+    """The files of the tests that come by its function, as mutmut found them."""
+    reached = json.loads(STATS.read_text())["tests_by_mangled_function_name"]
+    return tuple(sorted({test.partition("::")[0] for test in reached[mangled_name_from_mutant_name(mutant)]}))
+
+
+@functools.cache
+def tested(mutant: str, files: tuple[str, ...]) -> int:
+    """How pytest ends for these files, with a mutant or (for "") without."""
+    said = tomllib.loads(Path("pyproject.toml").read_text())["tool"]["mutmut"]
+    deselected = [each for each in said["pytest_add_cli_args_test_selection"] if each.startswith("--deselect")]
+    command = [sys.executable, "-m", "pytest", "-x", "-q", *said["pytest_add_cli_args"], *deselected, *files]
+    environment = {**os.environ, "MUTANT_UNDER_TEST": mutant, "PYTHONPATH": str((MUTANTS / "src").absolute())}
+    return subprocess.run(command, cwd=MUTANTS, env=environment, capture_output=True, check=False).returncode
+
+
 def score_of(path: Path) -> Score:
     """Read what mutmut noted of a file."""
     noted = SourceFileMutationData(path=path)
@@ -74,7 +116,7 @@ def run(stems: list[str]) -> None:
         shutil.rmtree(MUTANTS, ignore_errors=True)
     MUTANTS.mkdir(exist_ok=True)
     # which tests reach a new function mutmut finds out only when it looks at all of them again
-    (MUTANTS / "mutmut-stats.json").unlink(missing_ok=True)
+    STATS.unlink(missing_ok=True)
     with LOG.open("w") as log:
         output = None if sys.stdout.isatty() else log
         ended = subprocess.run(command, stdout=output, stderr=subprocess.STDOUT, check=False)
@@ -104,6 +146,8 @@ def main(stems: list[str]) -> int:
         sys.exit(f"not among tool.mutmut's only_mutate: {', '.join(sorted(unknown))}")
     began = time.monotonic()
     run(stems)
+    for path in paths:
+        settle(path)
     scores = [score_of(path) for path in paths]
     for score, path in zip(scores, paths, strict=True):
         if stems:
