@@ -2,6 +2,7 @@
 
 import functools
 import json
+import signal
 import sys
 from pathlib import Path
 
@@ -11,6 +12,11 @@ from hypothesis import HealthCheck, Phase, settings
 _HERE = str(Path(__file__).parent)
 if _HERE not in sys.path:
     sys.path.insert(0, _HERE)
+
+# a weir that inherits that SIGHUP is ignored (from nohup, or some CI) goes on ignoring it, as it should;
+# a handler is not inherited
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, lambda *_: None)
 
 # "ci" always draws the same examples, so that a red run is red again;
 # "explore" (pytest --hypothesis-profile explore) looks for new ones;

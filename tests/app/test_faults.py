@@ -9,6 +9,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from support.pages import Answer, ask
+from support.ports import serving
 from weir import cli
 from weir.app.census import Census
 from weir.app.diagnostics import Clocks, Diagnostics, Subject
@@ -17,7 +18,6 @@ from weir.app.faults import FAULT_LIMIT_BYTES, FaultPages, fault_of
 from weir.app.health import Health
 from weir.config import model
 from weir.downstream.asgi import asgi
-from weir.downstream.server import ServerSettings, build_server
 from weir.policies.faults import FAULTS_LIMIT, Fault, Instead, Registry
 
 pytestmark = pytest.mark.anyio
@@ -238,18 +238,8 @@ def test_every_kind_can_be_written(written: dict[str, object], expected: Fault) 
 @asynccontextmanager
 async def served(bench: Bench) -> AsyncIterator[str]:
     """The application on a port; its address."""
-    settings = ServerSettings("127.0.0.1", 0, drain_seconds=0.1)
-    server = build_server(asgi(bench.app), settings, lambda limit: None)
-    async with asyncio.TaskGroup() as group:
-        group.create_task(server.serve())
-        async with asyncio.timeout(10):
-            while not server.started:  # noqa: ASYNC110 - uvicorn tells nobody
-                await asyncio.sleep(0.01)
-        host, port = server.servers[0].sockets[0].getsockname()
-        try:
-            yield f"{host}:{port}"
-        finally:
-            server.should_exit = True
+    async with serving(asgi(bench.app), drain_seconds=0.1) as port:
+        yield f"127.0.0.1:{port.port}"
 
 
 async def weir(*arguments: str) -> Result:
