@@ -89,7 +89,7 @@ def files_that_reach(mutant: str) -> tuple[str, ...]:
 def tested(mutant: str, files: tuple[str, ...]) -> int:
     """How pytest ends for these files, with a mutant or (for "") without."""
     said = tomllib.loads(Path("pyproject.toml").read_text())["tool"]["mutmut"]
-    deselected = [each for each in said["pytest_add_cli_args_test_selection"] if each.startswith("--deselect")]
+    deselected = [each for each in said["pytest_add_cli_args_test_selection"] if each.startswith("--")]
     command = [sys.executable, "-m", "pytest", "-x", "-q", *said["pytest_add_cli_args"], *deselected, *files]
     environment = {**os.environ, "MUTANT_UNDER_TEST": mutant, "PYTHONPATH": str((MUTANTS / "src").absolute())}
     return subprocess.run(command, cwd=MUTANTS, env=environment, capture_output=True, check=False).returncode
@@ -109,8 +109,13 @@ def score_of(path: Path) -> Score:
 
 
 def run(stems: list[str]) -> None:
-    """Let mutmut test them, one at a time."""
-    command = [str(Path(sys.executable).with_name("mutmut")), "run", "--max-children", "1"]
+    """Let mutmut test them, as many at a time as there are cores."""
+    command = [
+        str(Path(sys.executable).with_name("mutmut")),
+        "run",
+        "--max-children",
+        str(len(os.sched_getaffinity(0))),
+    ]
     command += [f"weir.*.{stem}.*" for stem in stems]
     if not stems:
         shutil.rmtree(MUTANTS, ignore_errors=True)
