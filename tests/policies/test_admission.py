@@ -242,46 +242,37 @@ async def test_an_exception_gives_the_place_back_too() -> None:
 # what the upstream is like
 
 
-async def test_a_server_that_serves_one_call_at_a_time_is_told_of() -> None:
-    """Once, as a level."""
-    stand = Stand(limit=8, watches_serial=True)
+async def bursts_of_a_serial_server(stand: Stand, outcome: Outcome = OK) -> None:
+    """Four times five calls at once to a server that serves one at a time, for a second each."""
     one = asyncio.Lock()
 
     async def serial(call: Call) -> Outcome:
         attempt_of(call)
         async with one:
             await asyncio.sleep(1.0)
-        return OK
+        return outcome
 
     for _ in range(4):
         async with asyncio.TaskGroup() as group:
             for _ in range(5):
                 group.create_task(stand.through(tool_call(), serial))
         await asyncio.sleep(10.0)
+
+
+async def test_a_server_that_serves_one_call_at_a_time_is_told_of() -> None:
+    """Once, as a level."""
+    stand = Stand(limit=8, watches_serial=True)
+    await bursts_of_a_serial_server(stand)
     assert [1.0] == stand.levels("serial")
 
 
 async def test_in_shadow_a_server_is_watched_as_well() -> None:
     """That changes nothing anyhow; what was not answered says nothing."""
     stand = Stand(limit=8, watches_serial=True, mode=Mode.SHADOW)
-    one = asyncio.Lock()
-    outcomes: list[Outcome] = [UNREACHED, OK]
-
-    async def serial(call: Call) -> Outcome:
-        attempt_of(call)
-        async with one:
-            await asyncio.sleep(1.0)
-        return outcomes[0]
-
     told = []
-    for _ in range(2):
-        for _ in range(4):
-            async with asyncio.TaskGroup() as group:
-                for _ in range(5):
-                    group.create_task(stand.through(tool_call(), serial))
-            await asyncio.sleep(10.0)
+    for outcome in (UNREACHED, OK):
+        await bursts_of_a_serial_server(stand, outcome)
         told.append(stand.levels("serial"))
-        outcomes.reverse()
     assert [[], [1.0]] == told
 
 
@@ -289,19 +280,7 @@ async def test_a_server_is_watched_where_nothing_is_limited() -> None:
     """Calls neither wait nor are refused; a tool's own limit is no reason to overlook the others."""
     for tools in ({}, {"other": Places(1)}):
         stand = Stand(places=None, tools=tools, watches_serial=True, mode=Mode.OFF)
-        one = asyncio.Lock()
-
-        async def serial(call: Call, one: asyncio.Lock = one) -> Outcome:
-            attempt_of(call)
-            async with one:
-                await asyncio.sleep(1.0)
-            return OK
-
-        for _ in range(4):
-            async with asyncio.TaskGroup() as group:
-                for _ in range(5):
-                    group.create_task(stand.through(tool_call(), serial))
-            await asyncio.sleep(10.0)
+        await bursts_of_a_serial_server(stand)
         assert [1.0] == stand.levels("serial")
 
 

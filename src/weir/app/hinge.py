@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping
 
 from weir.app.means import Means, Service
 from weir.app.stack import once, paying
-from weir.config.merge import over
+from weir.config.merge import of_tools
 from weir.config.model import Config, Upstream
 from weir.config.policies import Hedge as HedgeSection
 from weir.config.policies import Retry as RetrySection
@@ -43,26 +43,24 @@ class Hinge:
     def build(self, attempt: AttemptHandler) -> CallHandler | None:
         """None: one call is one attempt."""
         hedged = self._hedge(attempt)
-        general, of_tools = self._policies.retry, self._retried_tools()
-        if any(said is not None and said.mode != "off" for said in (general, *of_tools.values())):
-            return self._retry(hedged, general or RetrySection(mode="off"), of_tools)
+        general, apart = self._policies.retry, self._retried_apart()
+        if any(said is not None and said.mode != "off" for said in (general, *apart.values())):
+            return self._retry(hedged, general or RetrySection(mode="off"), apart)
         if hedged is attempt:
             return None
         share = (general or RetrySection()).budget
         self.budget = Budget(share.ratio, share.min_per_second, self._means.clock())
         return paying(self.budget.deposit, once(hedged, self._means.clock))
 
-    def _retried_tools(self) -> dict[str, RetrySection]:
+    def _retried_apart(self) -> dict[str, RetrySection]:
         """Those that are tried again in another way than the others."""
         said = {tool: self._config.retry_for(self._one, tool) for tool in self._one.tools}
         return {tool: own for tool, own in said.items() if own is not None and own != self._policies.retry}
 
-    def _retry(self, attempt: AttemptHandler, said: RetrySection, of_tools: Mapping[str, RetrySection]) -> CallHandler:
+    def _retry(self, attempt: AttemptHandler, said: RetrySection, tools: Mapping[str, RetrySection]) -> CallHandler:
         name, means = self._one.name, self._retry_means()
         general = Retry(name, self._retry_settings(said), attempt, means)
-        apart = {
-            tool: Retry(name, self._retry_settings(own), attempt, means, general) for tool, own in of_tools.items()
-        }
+        apart = {tool: Retry(name, self._retry_settings(own), attempt, means, general) for tool, own in tools.items()}
         self.budget = general.budget
         self.services += [each.run for each in (general, *apart.values())]
         if not apart:
@@ -100,12 +98,8 @@ class Hinge:
         """Hedges spend the budget of retries. For single tools the operator's word is above the server's."""
         base = self._policies.hedge or HedgeSection()
         general = self._hedged(base, attempt, self._is_read)
-        said = {tool: override.hedge for tool, override in self._one.tools.items()}
-        apart = {
-            tool: self._hedged(over(base, own), attempt, lambda call: True)
-            for tool, own in said.items()
-            if own is not None
-        }
+        said = of_tools(base, {tool: override.hedge for tool, override in self._one.tools.items()})
+        apart = {tool: self._hedged(own, attempt, lambda call: True) for tool, own in said.items()}
         hedges = [each for each in (general, *apart.values()) if isinstance(each, Hedge)]
         if not apart or not hedges:
             return general

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from weir.app.hinge import Hinge
 from weir.app.means import Means, Service
-from weir.config.merge import over
+from weir.config.merge import of_tools
 from weir.config.model import Config, Upstream
 from weir.config.policies import Breaker as BreakerSection
 from weir.config.policies import Coalesce as CoalesceSection
@@ -115,29 +115,28 @@ class Protections:
         return RateLimiter(self._one.name, limits, means.ledger, key, means.emit, means.clock)
 
     def _admission(self, concurrency: Concurrency | None) -> Admission | None:
-        of_tools = {tool: said.concurrency for tool, said in self._one.tools.items() if said.concurrency is not None}
-        of_tools = {tool: said for tool, said in of_tools.items() if said.mode != "off"}
+        named = {tool: said.concurrency for tool, said in self._one.tools.items()}
+        apart = {tool: said for tool, said in named.items() if said is not None and said.mode != "off"}
         is_off = concurrency is not None and concurrency.mode == "off"
         # whether a server on a pipe serves one call at a time is told in any case
         watches_serial = self._one.is_stdio and not is_off
-        if (concurrency is None or is_off) and not of_tools and not watches_serial:
+        if (concurrency is None or is_off) and not apart and not watches_serial:
             return None
         settings = AdmissionSettings(
             mode=Mode(concurrency.mode) if concurrency is not None else Mode.OFF,
             places=_places(concurrency) if concurrency is not None else None,
-            tools={tool: _places(said) for tool, said in of_tools.items()},
-            tool_modes={tool: Mode(said.mode) for tool, said in of_tools.items()},
+            tools={tool: _places(said) for tool, said in apart.items()},
+            tool_modes={tool: Mode(said.mode) for tool, said in apart.items()},
             watches_serial=watches_serial,
         )
         return Admission(self._one.name, settings, self._means.emit, self._means.clock)
 
     def _coalesce(self, policies: Policies) -> Coalesce | None:
         general, means = policies.coalesce or CoalesceSection(), self._means
-        said = {tool: override.coalesce for tool, override in self._one.tools.items()}
-        of_tools = {tool: over(general, own) for tool, own in said.items() if own is not None}
-        if all(one.mode == "off" for one in (general, *of_tools.values())):
+        said = of_tools(general, {tool: override.coalesce for tool, override in self._one.tools.items()})
+        if all(one.mode == "off" for one in (general, *said.values())):
             return None
-        tools = {tool: CoalesceSettings(Mode(own.mode), own.headers) for tool, own in of_tools.items()}
+        tools = {tool: CoalesceSettings(Mode(own.mode), own.headers) for tool, own in said.items()}
         settings = CoalesceSettings(Mode(general.mode), general.headers, tools)
         coalesce = Coalesce(self._one.name, settings, means.emit, means.clock, means.finished)
         self.services.append(coalesce.run)
@@ -163,8 +162,7 @@ class Protections:
     def _tool_breaker_sections(self) -> dict[str, BreakerSection]:
         """What is said for single tools, over what is said for all."""
         base = self._policies.breaker or BreakerSection()
-        said = {tool: override.breaker for tool, override in self._one.tools.items()}
-        return {tool: over(base, own) for tool, own in said.items() if own is not None}
+        return of_tools(base, {tool: override.breaker for tool, override in self._one.tools.items()})
 
     def _tool_breakers(self) -> dict[str, Breaker]:
         means = self._means

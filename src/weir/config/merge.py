@@ -1,5 +1,6 @@
 """One section over another: what the upper one says wins, what it leaves out shines through."""
 
+from collections.abc import Mapping
 from typing import TypeVar
 
 from weir.config.fields import Section
@@ -17,6 +18,11 @@ def over(base: S, upper: S) -> S:
             above = over(below, above)
         changes[field] = above
     return base.model_copy(update=changes)
+
+
+def of_tools(base: S, said: Mapping[str, S | None]) -> dict[str, S]:
+    """What holds for the single tools of which something is said: that, over what is said for all."""
+    return {tool: over(base, own) for tool, own in said.items() if own is not None}
 
 
 def policies(base: Policies, upper: Policies) -> Policies:
