@@ -16,12 +16,11 @@ PROCESS = 'job=~"$job"'
 WIDTH = 24
 SECONDS, RATE, COUNT, BYTES = "s", "reqps", "short", "Bps"
 
-# whose fault each reason is; those of weir's refusals are the caller's
+# whose fault each reason usually is, as core/outcome.py decides it for refusals
 BLAME = {
-    "upstream": "upstream_.*|outcome_unknown|server_error|http_5xx|tool_error",
-    "weir": "internal_error",
-    "caller": "cancelled|caller_error|http_4xx|unknown_session|bad_message|"
-    "rate_limited|circuit_open|overloaded|sessions_full|draining",
+    "upstream": "upstream_.*|outcome_unknown|server_error|http_5xx|tool_error|circuit_open",
+    "weir": "internal_error|overloaded|sessions_full|draining",
+    "caller": "cancelled|caller_error|http_4xx|unknown_session|bad_message|rate_limited",
 }
 
 

@@ -59,7 +59,11 @@ async def test_a_line_says_who_asked_what_how_it_ended_and_where_the_time_went()
         ),
         (Failed(FailureKind.CANCELLED, "gone"), "info", {"outcome": "failed", "reason": "cancelled"}),
         (Failed(FailureKind.EXITED, "token=SECRET " + "x" * 900), "error", {"detail": "token=[redacted] " + "x" * 383}),
-        (Refused(RefusalKind.OVERLOADED, "full"), "warning", {"outcome": "refused", "reason": "overloaded"}),
+        (
+            Refused(RefusalKind.OVERLOADED, "full"),
+            "warning",
+            {"outcome": "refused", "reason": "overloaded", "blame": "weir", "detail": "full"},
+        ),
         (
             Replied(200, [], b"", Verdict(-32603, "SECRET")),
             "warning",

@@ -192,7 +192,8 @@ async def test_an_error_result_of_a_tool_is_tool_error_on_both_spans() -> None:
             Failed(FailureKind.CANCELLED, "gone", Blame.DOWNSTREAM),
             {"error.type": "cancelled", "weir.blame": "downstream"},
         ),
-        (Refused(RefusalKind.RATE_LIMITED, "slow down"), {"error.type": "rate_limited", "weir.outcome": "refused"}),
+        (Refused(RefusalKind.RATE_LIMITED, "slow down"), {"error.type": "rate_limited", "weir.blame": "downstream"}),
+        (Refused(RefusalKind.OVERLOADED, "full"), {"weir.outcome": "refused", "weir.blame": "weir"}),
         (replied(NO_ANSWER, 401), {"error.type": "401", "weir.reason": "http_4xx"}),
     ],
 )

@@ -103,14 +103,33 @@ STOPPED = Failed(FailureKind.CANCELLED, "weir was stopped before the answer came
 """What a call is told that a stop cuts off."""
 
 
+_REFUSAL_BLAME = {
+    RefusalKind.RATE_LIMITED: Blame.DOWNSTREAM,
+    RefusalKind.CIRCUIT_OPEN: Blame.UPSTREAM,
+    RefusalKind.OVERLOADED: Blame.WEIR,
+    RefusalKind.SESSIONS_FULL: Blame.WEIR,
+    RefusalKind.UNKNOWN_SESSION: Blame.DOWNSTREAM,
+    RefusalKind.BAD_MESSAGE: Blame.DOWNSTREAM,
+    RefusalKind.DRAINING: Blame.WEIR,
+}
+
+
 @dataclass(slots=True)
 class Refused:
-    """A policy said no. `retry_after_seconds` is None when weir cannot know."""
+    """A policy said no, or weir itself is short of something. It is never evidence about the upstream."""
 
     kind: RefusalKind
     detail: str
     scope: str = ""
     retry_after_seconds: float | None = None
+    """None when weir cannot know."""
+    caused_by: Blame | None = None
+    """Set where the fault is not the usual one of its kind, as when one client has used up its own share."""
+
+    @property
+    def blame(self) -> Blame:
+        """Whose fault the refusal is; the only place that decides it."""
+        return self.caused_by or _REFUSAL_BLAME[self.kind]
 
 
 Outcome = Replied | Failed | Refused

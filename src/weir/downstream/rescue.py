@@ -73,7 +73,7 @@ def _error(outcome: Failed | Refused, call: Call) -> dict[str, Any]:
 
 
 def _refusal(refused: Refused, call: Call) -> dict[str, Any]:
-    data: dict[str, Any] = {"reason": refused.kind.value, "upstream": call.upstream, "blame": "downstream"}
+    data: dict[str, Any] = {"reason": refused.kind.value, "upstream": call.upstream, "blame": refused.blame.value}
     text = refused.detail
     if refused.scope:
         data["scope"] = refused.scope

@@ -9,7 +9,7 @@ from datetime import datetime
 
 import msgspec
 
-from weir.core.outcome import Failed, FailureKind
+from weir.core.outcome import Failed, FailureKind, Refused
 from weir.core.phases import Phases
 from weir.protocol.envelope import Kind
 from weir.telemetry import redact
@@ -56,6 +56,7 @@ def _text(line: Line, colour: str, dim: str, plain: str) -> bytes:
         f"{dim}({spent})" if spent else dim,
         line.upstream,
         f"error={line.error}" if line.error else "",
+        f"blame={line.blame}" if line.blame else "",
         f"attempts={line.attempts}" if line.attempts > 1 else "",
         f"trace={line.trace_id}" if line.trace_id else "",
         f"detail={redact.printable(line.detail)}" if line.detail else "",
@@ -102,8 +103,10 @@ class AccessLog:
         )
         if call.trace is not None:
             line.trace_id, line.span_id = call.trace.trace_id, call.trace.span_id
-        if isinstance(reading.outcome, Failed):
-            line.detail = redact.cut(redact.text(reading.outcome.detail), DETAIL_LIMIT_BYTES)
+        outcome = reading.outcome
+        if isinstance(outcome, Failed | Refused):
+            line.blame = outcome.blame.value
+            line.detail = redact.cut(redact.text(outcome.detail), DETAIL_LIMIT_BYTES)
         return line
 
 

@@ -4,7 +4,7 @@ from opentelemetry.trace import Status, StatusCode
 
 from weir.core.call import Attempt, Call, Peer, Transport
 from weir.core.events import Ask, Decided
-from weir.core.outcome import Failed, Outcome, Replied, Verdict
+from weir.core.outcome import Failed, Outcome, Refused, Replied, Verdict
 from weir.core.phases import Phases
 from weir.protocol.envelope import Message
 from weir.telemetry import redact, semconv
@@ -178,7 +178,7 @@ def _put_judgement(attributes: Attributes, judgement: Judgement, error: str, out
         attributes[semconv.ERROR_TYPE] = error
     if judgement.status_code:
         attributes[semconv.STATUS_CODE] = judgement.status_code
-    if isinstance(outcome, Failed):
+    if isinstance(outcome, Failed | Refused):
         attributes[semconv.BLAME] = outcome.blame.value
-        if outcome.timer:
-            attributes[semconv.TIMER] = outcome.timer
+    if isinstance(outcome, Failed) and outcome.timer:
+        attributes[semconv.TIMER] = outcome.timer

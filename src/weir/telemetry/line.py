@@ -26,3 +26,4 @@ class Line(Struct, gc=False, omit_defaults=True):
     trace_id: str = ""
     span_id: str = ""
     detail: str = ""
+    blame: str = ""
