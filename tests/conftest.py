@@ -4,6 +4,7 @@ import functools
 import json
 import signal
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,17 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """Before a mutant the quickest tests come first: they notice most."""
     if config.getoption("hypothesis_profile", None) == "mutate":
         items.sort(key=lambda item: _seconds_taken().get(item.nodeid, 0.0))
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> Iterator[None]:
+    """After everything else, one line names the commands that would let skipped tests run."""
+    yield
+    from support.installs import needs
+
+    skipped = terminalreporter.getreports("skipped")
+    if line := needs([str(report.longrepr[2]).removeprefix("Skipped: ") for report in skipped]):
+        terminalreporter.write_line(line, yellow=True)
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from support.limits import HANG_SECONDS
 from support.processes import free_port, running
 from weir.app.version import installed_version
 
@@ -19,7 +20,9 @@ def weir(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProces
     """Run `weir` to its end."""
     environ = {**os.environ, "COLUMNS": "200", "TEAM": "s3cr3t"}
     command = [sys.executable, "-m", "weir", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=cwd, env=environ, check=False)
+    return subprocess.run(
+        command, capture_output=True, text=True, timeout=HANG_SECONDS, cwd=cwd, env=environ, check=False
+    )
 
 
 @pytest.mark.parametrize("form", ["version", "--version"])

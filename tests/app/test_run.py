@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from support.limits import HANG_SECONDS
+
 READING = [sys.executable, "-c", "import sys; sys.stdin.read()"]
 UNINSTALLED = """
 import importlib.metadata
@@ -23,7 +25,11 @@ INITIALIZE = b'{"jsonrpc":"2.0","id":1,"method":"initialize","params":{}}\n'
 
 def weir(*arguments: str, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
     return subprocess.run(
-        [sys.executable, "-m", "weir", "run", *arguments], input=stdin, capture_output=True, timeout=30, check=False
+        [sys.executable, "-m", "weir", "run", *arguments],
+        input=stdin,
+        capture_output=True,
+        timeout=HANG_SECONDS,
+        check=False,
     )
 
 
@@ -50,7 +56,7 @@ def test_a_server_that_dies_under_its_client_is_a_failure_of_the_process(reason:
         process.stdin.write(INITIALIZE)
         process.stdin.flush()
         answer = process.stdout.readline()
-        assert 1 == process.wait(timeout=20)
+        assert 1 == process.wait(timeout=HANG_SECONDS)
     assert f'"reason":"{reason}"'.encode() in answer
 
 
@@ -71,7 +77,7 @@ def test_a_client_that_takes_its_time_learns_too_that_its_server_did_not_start()
         process.stdin.write(INITIALIZE)
         process.stdin.flush()
         answer = process.stdout.readline()
-        assert 1 == process.wait(timeout=20)
+        assert 1 == process.wait(timeout=HANG_SECONDS)
     assert b'"reason":"upstream_exited"' in answer
 
 
@@ -84,7 +90,7 @@ def test_a_client_that_leaves_is_a_clean_end() -> None:
 def test_weir_runs_from_a_tree_that_was_never_installed() -> None:
     """Nobody knows its version then, and nobody needs it."""
     command = [sys.executable, "-c", UNINSTALLED, "run", "--stdio", "--", *READING]
-    done = subprocess.run(command, input=b"", capture_output=True, timeout=30, check=False)
+    done = subprocess.run(command, input=b"", capture_output=True, timeout=HANG_SECONDS, check=False)
     assert (0, b"") == (done.returncode, done.stdout), done.stderr
 
 

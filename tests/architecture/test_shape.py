@@ -121,7 +121,9 @@ def test_every_suppression_says_why() -> None:
     assert [] == silent
 
 
-@pytest.mark.parametrize("path", [path for path in FILES if path.name != "__init__.py"], ids=str)
+@pytest.mark.parametrize(
+    "path", [path for path in FILES if path.name != "__init__.py"], ids=lambda path: str(path.relative_to(SOURCE))
+)
 def test_every_module_says_what_it_is(path: Path) -> None:
     """In its docstring."""
     assert ast.get_docstring(ast.parse(path.read_text()))

@@ -12,6 +12,7 @@ import pytest
 
 from support.chaos import Asked, Origin
 from support.crowd import Crowd
+from support.limits import HANG_SECONDS
 from support.processes import free_port
 from support.weirs import UNTRACED, weir_http
 
@@ -81,7 +82,7 @@ async def test_an_open_breaker_leaves_the_upstream_alone(tmp_path: Path) -> None
     async with origin.listening():
         with weir_http(tmp_path, {"url": f"http://127.0.0.1:{origin.port}/mcp", **READS}, config) as weir:
             crowd = Crowd(weir.port)
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(HANG_SECONDS):
                 while "circuit_open" not in crowd.ends():
                     await crowd.call(1, clients=1)
             arrived, before = sum(origin.seen.values()), len(crowd.endings)

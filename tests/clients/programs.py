@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from support.installs import CACHE
+from support.limits import HANG_SECONDS
 
 HERE = Path(__file__).resolve().parent
 HOME = CACHE / "weir-clients"
 NODE = str(HOME / "bin/node")
 NPM = HOME / "npm"
 BIN = NPM / "node_modules/.bin"
-LIMIT_SECONDS = 90
+LIMIT_SECONDS = HANG_SECONDS
 MODERN = "2026-07-28"
 
 Target = dict[str, Any]

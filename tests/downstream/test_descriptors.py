@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import uvloop
 
+from support.limits import HANG_SECONDS
 from weir.downstream.descriptors import HIGH_WATER_BYTES, Input, Output
 
 LOOPS: list[Callable[[], asyncio.AbstractEventLoop]] = [asyncio.new_event_loop, uvloop.new_event_loop]
@@ -21,7 +22,7 @@ def run(loop: Loop, body: Callable[[], Awaitable[None]]) -> None:
     """Run a test on one kind of loop."""
 
     async def limited() -> None:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(HANG_SECONDS):
             await body()
 
     with asyncio.Runner(loop_factory=loop) as runner:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from support.limits import HANG_SECONDS
 from weir.app.listen import bind
 from weir.config.quantities import Address
 from weir.core.call import Call
@@ -44,7 +45,7 @@ class Port:
         reader, writer = await asyncio.open_connection("127.0.0.1", self.number)
         writer.write(request)
         try:
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(HANG_SECONDS):
                 head, _, body = (await reader.read()).partition(b"\r\n\r\n")
         finally:
             writer.close()
@@ -137,7 +138,7 @@ async def test_a_stream_is_relayed_while_it_arrives() -> None:
     async with port(handler) as mcp:
         reader, writer = await asyncio.open_connection("127.0.0.1", mcp.number)
         writer.write(request())
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(HANG_SECONDS):
             head = await reader.readuntil(b"\r\n\r\n")
             go_on.set()
             rest = await reader.read()
@@ -297,7 +298,7 @@ async def test_a_vanished_client_is_a_cancelled_call() -> None:
     async with port(handler) as mcp:
         _, writer = await asyncio.open_connection("127.0.0.1", mcp.number)
         writer.write(request())
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(HANG_SECONDS):
             await started.wait()
             writer.transport.abort()
             await mcp.ended.wait()
@@ -319,7 +320,7 @@ async def test_a_client_that_vanishes_while_it_is_told_the_end_has_ended_all_the
         asyncio.get_running_loop().call_later(0.1, waiting.set)
         return Failed(FailureKind.RESET, "the stream broke off")
 
-    async with port(handler) as mcp, asyncio.timeout(5):
+    async with port(handler) as mcp, asyncio.timeout(HANG_SECONDS):
         _, writer = await asyncio.open_connection("127.0.0.1", mcp.number, limit=1)
         writer.write(request())
         await waiting.wait()
@@ -344,7 +345,7 @@ async def test_draining_ends_open_streams_in_order() -> None:
     async with port(handler) as mcp:
         reader, writer = await asyncio.open_connection("127.0.0.1", mcp.number)
         writer.write(request(b"", verb=b"GET"))
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(HANG_SECONDS):
             await opened.wait()
             mcp.downstream.end_streams()
             reply = await reader.read()
@@ -372,7 +373,7 @@ async def test_a_reply_that_a_drain_cuts_off_does_not_look_whole(content_type: b
     async with port(handler) as mcp:
         reader, writer = await asyncio.open_connection("127.0.0.1", mcp.number)
         writer.write(request())
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(HANG_SECONDS):
             await opened.wait()
             mcp.downstream.end_streams()
             assert tasks[0] is not None

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from support.limits import HANG_SECONDS
 from support.ports import LIMIT, echo, post, serving
 from weir.core.call import NOWHERE, Call, Peer, Transport
 from weir.downstream.asgi import asgi
@@ -89,7 +90,7 @@ async def test_100_continue_is_sent_when_the_body_is_wanted() -> None:
     async with serving(echo) as port:
         reader, writer = await asyncio.open_connection("127.0.0.1", port.port)
         writer.write(b"POST / HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\ncontent-length: 2\r\n\r\n")
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(HANG_SECONDS):
             assert b"HTTP/1.1 100 Continue\r\n\r\n" == await reader.readuntil(b"\r\n\r\n")
             writer.write(b"ok")
             assert b"ok" == (await reader.readuntil(b"ok"))[-2:]
@@ -110,7 +111,7 @@ async def test_a_vanished_client_cancels_what_is_done_for_it() -> None:
     async with serving(app) as port:
         _, writer = await asyncio.open_connection("127.0.0.1", port.port)
         writer.write(post(b"x", close=False))
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(HANG_SECONDS):
             await started.wait()
             writer.transport.abort()
             await cancelled.wait()
@@ -131,7 +132,7 @@ async def test_a_slow_reader_holds_the_writer() -> None:
     async with serving(app) as port:
         reader, writer = await asyncio.open_connection("127.0.0.1", port.port, limit=1024)
         writer.write(post(b"", close=False))
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(HANG_SECONDS):
             await reader.readuntil(b"\r\n\r\n")
             before = -1
             while before != written:
@@ -157,7 +158,7 @@ async def test_what_is_written_in_one_turn_arrives_in_one_piece() -> None:
     async with serving(app) as port:
         reader, writer = await asyncio.open_connection("127.0.0.1", port.port)
         writer.write(post(b"", close=False))
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(HANG_SECONDS):
             await reader.readuntil(b"\r\n\r\n")
             go_on.set()
             assert b"3\r\none\r\n3\r\ntwo\r\n0\r\n\r\n" == await reader.read(1000)
@@ -187,7 +188,7 @@ async def test_a_reply_that_was_never_finished_has_no_end() -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", port.port)
         writer.write(post(b"", close=False))
         received = b""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(HANG_SECONDS):
             with contextlib.suppress(ConnectionResetError):
                 while piece := await reader.read(1000):
                     received += piece
@@ -270,7 +271,7 @@ async def test_a_client_that_takes_nothing_is_cut_off() -> None:
         finally:
             cancelled.set()
 
-    async with serving(app, client_read_seconds=0.2) as port, asyncio.timeout(5):
+    async with serving(app, client_read_seconds=0.2) as port, asyncio.timeout(HANG_SECONDS):
         _, writer = await asyncio.open_connection("127.0.0.1", port.port, limit=1024)
         writer.write(post(b"", close=False))
         await cancelled.wait()
@@ -294,7 +295,7 @@ async def test_what_a_client_takes_to_read_is_told_to_its_call() -> None:
         finally:
             ended.set()
 
-    async with serving(app, client_read_seconds=0.2) as port, asyncio.timeout(5):
+    async with serving(app, client_read_seconds=0.2) as port, asyncio.timeout(HANG_SECONDS):
         _, writer = await asyncio.open_connection("127.0.0.1", port.port, limit=1024)
         writer.write(post(b"", close=False))
         await ended.wait()
@@ -309,7 +310,7 @@ async def test_a_client_that_takes_some_now_and_then_is_not_cut_off() -> None:
     async def app(exchange: Exchange) -> None:
         exchange.reply(200, [(b"content-length", b"16000000")], b"x" * 16_000_000)
 
-    async with serving(app, client_read_seconds=0.4) as port, asyncio.timeout(20):
+    async with serving(app, client_read_seconds=0.4) as port, asyncio.timeout(HANG_SECONDS):
         reader, writer = await asyncio.open_connection("127.0.0.1", port.port)
         writer.write(post(b""))
         received = 0
@@ -329,7 +330,7 @@ async def test_a_client_that_has_taken_everything_may_be_idle() -> None:
     async def app(exchange: Exchange) -> None:
         exchange.reply(200, [(b"content-length", b"16000000")], b"x" * 16_000_000)
 
-    async with serving(app, client_read_seconds=0.1) as port, asyncio.timeout(20):
+    async with serving(app, client_read_seconds=0.1) as port, asyncio.timeout(HANG_SECONDS):
         reader, writer = await asyncio.open_connection("127.0.0.1", port.port)
         for _ in range(2):
             writer.write(post(b"", close=False))
@@ -346,7 +347,7 @@ async def test_a_small_reply_that_is_not_taken_ends_with_its_connection() -> Non
     async def app(exchange: Exchange) -> None:
         exchange.reply(200, [(b"content-length", b"60000")], b"x" * 60_000)
 
-    async with serving(app, send_buffer=4096, client_read_seconds=0.2) as port, asyncio.timeout(5):
+    async with serving(app, send_buffer=4096, client_read_seconds=0.2) as port, asyncio.timeout(HANG_SECONDS):
         with socket() as client:
             client.setsockopt(SOL_SOCKET, SO_RCVBUF, 4096)
             client.connect(("127.0.0.1", port.port))

@@ -8,6 +8,7 @@ import ssl
 import pytest
 import trustme
 
+from support.limits import HANG_SECONDS
 from support.ports import LIMIT, post, serving
 from weir.downstream.exchange import Exchange
 from weir.downstream.server import LINGER_SECONDS
@@ -88,7 +89,7 @@ async def test_a_handshake_has_the_time_of_a_head() -> None:
     authority = trustme.CA()
     own = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     authority.issue_cert("localhost").configure_cert(own)
-    async with serving(tell, head_seconds=0.1, tls=own) as port, asyncio.timeout(5):
+    async with serving(tell, head_seconds=0.1, tls=own) as port, asyncio.timeout(HANG_SECONDS):
         reader, writer = await asyncio.open_connection("127.0.0.1", port.port)
         assert b"" == await reader.read()
         writer.close()

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
+from support.limits import HANG_SECONDS
 from support.processes import Running
 from support.rawhttp import JSON_POST, Exchange, Headers, ScriptedServer, ask, await_head, connection, fetch, post
 from support.weirs import UNTRACED, weir_http
@@ -89,7 +90,7 @@ async def test_headers_over_the_limits_are_431(server: ScriptedServer, weir: Run
 
 async def test_a_head_and_a_body_that_trickle_are_ended(weir: Running) -> None:
     """Neither holds its connection for ever: a head has 10 s, a silent body 30 s."""
-    async with asyncio.timeout(45), asyncio.TaskGroup() as group:
+    async with asyncio.timeout(HANG_SECONDS), asyncio.TaskGroup() as group:
         group.create_task(_send_and_await_close(weir.port, b"POST /mcp HTTP/1.1\r\nHost: 127.0.0.1\r\nX-Slow: "))
         head = b"POST /mcp HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n"
         group.create_task(_send_and_await_close(weir.port, head + CALL[:10]))

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from support.limits import HANG_SECONDS
 from support.rawhttp import Exchange, NoReplyError, ScriptedServer, ask, fetch, post
 from support.weirs import UNTRACED, Config, command, weir_http, weir_stdio_argv
 from transparency.ends import stdio_client
@@ -129,7 +130,7 @@ async def test_a_forgotten_session_is_one_error_on_stdio(tmp_path: Path, forgetf
     """There is no status on a pipe: the call is answered with an error under its id, and weir goes on."""
     argv = weir_stdio_argv(tmp_path, {"url": forgetful.url}, UNTRACED)
     async with asyncio.TaskGroup() as group, stdio_client(argv, tmp_path / "log", group) as client:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(HANG_SECONDS):
             await client.say(INITIALIZE)
             assert OPENED == await client.inbox.get()
             await client.say(INITIALIZED)

@@ -16,6 +16,7 @@ from mcp_types import (
     ToolListChangedNotification,
 )
 
+from support.limits import HANG_SECONDS
 from support.processes import free_port, running
 from support.weirs import command, weir_stdio_argv
 
@@ -85,7 +86,7 @@ async def connected(weir: StdioServerParameters, mode: str, person: Person | Non
         sampling_callback=person.sampled,
         message_handler=person.told,
     )
-    async with asyncio.timeout(60), client:
+    async with asyncio.timeout(HANG_SECONDS), client:
         yield client
 
 
@@ -119,7 +120,7 @@ async def test_what_the_server_says_outside_of_calls_arrives(weir: StdioServerPa
     person = Person()
     async with connected(weir, "legacy", person) as client:
         assert text(await client.call_tool("announce")) == "announced"
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(HANG_SECONDS):
             await person.tools_changed.wait()
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
+from support.limits import HANG_SECONDS
 from support.otlp_sink import http_sink
 from support.rawhttp import Exchange, Headers, Request, ScriptedServer, post
 from support.weirs import UNTRACED, Config, weir_http, weir_stdio_argv
@@ -191,7 +192,7 @@ async def test_a_stdio_client_stands_in_the_tree_by_its_meta(tmp_path: Path) -> 
             argv += map(str, weir_stdio_argv(tmp_path, {"url": server.url}, TRACED))
             async with asyncio.TaskGroup() as group, stdio_client(argv, tmp_path / "log", group) as client:
                 await client.say(case.body())
-                async with asyncio.timeout(20):
+                async with asyncio.timeout(HANG_SECONDS):
                     await client.inbox.get()
         (request,) = [one for one in server.got if one.verb == b"POST"]
         got = observe(request, {span.span_id.hex(): span for span in sink.spans})

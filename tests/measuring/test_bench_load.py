@@ -8,6 +8,8 @@ from bench.lines import BIG_TEXT, TEXT, call_result
 from bench.load import FIRST_ID, Plan, Report, Wire, drive
 from bench.origin import Origin, post_reply, sse_event
 
+from support.limits import HANG_SECONDS
+
 pytestmark = pytest.mark.anyio
 
 NUMBER = FIRST_ID + 3
@@ -80,7 +82,7 @@ class Forger(Origin):
 async def loaded(server: type[asyncio.Protocol], calls: int) -> Report:
     """The report of a run over one connection."""
     listener = await asyncio.get_running_loop().create_server(server, "127.0.0.1", 0)
-    async with listener, asyncio.timeout(10):
+    async with listener, asyncio.timeout(HANG_SECONDS):
         port = int(listener.sockets[0].getsockname()[1])
         plan = Plan(port=port, connections=1, calls=calls, warm_up_calls=0)
         return await drive(plan, lambda: None, session="s")

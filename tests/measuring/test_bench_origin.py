@@ -7,6 +7,8 @@ import pytest
 from bench.lines import call_result
 from bench.origin import Origin, post_reply, sse_event
 
+from support.limits import HANG_SECONDS
+
 pytestmark = pytest.mark.anyio
 
 CALL = b'{"jsonrpc":"2.0","id":5,"method":"tools/call","params":{"name":"echo"}}'
@@ -29,7 +31,7 @@ async def test_a_post_is_answered_once_it_is_complete(port: int) -> None:
     """A request in pieces gives one answer, and the connection serves the next one."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     expected = post_reply(CALL)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(HANG_SECONDS):
         for piece in (post(CALL)[:20], post(CALL)[20:-4], post(CALL)[-4:], post(CALL)):
             writer.write(piece)
             await writer.drain()
@@ -41,7 +43,7 @@ async def test_a_post_is_answered_once_it_is_complete(port: int) -> None:
 async def test_a_get_is_a_stream_that_stays_open(port: int) -> None:
     """Its head and a first comment come at once, its end does not."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(HANG_SECONDS):
         writer.write(b"GET /mcp HTTP/1.1\r\nHost: x\r\n\r\n")
         assert b"text/event-stream" in await reader.readuntil(b"\r\n\r\n")
         assert b": open" in await reader.readuntil(b"\n\n")

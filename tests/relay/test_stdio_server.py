@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from support.bridges import Client, Clock, Events, RecordingSink, bridge, notification, request, result_text, tool
+from support.limits import HANG_SECONDS
 from support.stdio_children import LOOPS, script
 from weir.core.call import Call, header
 from weir.core.events import ChildExited, Decided, LimitReached, LineSkipped, SessionClosed, SessionOpened
@@ -632,7 +633,7 @@ async def test_a_client_that_never_reads_is_given_up() -> None:
         call = client.call(tool("flood", 99, {"progressToken": 1}, count=500, size=10_000), sink=sink)
         running = tasks.create_task(client.send(call))
         await sink.opened()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(HANG_SECONDS):
             while not running.done():
                 clock.now += 31
                 await looked(upstream)
@@ -667,7 +668,7 @@ async def test_closing_ends_what_waits_and_refuses_what_comes() -> None:
             await client.initialize()
         waiting = [tasks.create_task(client.tool("never")) for client in clients]
         await asyncio.sleep(0)
-        async with asyncio.timeout(3):
+        async with asyncio.timeout(HANG_SECONDS):
             await upstream.aclose()
         ends = [failed(await task) for task in waiting]
         assert {(FailureKind.CANCELLED, Blame.WEIR)} == {(end.kind, end.blame) for end in ends}

@@ -39,7 +39,7 @@ def collector(tempo: Sink, ports: dict[str, int], tmp_path: Path) -> Iterator[Ru
     """The collector with the shipped file, only at other addresses."""
     program = shutil.which("otelcol")
     if program is None:
-        pytest.skip("needs otelcol: tests/stack/otelcol-builder.yaml tells how to build it")
+        pytest.skip("needs otelcol: build it (tests/stack/otelcol-builder.yaml says how)")
     text = (ROOT / "otel-collector.yaml").read_text().replace("tempo:4317", tempo.endpoint.removeprefix("http://"))
     for name, port in PORTS.items():
         text, count = re.subn(rf"\b{port}\b", str(ports[name]), text)

@@ -3,7 +3,6 @@
 import asyncio
 import json
 import math
-import shutil
 import time
 import urllib.parse
 import urllib.request
@@ -16,6 +15,8 @@ from typing import Any, NamedTuple, cast
 import pytest
 import yaml
 
+from support.installs import require_package
+from support.limits import HANG_SECONDS
 from support.otlp_sink import Sink, http_sink
 from support.processes import free_port, running
 from support.stdio_script import COMMAND
@@ -56,7 +57,7 @@ class Scraped(NamedTuple):
     def ask(self, path: str, **parameters: str) -> Any:
         """One question to its API."""
         query = urllib.parse.urlencode(parameters)
-        with urllib.request.urlopen(f"{self.url}/api/v1/{path}?{query}", timeout=10) as reply:
+        with urllib.request.urlopen(f"{self.url}/api/v1/{path}?{query}", timeout=HANG_SECONDS) as reply:
             return json.load(reply)["data"]
 
     def values(self, expr: str, *, over_time: bool) -> list[float]:
@@ -78,8 +79,7 @@ def anyio_backend() -> str:
 @pytest.fixture(scope="module")
 async def scraped(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Scraped]:
     """Prometheus with the shipped configuration, weir before three upstreams, and traffic that touches every panel."""
-    if shutil.which("prometheus") is None:
-        pytest.skip("needs Prometheus: apt-get install prometheus")
+    require_package("prometheus", "prometheus")
     directory = tmp_path_factory.mktemp("stack")
     mcp, diagnostics, api = free_port(), free_port(), free_port()
     with ExitStack() as stack:
@@ -156,7 +156,9 @@ def odd_traffic(base: str) -> None:
 def stream(url: str, session: str) -> HTTPResponse:
     """A session's GET stream."""
     headers = {"accept": "text/event-stream", "mcp-session-id": session}
-    return cast("HTTPResponse", urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=60))
+    return cast(
+        "HTTPResponse", urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=HANG_SECONDS)
+    )
 
 
 def post(url: str, body: bytes, session: str = "", seconds: float = 5) -> str:

@@ -2,14 +2,13 @@
 
 import re
 import runpy
-import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
 
-import pytest
 import yaml
 
+from support.installs import require_package
 from weir.config.model import Listen
 
 ROOT = Path(__file__).parents[2]
@@ -27,12 +26,6 @@ def loaded(path: str) -> Any:
     return yaml.safe_load((ROOT / path).read_text())
 
 
-def require(program: str, package: str) -> None:
-    """Skip without a program, naming the package that has it."""
-    if shutil.which(program) is None:
-        pytest.skip(f"needs {program}: apt-get install {package}")
-
-
 def test_the_dashboard_is_the_one_its_generator_writes() -> None:
     """Else: python grafana/dashboard.py."""
     assert runpy.run_path(str(ROOT / "grafana/dashboard.py"))["text"]() == (
@@ -42,13 +35,13 @@ def test_the_dashboard_is_the_one_its_generator_writes() -> None:
 
 def test_promtool_accepts_the_prometheus_configuration() -> None:
     """Debian's is older than the image's: what it knows, both know."""
-    require("promtool", "prometheus")
+    require_package("promtool", "prometheus")
     subprocess.run(["promtool", "check", "config", ROOT / "grafana/prometheus/prometheus.yml"], check=True)
 
 
 def test_docker_compose_accepts_the_compose_file() -> None:
     """An old one too."""
-    require("docker-compose", "docker-compose")
+    require_package("docker-compose", "docker-compose")
     done = subprocess.run(["docker-compose", "config"], cwd=ROOT, check=True, capture_output=True)
     assert "http://demo-server:8000/mcp" in done.stdout.decode()
 

@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
+from support.limits import HANG_SECONDS
 from support.stdio_script import COMMAND
 from weir.core.call import Attempt, Call, Headers, Peer, Transport
 from weir.core.outcome import Outcome, Replied
@@ -39,7 +40,7 @@ class Events(list[Any]):
 
     async def until(self, kind: type, count: int = 1) -> list[Any]:
         """Wait for that many events of one type."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(HANG_SECONDS):
             while len(self.of(kind)) < count:
                 self._changed.clear()
                 await self._changed.wait()
@@ -81,7 +82,7 @@ class RecordingSink:
 
     async def until(self, condition: Callable[["RecordingSink"], bool]) -> None:
         """Wait until the client has seen what it waits for."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(HANG_SECONDS):
             while not condition(self):
                 self._changed.clear()
                 await self._changed.wait()

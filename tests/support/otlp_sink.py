@@ -13,7 +13,9 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 )
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
-ENOUGH_SECONDS = 10.0
+from support.limits import HANG_SECONDS
+
+ENOUGH_SECONDS = HANG_SECONDS
 _EXPORT = "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
 
 

@@ -5,10 +5,11 @@ import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from support.limits import HANG_SECONDS
 from weir.downstream.descriptors import Input
 from weir.downstream.stdio import StdioDownstream
 
-PATIENCE_SECONDS = 10.0
+PATIENCE_SECONDS = HANG_SECONDS
 
 
 class PipeClient:
@@ -81,7 +82,7 @@ async def piped(downstream: StdioDownstream) -> AsyncIterator[PipeClient]:
             client.close_weirs_ends()
 
     try:
-        async with asyncio.timeout(3 * PATIENCE_SECONDS), asyncio.TaskGroup() as group:
+        async with asyncio.timeout(PATIENCE_SECONDS), asyncio.TaskGroup() as group:
             group.create_task(run())
             yield client
             client.hang_up()

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from socket import SO_SNDBUF, SOL_SOCKET
 from typing import Any
 
+from support.limits import HANG_SECONDS
 from weir.app.listen import bind
 from weir.config.quantities import Address
 from weir.downstream.exchange import Exchange
@@ -27,7 +28,7 @@ class Port:
         """The same, a byte at a time."""
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
         try:
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(HANG_SECONDS):
                 for number in range(len(request)):
                     writer.write(request[number : number + 1])
                     await asyncio.sleep(0)
@@ -40,7 +41,7 @@ class Port:
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
         writer.write(request)
         try:
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(HANG_SECONDS):
                 return await reader.read()
         finally:
             writer.close()

@@ -17,9 +17,12 @@ from typing import IO
 
 import psutil
 
-READY_SECONDS = 30.0
+from support.limits import HANG_SECONDS
+
+READY_SECONDS = HANG_SECONDS
 """A server that has not opened its port by then never will; npm packages are the slowest."""
-STOP_SECONDS = 10.0
+STOP_SECONDS = 30.0
+"""A process that ignores SIGTERM for as long is killed."""
 _POLL_SECONDS = 0.02
 # below the range that the kernel gives to outgoing connections, so that nobody takes the port before its owner binds it
 _PORTS = range(20000, 32000)
@@ -70,7 +73,7 @@ class Running:
         """Send one signal to the process alone."""
         self.process.send_signal(number)
 
-    def wait(self, seconds: float = STOP_SECONDS) -> int:
+    def wait(self, seconds: float = HANG_SECONDS) -> int:
         """Its exit code (negative: the signal that ended it).
 
         Raises:

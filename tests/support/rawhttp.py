@@ -8,9 +8,11 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
 
+from support.limits import HANG_SECONDS
+
 Headers = Sequence[tuple[bytes, bytes]]
 
-LIMIT_SECONDS = 20.0
+LIMIT_SECONDS = HANG_SECONDS
 """No exchange of a test takes longer; a hang is a failed test."""
 _BUFFER_BYTES = 1 << 18
 """A head fits; and a side that does not read makes the other one wait soon."""

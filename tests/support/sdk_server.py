@@ -107,7 +107,7 @@ async def sleep(ctx: Context) -> str:
 @server.tool()
 async def was_stopped() -> bool:
     """Whether the last `sleep` was stopped."""
-    with anyio.move_on_after(5):
+    with anyio.move_on_after(60):
         await stopped.wait()
     return stopped.is_set()
 

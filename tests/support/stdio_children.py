@@ -8,6 +8,7 @@ from typing import Any
 
 import psutil
 
+from support.limits import HANG_SECONDS
 from support.stdio_script import COMMAND
 from weir.core.outcome import Failed
 from weir.protocol.envelope import Message
@@ -48,7 +49,7 @@ class Heard:
 
     async def until(self, condition: Callable[["Heard"], bool]) -> None:
         """Wait until enough was heard."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(HANG_SECONDS):
             while not condition(self):
                 self._changed.clear()
                 await self._changed.wait()
@@ -71,7 +72,7 @@ class Supervised:
     async def gone(self) -> None:
         """Wait for the end of its supervisor."""
         assert self.task is not None
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(HANG_SECONDS):
             await asyncio.wait([self.task])
 
 

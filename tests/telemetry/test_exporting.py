@@ -13,6 +13,7 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from opentelemetry.trace import SpanContext, TraceFlags
 
+from support.limits import HANG_SECONDS
 from support.otlp_sink import ENOUGH_SECONDS, Sink, attributes_of, grpc_sink, http_sink
 from support.watched import OK, Watch, answer, call_of, tool_call
 from weir.core.call import Attempt
@@ -217,7 +218,7 @@ async def test_closing_ends_in_time_with_a_collector_that_hangs(monkeypatch: pyt
         endpoint = f"http://127.0.0.1:{silent.getsockname()[1]}"
         watch = Exporting(monkeypatch, {**QUICK, "OTEL_EXPORTER_OTLP_ENDPOINT": endpoint})
         await watch.serve(call_of(tool_call()), answer)
-        async with asyncio.timeout(3):
+        async with asyncio.timeout(HANG_SECONDS):
             await watch.telemetry.aclose(deadline_seconds=0.5)
 
 

@@ -5,6 +5,7 @@ from itertools import count
 
 import pytest
 
+from support.limits import HANG_SECONDS
 from weir.telemetry.instants import EpochClock
 from weir.telemetry.loop_lag import LoopLag
 from weir.telemetry.series import Histogram
@@ -22,7 +23,7 @@ async def test_the_delay_beyond_the_interval_is_observed() -> None:
             enough.set()
         return float(next(ticks))
 
-    async with asyncio.timeout(10), asyncio.TaskGroup() as tasks:
+    async with asyncio.timeout(HANG_SECONDS), asyncio.TaskGroup() as tasks:
         running = tasks.create_task(LoopLag(seen, clock, 0.001).run())
         await enough.wait()
         running.cancel()

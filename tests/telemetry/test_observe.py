@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from support.limits import HANG_SECONDS
 from support.watched import OK, answer, call_of, tool_call
 from weir.core.call import Attempt, Call
 from weir.core.events import AttemptFinished, AttemptStarted, CallFinished, CallStarted
@@ -69,7 +70,7 @@ async def test_a_cancelled_attempt_is_told_to_have_failed_by_the_client() -> Non
         await asyncio.Event().wait()
         return OK
 
-    async with asyncio.timeout(5), asyncio.TaskGroup() as tasks:
+    async with asyncio.timeout(HANG_SECONDS), asyncio.TaskGroup() as tasks:
         layer = ObserveAttempt(OFF, told.events.append, lambda: told.now)
         running = tasks.create_task(layer(attempt, inner))
         await reached.wait()

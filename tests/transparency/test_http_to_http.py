@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 import pytest
 
+from support.limits import HANG_SECONDS
 from support.processes import Running
 from support.rawhttp import Headers, Reply, Request, ScriptedServer, fetch
 from support.weirs import GENEROUS, UNTRACED, Config, weir_http
@@ -69,7 +70,7 @@ async def observe(server: ScriptedServer, port: int, said: Said, tries: int = 1)
     """One exchange, seen from both ends. `tries`: how often at most the server is asked."""
     server.script = said.answer
     server.got.clear()
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(HANG_SECONDS):
         reply = await fetch(port, said.verb, f"/mcp{said.query}", said.headers, said.body)
     assert [] == server.errors
     assert 1 <= len(server.got) <= tries

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from support.limits import HANG_SECONDS
 from support.rawhttp import Exchange, Reply, ScriptedServer, post
 from support.weirs import UNTRACED, command, weir_http
 from transparency.ends import StdioServer, events, stdio_server
@@ -16,7 +17,7 @@ from transparency.transcripts import modern
 pytestmark = [pytest.mark.anyio, pytest.mark.e2e]
 
 CALLERS = 200
-LIMIT_SECONDS = 60
+LIMIT_SECONDS = HANG_SECONDS
 HEADERS = [(b"MCP-Protocol-Version", b"2026-07-28"), (b"Mcp-Method", b"tools/call")]
 
 

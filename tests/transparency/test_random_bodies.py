@@ -8,6 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from support.jsontext import json_texts, messages, short
+from support.limits import HANG_SECONDS
 from support.processes import Running
 from support.rawhttp import Exchange, Reply, ScriptedServer, post
 from support.weirs import UNTRACED, Config, weir_http
@@ -72,7 +73,7 @@ async def ask(server: ScriptedServer, weir: Running, body: bytes, answers: Answe
     """What the server got, and what the client got."""
     server.script = answers.script
     server.got.clear()
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(HANG_SECONDS):
         reply = await post(weir.port, body)
     assert 1 == len(server.got), reply
     return server.got[0].body, reply

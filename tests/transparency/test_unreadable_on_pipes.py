@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from support.limits import HANG_SECONDS
 from support.rawhttp import Exchange, ScriptedServer, fetch, post
 from support.weirs import UNTRACED, command, weir_http, weir_stdio_argv
 from transparency.ends import StdioServer, stdio_client, stdio_server
@@ -56,7 +57,7 @@ async def call_goes_on(port: int, server: StdioServer, session: list[tuple[bytes
     """A call after it is heard and answered as ever."""
     async with asyncio.TaskGroup() as group:
         call = group.create_task(post(port, CALL, session))
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(HANG_SECONDS):
             heard = await server.inbox.get()
         await server.say(RESULT, b"7", is_last=True)
     return (CALL, RESULT) == (heard.body, call.result().body)
@@ -70,7 +71,7 @@ async def test_what_only_some_can_read_gets_one_answer(tmp_path: Path, server: S
         async with asyncio.TaskGroup() as group:
             asked = group.create_task(post(weir.port, BODIES[name], session))
             heard = group.create_task(server.inbox.get())
-            await asyncio.wait([asked, heard], return_when=asyncio.FIRST_COMPLETED, timeout=20)
+            await asyncio.wait([asked, heard], return_when=asyncio.FIRST_COMPLETED, timeout=HANG_SECONDS)
             if heard.done():
                 await server.say(RESULT, b"7", is_last=True)
             heard.cancel()
@@ -107,7 +108,7 @@ async def test_a_line_that_weir_cannot_read_reaches_an_http_server_as_it_is(tmp_
 
     async with ScriptedServer(judge) as server, asyncio.TaskGroup() as group:
         argv = weir_stdio_argv(tmp_path, {"url": server.url}, UNTRACED)
-        async with stdio_client(argv, tmp_path / "log", group) as client, asyncio.timeout(20):
+        async with stdio_client(argv, tmp_path / "log", group) as client, asyncio.timeout(HANG_SECONDS):
             await client.say(BODIES[name])
             got = await client.inbox.get()
     assert [BODIES[name]] == [request.body for request in server.got if request.verb == b"POST"]

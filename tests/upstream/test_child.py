@@ -11,6 +11,7 @@ import psutil
 import pytest
 
 from support.bridges import request, tool
+from support.limits import HANG_SECONDS
 from support.stdio_children import LOOPS, Heard, child, members, script
 from weir.core.events import ChildExited, ChildStarted, LineSkipped
 from weir.core.outcome import Failed, FailureKind, Sent
@@ -237,7 +238,7 @@ async def test_cancelling_its_owner_kills_all_of_it() -> None:
         await one.send(tool("fork"))
         await heard.count(1)
         task.cancel()
-    psutil.wait_procs(members(pid), timeout=5)
+    psutil.wait_procs(members(pid), timeout=HANG_SECONDS)
     assert [] == members(pid)
 
 
