@@ -26,7 +26,7 @@ def found(of: Config, environ: dict[str, str] | None = None) -> list[str]:
     ("expected", "url"),
     [
         (["/mcp", "/servers/upstream/mcp"], "http://127.0.0.1:9000/mcp"),
-        (["/mcp", "/v1/tools", "/servers/upstream/mcp"], "http://127.0.0.1:9000/v1/tools"),
+        (["/mcp", " (the path of its URL)", "/servers/upstream/mcp"], "http://127.0.0.1:9000/s/SECRET/mcp"),
         (["/mcp", "/servers/upstream/mcp", "/ (every other path, as it is)"], "http://127.0.0.1:9000"),
     ],
 )
@@ -45,15 +45,15 @@ def test_each_of_several_is_at_its_name() -> None:
 
 
 def test_what_is_served_is_shown_without_secrets() -> None:
-    """Arguments and queries may hold them."""
+    """Arguments, paths and queries may hold them."""
     both = config(
-        {"name": "a", "url": "https://a.example/mcp?key=SECRET", "headers": {"Authorization": "SECRET"}},
+        {"name": "a", "url": "https://a.example/s/SECRET/mcp?key=SECRET", "headers": {"Authorization": "SECRET"}},
         {"name": "b", "command": ["/bin/b", "--token", "SECRET"], "env": {"A": "SECRET"}},
         listen={"diagnostics": "off"},
     )
     assert [
         "diagnostics: off",
-        "a: https://a.example/mcp",
+        "a: https://a.example",
         "  http://127.0.0.1:8931/servers/a/mcp",
         "b: command b, 2 arguments",
         "  http://127.0.0.1:8931/servers/b/mcp",

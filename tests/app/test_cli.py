@@ -80,7 +80,7 @@ def test_check_says_what_is_served_and_exits_0(tmp_path: Path) -> None:
     for arguments in (["weir.yaml"], ["--config", "weir.yaml"]):
         done = weir("check", *arguments, cwd=tmp_path)
         assert (0, "") == (done.returncode, done.stderr)
-        assert "a: https://a.example/mcp\n  http://127.0.0.1:8931/mcp\n" in done.stdout
+        assert "a: https://a.example\n  http://127.0.0.1:8931/mcp\n" in done.stdout
         assert "warning: a: if it asks for OAuth, clients will refuse" in done.stdout
     assert 0 == weir("check", "--upstream", "http://127.0.0.1:1").returncode
 

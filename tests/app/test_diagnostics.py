@@ -19,7 +19,11 @@ pytestmark = pytest.mark.anyio
 CONFIG = Config.model_validate(
     {
         "upstreams": [
-            {"name": "search", "url": "https://search.example/mcp?key=SECRET", "headers": {"Authorization": "SECRET"}},
+            {
+                "name": "search",
+                "url": "https://search.example/s/SECRET/mcp?key=SECRET",
+                "headers": {"Authorization": "SECRET"},
+            },
             {"name": "files", "command": ["/opt/bin/files", "--token", "SECRET"], "env": {"TOKEN": "SECRET"}},
         ]
     }
@@ -135,7 +139,7 @@ async def test_status_tells_what_is_there(bench: Bench) -> None:
         "upstreams": {
             "search": {
                 "kind": "http",
-                "url": "https://search.example/mcp",
+                "url": "https://search.example",
                 "state": "healthy",
                 **since,
                 "in_flight": 1,

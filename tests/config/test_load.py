@@ -413,7 +413,7 @@ def test_a_url_and_a_command_need_no_file() -> None:
     """The other two forms of `weir run`."""
     by_url = from_upstream("https://search.example/mcp?key=1").upstreams[0]
     assert ("search", "https://search.example/mcp?key=1", False) == (by_url.name, by_url.url, by_url.is_stdio)
-    assert ("https://search.example/mcp", "/mcp", "key=1") == (by_url.shown_url, by_url.path, by_url.query)
+    assert ("https://search.example", "/mcp", "key=1") == (by_url.shown_url, by_url.path, by_url.query)
     by_command = from_command(["npx", "-y", "@scope/server-files@1.2", "${HOME}"], Overrides(name="mine")).upstreams[0]
     assert ("mine", True, "npx") == (by_command.name, by_command.is_stdio, by_command.program)
     assert ("npx", "-y", "@scope/server-files@1.2", "${HOME}") == by_command.command

@@ -171,7 +171,7 @@ async def test_a_server_that_exits_at_once_says_why() -> None:
     async with bridge(child=script("exit-at-once")) as upstream:
         failure = failed(await Client(upstream).post(request("initialize", {})))
         assert FailureKind.EXITED is failure.kind
-        assert "exited with code 7; last stderr line: no licence found" == failure.detail
+        assert "exited with code 7; weir's log has its last stderr lines" == failure.detail
 
 
 async def test_more_sessions_than_allowed_are_refused() -> None:
@@ -429,7 +429,7 @@ async def test_an_exit_fails_every_request_at_once_and_ends_the_session() -> Non
         exiting = await client.tool("exit", why="out of memory", code=3)
         for outcome in (exiting, await waiting, await streaming):
             assert FailureKind.EXITED is failed(outcome).kind
-            assert "exited with code 3; last stderr line: out of memory" == failed(outcome).detail
+            assert "exited with code 3; weir's log has its last stderr lines" == failed(outcome).detail
         assert reply(await listening).body is None
         assert RefusalKind.UNKNOWN_SESSION is refused(await client.tool("echo"))
         client.session = ""

@@ -356,7 +356,7 @@ async def test_a_server_that_always_exits_is_not_started_for_every_call() -> Non
         outcome = await client.post(modern("echo"))
         assert isinstance(outcome, Failed)
         assert (FailureKind.CONNECT, Sent.NO) == (outcome.kind, outcome.sent)
-        assert "exited with code 7; last stderr line: no licence found; it will be started again in" in outcome.detail
+        assert "exited with code 7; weir's log has its last stderr lines; it will be started again in" in outcome.detail
     assert 1 == len(events.of(ChildStarted))
 
 

@@ -39,9 +39,10 @@ def addresses(config: Config, upstream: Upstream) -> list[str]:
     found = [f"{base}/servers/{upstream.name}/mcp"]
     if len(config.upstreams) > 1:
         return found
-    own = [upstream.path] if upstream.path not in ("", "/mcp") else []
+    # the path itself may be a secret
+    own = [f"{base} (the path of its URL)"] if upstream.path not in ("", "/mcp") else []
     mirrored = [f"{base}/ (every other path, as it is)"] if not upstream.is_stdio and not upstream.path else []
-    return [f"{base}/mcp", *(base + path for path in own), *found, *mirrored]
+    return [f"{base}/mcp", *own, *found, *mirrored]
 
 
 def findings(config: Config, environ: Mapping[str, str] = os.environ) -> list[Finding]:

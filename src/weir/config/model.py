@@ -171,11 +171,11 @@ class Upstream(Section):
 
     @property
     def shown_url(self) -> str:
-        """The URL without anything that may be secret; empty for a command."""
+        """Scheme, host and port of the URL: path and query may be secrets; empty for a command."""
         if self.url is None:
             return ""
         parts = urlsplit(self.url)
-        return f"{parts.scheme}://{parts.netloc}{parts.path}"
+        return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
 
 
 class Refusals(Section):

@@ -30,7 +30,7 @@ INHERITED = ("HOME", "LOGNAME", "PATH", "SHELL", "TERM", "USER")
 _FLUSH_SECONDS = 0.5
 # nothing tells when the last grandchild is gone, so it is looked for
 _GROUP_POLL_SECONDS = 0.02
-_DETAIL_LIMIT = 200
+_SEE_LOG = "weir's log has its last stderr lines"
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,8 +219,8 @@ class Child:
             text = f"was ended by {_signal_name(-code)}"
         else:
             text = f"exited with code {code}"
-        last = self._tail.decode("utf-8", "replace").rstrip().rpartition("\n")[2].strip()
-        return f"{text}; last stderr line: {last[:_DETAIL_LIMIT]}" if last else text
+        # callers read this, and stderr may quote what another caller sent or a secret of the server's
+        return f"{text}; {_SEE_LOG}" if self._tail.strip() else text
 
     def _write(self, line: bytes) -> Failed | None:
         if self._ended is not None:
@@ -305,12 +305,14 @@ def _signal_name(number: int) -> str:
 
 
 def _why_not_started(command: str, cwd: str | None, env: Mapping[str, str], error: Exception) -> str:
-    """One line: which command, why, and the mend."""
+    """One line: which program, why, and the mend. Callers read it, so it tells no folder and no argument."""
+    program = os.path.basename(command)
     if cwd is not None and not os.path.isdir(cwd):
-        return f"cannot start '{command}': its working directory '{cwd}' does not exist; correct `cwd`"
+        return f"cannot start '{program}': its working directory does not exist; correct `cwd`"
     is_sought = "/" not in command
     if isinstance(error, FileNotFoundError) or (is_sought and shutil.which(command, path=env.get("PATH")) is None):
-        return f"cannot start '{command}': there is no such command; install it, or give its full path in `command`"
+        return f"cannot start '{program}': there is no such command; install it, or give its full path in `command`"
     if isinstance(error, PermissionError):
-        return f"cannot start '{command}': it is not executable; correct its permissions or `command`"
-    return f"cannot start '{command}': {error}; correct `command`"
+        return f"cannot start '{program}': it is not executable; correct its permissions or `command`"
+    reason = error.strerror if isinstance(error, OSError) and error.strerror else "the command cannot be passed on"
+    return f"cannot start '{program}': {reason}; correct `command`"
