@@ -70,6 +70,11 @@ def test_what_others_wait_for_is_exempt(body: bytes) -> None:
         request(b"ping", b',"method":"tools/call"'),
         request(b"tools/call", b',"method":"ping"'),
         b"[%b]" % request(b"tools/call", b',"method":"ping"'),
+        request(b"ping", b',"Method":"tools/call"'),
+        request(b"ping", b',"meth\\u004fd":"tools/call"'),
+        b'{"jsonrpc":"2.0","method":"notifications/cancelled","Method":"tools/call","ID":1}',
+        b'{"jsonrpc":"2.0","id":1,"result":{},"METHOD":"tools/call"}',
+        b'{"jsonrpc":"2.0","id":1,"result":{},"id":2}',
     ],
 )
 def test_work_is_not_exempt_however_it_is_dressed(body: bytes) -> None:

@@ -173,6 +173,15 @@ async def test_a_limit_of_one_tool_is_about_its_calls_alone() -> None:
     assert "1 call of tool 'costly' per 10 s" == refused
 
 
+async def test_what_another_reader_may_take_for_the_call_of_a_tool_counts_as_one() -> None:
+    """Alone and in a batch: a name in another case, a second name."""
+    hidden = b'{"jsonrpc":"2.0","id":1,"method":"tools/list","Method":"tools/call","params":{"name":"costly"}}'
+    renamed = b'{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"costly","name":"cheap"}}'
+    for body in (hidden, renamed, batch_of(hidden).body):
+        stand = Stand(RateLimitSettings(("tool",), 1, 10.0, tool="costly"), limit("tool", 5))
+        assert [True, False] == await stand.passes(call_with(body), tool_call("costly"))
+
+
 async def test_a_limit_of_one_tool_may_count_clients_apart() -> None:
     """In a batch each call of it counts, and no other."""
     stand = Stand(RateLimitSettings(("client",), 2, 10.0, tool="costly"))

@@ -10,7 +10,7 @@ from msgspec import UNSET
 
 from support.jsontext import NUMBERS, STRINGS, Number, Object, json_texts, messages, read, short
 from weir.protocol import envelope
-from weir.protocol.envelope import BATCH_LIMIT, LITERAL_LIMIT_BYTES, Kind, Message, is_ambiguous, peek
+from weir.protocol.envelope import BATCH_LIMIT, LITERAL_LIMIT_BYTES, OVERLONG_BATCH, Kind, Message, is_ambiguous, peek
 from weir.protocol.methods import REVISIONS, WELL_KNOWN_METHODS
 from weir.protocol.shapes import SUBSCRIPTION_KEY, Error, Result
 
@@ -251,7 +251,15 @@ def test_a_batch_of_one_is_a_batch() -> None:
 def test_a_batch_of_a_hostile_number_of_members_is_opaque() -> None:
     """The bound on what one body may make weir count and trace."""
     assert Kind.BATCH == peek(b"[%b]" % b",".join([b'{"method":"x"}'] * BATCH_LIMIT)).kind
-    assert Kind.OPAQUE == peek(b"[%b]" % b",".join([b"0"] * (BATCH_LIMIT + 1))).kind
+    many = peek(b"[%b]" % b",".join([b"0"] * (BATCH_LIMIT + 1)))
+    assert Kind.OPAQUE == many.kind
+    assert many is OVERLONG_BATCH
+
+
+@pytest.mark.parametrize("body", [b"[", b"[]", b"[0,0", b"[%b" % (b"0," * 2000), b"[NaN]"], ids=short)
+def test_an_array_that_is_none_is_no_overlong_batch(body: bytes) -> None:
+    """It is nonsense, which is something else to be told."""
+    assert peek(body) is envelope.OPAQUE
 
 
 PLAIN = b'{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"x","arguments":{%b}}}'
@@ -271,6 +279,21 @@ PLAIN = b'{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"x","ar
         b'{"method":"tools/call","params":{"name":"safe","n\\u0061me":"other"}}',
         b'{"method":"x","params":{"_meta":{},"_meta":{}}}',
         b'[{"id":1,"method":"x"},{"id":1,"method":"x","id":2}]',
+        b'{"id":1,"method":"ping","Method":"tools/call","params":{"name":"x"}}',
+        b'{"id":1,"method":"ping","meth\\u004fd":"tools/call"}',
+        b'{"id":1,"METHOD":"ping"}',
+        b'{"method":"notifications/x","ID":1}',
+        b'{"method":"notifications/x","\xc4\xb1d":1}',
+        b'{"method":"notifications/x","\xc4\xb0d":1}',
+        b'{"method":"ping","id":1,"param\xc5\xbf":{}}',
+        b'{"method":"ping","id":1,"param\\u017f":{}}',
+        b'{"method":"tools/call","id":1,"params":{"name":"x","ta\xc5\xbf\xe2\x84\xaa":{}}}',
+        b'{"method":"tools/call","id":1,"params":{"name":"x","ta\\u017F\\u212a":{}}}',
+        b'{"method":"tools/call","id":1,"params":{"name":"x","Name":"y"}}',
+        b'{"method":"tools/call","id":1,"params":{"name":"x","Task":{}}}',
+        b'{"method":"tasks/get","id":1,"params":{"taskid":"x"}}',
+        b'{"id":1,"result":{},"Method":"tools/call"}',
+        b'[{"id":1,"method":"x"},{"id":1,"method":"x","Id":2}]',
         b"",
         b"7",
     ],
@@ -291,6 +314,8 @@ def test_a_message_that_two_readers_see_differently_is_ambiguous(body: bytes) ->
         PLAIN % b'"x":1,"x":2',
         b' [{"id":1,"method":"x"},{"id":2,"method":"x"}]',
         b'{"id":1,"result":{"id":2}}',
+        PLAIN % b'"Name":"x","TASKID":1,"Method":"y"',
+        PLAIN % b'"\xc4\xb1d":"\xc5\xbf"',
     ],
 )
 def test_the_same_names_elsewhere_are_not_ambiguous(body: bytes) -> None:
@@ -310,7 +335,13 @@ def test_the_same_names_elsewhere_are_not_ambiguous(body: bytes) -> None:
 )
 def test_nearly_all_bodies_are_seen_to_be_plain_by_a_search(body: bytes, expected: bool) -> None:
     """A name that stands once cannot stand twice; all else is scanned."""
-    assert expected is envelope._has_no_name_twice(body)
+    assert expected is envelope._is_plainly_named(body)
+
+
+def is_twin(found: Object, name: str) -> bool:
+    """Twice there, or in another case."""
+    alike = [key for key, _ in found.members if key.casefold() == name.casefold()]
+    return alike not in ([], [name])
 
 
 @given(messages)
@@ -321,8 +352,9 @@ def test_ambiguity_is_what_a_careful_reader_finds(body: bytes) -> None:
         return
     params = top.get("params")
     inner = params if isinstance(params, Object) and len(top.values("params")) == 1 else Object(())
-    twins = any(len(top.values(key)) > 1 for key in ("id", "method", "params"))
-    twins = twins or any(len(inner.values(key)) > 1 for key in ("_meta", "name", "taskId", "uri"))
+    names = ("_meta", "inputResponses", "name", "protocolVersion", "requestId", "requestState", "task", "taskId", "uri")
+    twins = any(is_twin(top, key) for key in ("id", "method", "params"))
+    twins = twins or any(is_twin(inner, key) for key in names)
     assert twins == is_ambiguous(body)
     assert twins == is_ambiguous(body + b" " * LITERAL_LIMIT_BYTES)
 

@@ -33,7 +33,7 @@ def test_every_member_is_found_where_it_stands(body: bytes) -> None:
 
 
 @given(messages)
-def test_a_message_and_its_params_are_found_in_one_pass(body: bytes) -> None:
+def test_a_message_and_its_params_are_found(body: bytes) -> None:
     """And params only when there is exactly one, and it is an object."""
     top = read(body)
     if not isinstance(top, Object):
@@ -70,14 +70,13 @@ def test_params_are_walked_when_there_is_one_that_is_an_object(
 
 
 @given(messages)
-def test_an_object_inside_is_found_with_its_end_known_or_not(body: bytes) -> None:
-    """The two ways differ in cost only."""
+def test_an_object_inside_is_found(body: bytes) -> None:
+    """By the range that it has in the text around it."""
     top = read(body)
     for member in scan.members(body) if isinstance(top, Object) else []:
         if body[member.start : member.start + 1] == b"{":
             inner = scan.members(body, member.start, member.end)
             assert list(read(body[member.start : member.end]).members) == said(body, inner)
-            assert inner == scan.members(body, member.start)
 
 
 @given(st.lists(json_texts.map(str.encode), max_size=4), st.sampled_from([b"", b" ", b"\r\n"]))
@@ -131,7 +130,7 @@ def test_as_many_members_as_are_allowed_are_found() -> None:
 
 
 def test_twins_that_are_deep_are_refused_and_not_a_crash() -> None:
-    """The value that is stepped over is the earlier one, which the decoder accepts to a depth of its own."""
+    """The decoder steps over a value to a depth of its own."""
     deep = b"[" * 900 + b"]" * 900
     try:
         found = scan.members(b'{"a":%b,"a":1}' % deep)

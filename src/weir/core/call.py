@@ -79,6 +79,7 @@ class Asker(Protocol):
 
 
 FIELDS = (
+    "_ambiguity",
     "_asking_since",
     "_standing",
     "_standing_since",
@@ -189,8 +190,8 @@ class Call:
         self.ended_at = 0.0
         self.queued_seconds = self.client_seconds = 0.0
         self.pending_asks = self._standing = 0
-        self.asked_method = ""
-        self.progress_at = 0.0
+        self.asked_method, self.progress_at = "", 0.0
+        self._ambiguity: bool | None = None
         self._asking_since = self._standing_since = self._unread_before = 0.0
         self._unread_since = math.inf
 
@@ -202,12 +203,21 @@ class Call:
         that came without an id, which a lenient server may carry out. A batch is exempt when every member is.
         """
         message = self.message
+        if message.kind is Kind.NONE:
+            return True
         if message.kind is Kind.REQUEST:
             known = facts(message.method)
-            return (known.is_exempt or known.is_long_lived) and not is_ambiguous(self.body)
+            return (known.is_exempt or known.is_long_lived) and not self.is_ambiguous
         if message.kind is Kind.BATCH:
-            return all(map(is_exempt, message.members)) and not is_ambiguous(self.body)
-        return is_exempt(message)
+            return all(map(is_exempt, message.members)) and not self.is_ambiguous
+        return is_exempt(message) and not self.is_ambiguous
+
+    @property
+    def is_ambiguous(self) -> bool:
+        """Whether two readers can see two different messages in its body (protocol/envelope.py). Looked up once."""
+        if self._ambiguity is None:
+            self._ambiguity = is_ambiguous(self.body)
+        return self._ambiguity
 
     @property
     def tries(self) -> "list[Attempt]":

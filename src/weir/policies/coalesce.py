@@ -28,7 +28,7 @@ from weir.core.layer import CallHandler
 from weir.core.outcome import NO_ANSWER, Blame, Failed, FailureKind, Mode, Outcome, RefusalKind, Refused, Replied
 from weir.policies.coalesce_flight import Flight
 from weir.protocol import edit
-from weir.protocol.envelope import Kind, is_ambiguous, peek
+from weir.protocol.envelope import Kind, peek
 from weir.protocol.methods import Repeat, facts
 from weir.protocol.question import asks_for_task, question
 
@@ -77,7 +77,7 @@ def is_shareable(call: Call, reading: Container[str] = ()) -> bool:
         return False
     if known.repeat is Repeat.ASK and asks_for_task(call.body):
         return False
-    return not message.is_continuation and not is_ambiguous(call.body)
+    return not message.is_continuation and not call.is_ambiguous
 
 
 def may_change(call: Call, reading: Container[str] = ()) -> bool:

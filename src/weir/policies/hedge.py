@@ -23,7 +23,7 @@ from weir.core.held import HEAD_HOLD_SECONDS, HeldReply
 from weir.core.layer import AttemptHandler
 from weir.core.outcome import Blame, Failed, FailureKind, Mode, Outcome, Refused, Replied
 from weir.protocol import edit
-from weir.protocol.envelope import Kind, is_ambiguous
+from weir.protocol.envelope import Kind
 from weir.protocol.methods import Repeat, facts
 
 LATENCIES_KEPT = 256
@@ -107,7 +107,7 @@ def is_hedgeable(call: Call, is_read: Callable[[Call], bool]) -> bool:
         return False
     if known.is_exempt or known.is_long_lived or message.progress_token:
         return False
-    return not message.is_continuation and not is_ambiguous(call.body)
+    return not message.is_continuation and not call.is_ambiguous
 
 
 def is_answer(outcome: Outcome) -> bool:

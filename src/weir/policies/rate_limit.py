@@ -72,13 +72,14 @@ class Rule:
         self.text = words(settings)
         self.scope = "+".join(settings.per)
 
-    def key(self, message: Message, client: str) -> str | None:
+    def key(self, message: Message, client: str, is_ambiguous: bool) -> str | None:
         """What a request counts as; None: it is not what this limit is about.
 
+        A message that another reader may take for a call of a tool counts as one.
         A tool's name stands last: it may hold any sign, and the others hold no line break.
         """
         method = message.method
-        if self.by_tool and method != "tools/call" and message.kind is Kind.REQUEST:
+        if self.by_tool and method != "tools/call" and message.kind is Kind.REQUEST and not is_ambiguous:
             return None
         key = client if self.by_client else ""
         if self.by_class:
@@ -139,6 +140,7 @@ class RateLimiter:
         tools = {rule.settings.tool for rule in self.rules} - {""}
         self._of_tool = {name: [rule for rule in self.rules if rule.settings.tool in ("", name)] for name in tools}
         self._by_client = any(rule.by_client for rule in self.rules)
+        self._by_tool = bool(tools) or any(rule.by_tool for rule in self.rules)
 
     async def __call__(self, call: Call, inner: CallHandler) -> Outcome:
         """Count the call, or refuse it."""
@@ -168,23 +170,27 @@ class RateLimiter:
         """What the call counts as with each limit, and how often: a batch once for each request in it."""
         client = self._client_of(call) if self._by_client else ""
         message = call.message
+        is_ambiguous = (self._by_tool or message.kind is Kind.BATCH) and call.is_ambiguous
         if message.kind is not Kind.BATCH:
-            rules = self._about(message)
-            return [(rule, key, 1) for rule in rules if (key := rule.key(message, client)) is not None]
+            return [(rule, key, 1) for rule, key in self._keys(message, client, is_ambiguous)]
         counts = Counter(
-            (rule, key)
+            counted
             for member in message.members
-            if _counts(member)
-            for rule in self._about(member)
-            if (key := rule.key(member, client)) is not None
+            if is_ambiguous or _counts(member)
+            for counted in self._keys(member, client, is_ambiguous)
         )
         return [(rule, key, count) for (rule, key), count in counts.items()]
 
-    def _about(self, message: Message) -> Sequence[Rule]:
-        """The limits that may be about a message. What cannot be read may be a call of any tool."""
+    def _keys(self, message: Message, client: str, is_ambiguous: bool) -> list[tuple[Rule, str]]:
+        """The limits that a message counts under, and as what."""
+        keys = [(rule, rule.key(message, client, is_ambiguous)) for rule in self._about(message, is_ambiguous)]
+        return [(rule, key) for rule, key in keys if key is not None]
+
+    def _about(self, message: Message, is_ambiguous: bool) -> Sequence[Rule]:
+        """The limits that may be about a message. One that cannot be read for certain may be a call of any tool."""
         if not self._of_tool:
             return self._general
-        if message.kind is Kind.OPAQUE:
+        if message.kind is Kind.OPAQUE or is_ambiguous:
             return self.rules
         return self._of_tool.get(message.name, self._general) if message.method == "tools/call" else self._general
 

@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping
 
 from weir.core.call import Call, Headers, header
 from weir.core.outcome import Blame, Failed, FailureKind, Outcome, Refused, Replied, Sent
-from weir.protocol.envelope import is_ambiguous
 from weir.protocol.methods import Repeat, facts
 
 
@@ -70,7 +69,7 @@ def needs(call: Call, tools: Mapping[str, str], is_hinted: Callable[[Call], bool
     """
     message = call.message
     known = facts(message.method)
-    if known.is_handshake or is_ambiguous(call.body):
+    if known.is_handshake or call.is_ambiguous:
         return Again.UNSENT
     if message.is_continuation:
         return Again.UNDONE

@@ -13,7 +13,8 @@ import msgspec
 from msgspec import UNSET
 
 from weir.protocol import scan
-from weir.protocol.envelope import LITERAL_LIMIT_BYTES, UNREADABLE, Kind, Message, has_escaped_letters
+from weir.protocol.decoding import FAILURES
+from weir.protocol.envelope import LITERAL_LIMIT_BYTES, Kind, Message, has_escaped_letters
 from weir.protocol.shapes import DEADLINE_KEY, SUBSCRIPTION_KEY, Identified, Meta, Parametrized
 
 _OBJECT = re.compile(rb"[ \t\r\n]*:[ \t\r\n]*\{(?=[ \t\r\n]*(\})?)")
@@ -183,7 +184,7 @@ def _search_id(body: bytes, raw_id: bytes) -> bytes | None:
     try:
         if at < 0 or has_escaped_letters(body) or _decode_id(body).id is UNSET:
             return None
-    except UNREADABLE:
+    except FAILURES:
         return None
     return _put_value(body, at, _ID, raw_id)
 
@@ -195,7 +196,7 @@ def _search_param(body: bytes, key: bytes, value: bytes) -> bytes | None:
         return None
     try:
         params = _decode_params(body).params
-    except UNREADABLE:
+    except FAILURES:
         return None
     return _put_value(body, at, name, value) if params is not UNSET and key.decode() in params else None
 

@@ -13,10 +13,9 @@ import msgspec
 from msgspec import UNSET, Raw
 
 from weir.protocol import lenient, scan
+from weir.protocol.decoding import FAILURES
+from weir.protocol.shapes import BATCH_LIMIT as BATCH_LIMIT
 from weir.protocol.shapes import Envelope, Error, Loose, Meta, Params, Result
-
-BATCH_LIMIT = 1000
-"""Members of a batch that are looked at; a longer one is opaque. Each costs a peek, a span, a log line, a count."""
 
 LITERAL_LIMIT_BYTES = 4096
 """Bodies up to this size are searched for names, which is quicker there; larger ones are scanned."""
@@ -110,12 +109,12 @@ class Message:
 
 NOTHING = Message(Kind.NONE)
 OPAQUE = Message(Kind.OPAQUE)
-UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-"""What msgspec raises for a text that it cannot decode."""
+OVERLONG_BATCH = Message(Kind.OPAQUE)
+"""A batch of more members than BATCH_LIMIT: nobody can say how many calls it is."""
 
 _decode_loose: Callable[[bytes], Loose] = msgspec.json.Decoder(Loose).decode
+_skip: Callable[[bytes], Raw] = msgspec.json.Decoder(Raw).decode
 _decode: Callable[[bytes], Envelope] = msgspec.json.Decoder(Envelope).decode
-_decode_array: Callable[[bytes], list[Raw]] = msgspec.json.Decoder(list[Raw]).decode
 
 
 def peek(body: bytes) -> Message:
@@ -124,7 +123,7 @@ def peek(body: bytes) -> Message:
         envelope = _decode(body)
     except msgspec.ValidationError:
         return _peek_surprising(body)
-    except UNREADABLE:
+    except FAILURES:
         return OPAQUE
     return Message(_kind(envelope), envelope)
 
@@ -143,7 +142,7 @@ def _peek_surprising(body: bytes) -> Message:
         if body.lstrip(b" \t\r\n").startswith(b"["):
             return _peek_batch(body)
         envelope = _read_surprising(_decode_loose(body))
-    except UNREADABLE:
+    except FAILURES:
         return OPAQUE
     return Message(_kind(envelope), envelope)
 
@@ -164,31 +163,71 @@ def _read_surprising(loose: Loose) -> Envelope:
 
 def _peek_batch(body: bytes) -> Message:
     """A 2025-03-26 batch: every member is peeked by itself. An array in the array is no message."""
-    parts = [bytes(raw) for raw in _decode_array(body)]
-    if not 0 < len(parts) <= BATCH_LIMIT:
+    try:
+        parts = [bytes(raw) for raw in scan.values(body)]
+    except ValueError:
+        return OVERLONG_BATCH if _is_array(body) else OPAQUE
+    if not parts:
         return OPAQUE
     return Message(Kind.BATCH, members=tuple(OPAQUE if part.startswith(b"[") else peek(part) for part in parts))
 
 
-_LETTER_ESCAPE = re.compile(rb"\\u00[4-7]")
+def _is_array(body: bytes) -> bool:
+    """Whether a text is a whole JSON array, however long; its elements are stepped over."""
+    try:
+        _skip(body)
+    except FAILURES:
+        return False
+    return True
+
+
+_LETTER_ESCAPE = re.compile(rb"\\u(?:00[4-7]|0130|0131|017[fF]|212[aA])")
 _TOP_NAMES = ("id", "method", "params")
-_PARAM_NAMES = ("_meta", "name", "taskId", "uri")
-_LITERALS = tuple(b'"' + name.encode() + b'"' for name in (*_TOP_NAMES, *_PARAM_NAMES))
+_PARAM_NAMES = (
+    "_meta",
+    "inputResponses",
+    "name",
+    "protocolVersion",
+    "requestId",
+    "requestState",
+    "task",
+    "taskId",
+    "uri",
+)
+_LONGEST_NAME = 32
+# letters that are no ASCII and become one where case is folded, and so complete a name (ı, İ, ſ and the Kelvin sign)
+_FOLDING = (b"\xc4\xb0", b"\xc4\xb1", b"\xc5\xbf", b"\xe2\x84\xaa")
+
+
+def _fold(name: str) -> str:
+    """A name as readers see it that do not mind case.
+
+    Some compare upper case, so that `ı` is `i`; for some `İ` is, which is `i` and a dot above where case is folded.
+    """
+    return name.upper().casefold().replace("\u0307", "")
+
+
+_OF_TOP = {_fold(name): name for name in _TOP_NAMES}
+_OF_PARAMS = {_fold(name): name for name in _PARAM_NAMES}
+_LITERALS = tuple(
+    (b'"' + name.lower().encode() + b'"', b'"' + name.encode() + b'"') for name in (*_TOP_NAMES, *_PARAM_NAMES)
+)
 
 
 def has_escaped_letters(body: bytes) -> bool:
     """True when a member's name may be spelled with `\\u` escapes (those of `_`, letters and a few signs)."""
     # most bodies have no backslash, and looking for one byte costs next to nothing
-    return b"\\" in body and b"\\u00" in body and _LETTER_ESCAPE.search(body) is not None
+    return b"\\" in body and b"\\u" in body and _LETTER_ESCAPE.search(body) is not None
 
 
 def is_ambiguous(body: bytes) -> bool:
-    """True when a duplicate key lets two readers see two different messages, or when that cannot be told.
+    """True when two readers can see two different messages in one body, or when that cannot be told.
 
-    Looked at are the keys that say what is to be done: `id`, `method`, `params`, and in `params` its `_meta`,
-    `name`, `uri` and `taskId`. A batch is ambiguous when a member is.
+    Readers differ in which of two equal keys they take, and in whether `Method` is `method` (Go's and many of Java's
+    and C#'s decoders say yes). Looked at are the keys that say what is to be done: those of _TOP_NAMES, and in
+    `params` those of _PARAM_NAMES. A batch is ambiguous when a member is.
     """
-    if len(body) <= LITERAL_LIMIT_BYTES and body.startswith(b"{") and _has_no_name_twice(body):
+    if len(body) <= LITERAL_LIMIT_BYTES and body.startswith(b"{") and _is_plainly_named(body):
         return False
     try:
         if body.lstrip(b" \t\r\n").startswith(b"["):
@@ -198,18 +237,32 @@ def is_ambiguous(body: bytes) -> bool:
         return True
 
 
-def _has_no_name_twice(body: bytes) -> bool:
-    for name in _LITERALS:
-        if body.count(name) > 1:
+def _is_plainly_named(body: bytes) -> bool:
+    """True when a search of the bytes shows that each name stands there once at most, in its own spelling."""
+    folded = body.lower()
+    for folded_name, name in _LITERALS:
+        at = folded.find(folded_name)
+        if at >= 0 and (not body.startswith(name, at) or folded.find(folded_name, at + 1) >= 0):
             return False
+    if not body.isascii() and any(letter in body for letter in _FOLDING):
+        return False
     return not has_escaped_letters(body)
 
 
 def _is_ambiguous(body: bytes) -> bool:
     top, params = scan.request(body)
-    return _has_twins(top, _TOP_NAMES) or _has_twins(params or [], _PARAM_NAMES)
+    return _has_twins(top, _OF_TOP) or _has_twins(params or [], _OF_PARAMS)
 
 
-def _has_twins(found: list[scan.Member], names: tuple[str, ...]) -> bool:
-    keys = [member.key for member in found]
-    return any(keys.count(name) > 1 for name in names)
+def _has_twins(found: list[scan.Member], names: dict[str, str]) -> bool:
+    """True when a name stands there twice, or in another spelling than its own. `names` by their folded form."""
+    seen = set[str]()
+    for member in found:
+        key = member.key
+        name = names.get(_fold(key)) if len(key) <= _LONGEST_NAME else None
+        if name is None:
+            continue
+        if name != key or name in seen:
+            return True
+        seen.add(name)
+    return False

@@ -6,6 +6,9 @@ Apart from what is done with them (protocol/envelope.py), which can be compiled;
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
+BATCH_LIMIT = 1000
+"""Members of a batch that are looked at; a longer one is opaque. Each costs a peek, a span, a log line, a count."""
+
 REVISION_KEY = "io.modelcontextprotocol/protocolVersion"
 SUBSCRIPTION_KEY = "io.modelcontextprotocol/subscriptionId"
 DEADLINE_KEY = "io.github.mcp-weir/deadlineMs"
@@ -74,15 +77,6 @@ class Loose(Struct, gc=False):
     error: Raw | UnsetType = UNSET
 
 
-class Whole(Struct, gc=False, forbid_unknown_fields=True):
-    """A message with nothing but the members every request has, so that one pass maps two levels."""
-
-    jsonrpc: Raw | UnsetType = UNSET
-    id: Raw | UnsetType = UNSET
-    method: Raw | UnsetType = UNSET
-    params: dict[str, Raw] | UnsetType = UNSET
-
-
 class Identified(Struct, gc=False):
     """Only the id."""
 
@@ -93,3 +87,13 @@ class Parametrized(Struct, gc=False):
     """Only `params`, and its members as they stand."""
 
     params: dict[str, Raw] | UnsetType = UNSET
+
+
+Batch: type[Struct] = msgspec.defstruct(
+    "Batch",
+    [(f"member_{number}", Raw | UnsetType, UNSET) for number in range(BATCH_LIMIT)],
+    array_like=True,
+    forbid_unknown_fields=True,
+    gc=False,
+)
+"""An array of at most BATCH_LIMIT values. The decoder stops at the first one over it; a list would take all."""

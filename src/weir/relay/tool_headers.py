@@ -81,11 +81,11 @@ def list_request(caller: bytes, cursor: bytes, own_id: str) -> bytes:
     Raises:
         ValueError: the caller's request has no envelope to use.
     """
-    params = _member(caller, "params")
-    meta = _member(caller, "_meta", params)
+    _, params = scan.request(caller)
+    meta = scan.single(params or [], "_meta")
     kept = [
         b'"%b":%b' % (member.key.encode(), caller[member.start : member.end])
-        for member in scan.members(caller, meta)
+        for member in scan.members(caller, meta.start, meta.end)
         if member.key in _ENVELOPE
     ]
     page = b',"cursor":' + cursor if cursor else b""
@@ -94,13 +94,6 @@ def list_request(caller: bytes, cursor: bytes, own_id: str) -> bytes:
         b",".join(kept),
         page,
     )
-
-
-def _member(body: bytes, key: str, start: int = 0) -> int:
-    for member in scan.members(body, start):
-        if member.key == key:
-            return member.start
-    raise ValueError(f"no member {key!r}")
 
 
 def _annotated(schema: bytes) -> tuple[ParamHeader, ...]:
