@@ -465,9 +465,10 @@ def table(ledger: Ledger, limit_calls: int = 2, seconds: float = 10.0) -> tuple[
     return ledger.table(limit("client", limit_calls, seconds), lambda: overflows.append(1)), overflows
 
 
-def take(of: Table, key: str, now: float) -> bool:
+def take(of: Table, key: str, now: float, address: str | None = None) -> bool:
+    """One call of a key, which is an address of its own unless one is given. Whether it passes."""
     of._ledger.in_hand.clear()
-    window = of.place(key, now)
+    window = of.place(key, now, 1, key if address is None else address)
     if window.wait(now, 1):
         of.drop_unused(key)
         return False
@@ -531,7 +532,7 @@ def test_bytes_are_bounded_when_rings_grow() -> None:
 
 async def test_what_one_call_was_given_is_not_let_go_of_for_the_same_call() -> None:
     """It is empty until the call is counted, or still from long ago; and it is the oldest of its table."""
-    stand = Stand(limit("client", 2), limit("tool", 2), ledger=Ledger(keys_limit=2))
+    stand = Stand(limit("client", 2), limit("tool", 2), ledger=Ledger(keys_limit=2, free_times=0))
     for _ in range(2):
         await stand.call(by("1.1.1.1", tool_call("add")))
         await asyncio.sleep(11.0)
@@ -560,8 +561,10 @@ def test_a_window_that_could_not_grow_gets_no_more_when_it_can() -> None:
 def test_what_just_fits_is_taken() -> None:
     """To the last byte and key."""
     ledger = Ledger(keys_limit=1, bytes_limit=1000)
-    assert [True, False, False] == [ledger.reserve(*what, now=0.0) for what in ((1000, 1), (1, 0), (0, 1))]
-    ledger.release(1000, 1)
+    assert ledger.reserve(1000, 1, 0.0)
+    ledger.pay(ledger.own, 1000, 1)
+    assert [False, False] == [ledger.reserve(*what, now=0.0) for what in ((1, 0), (0, 1))]
+    ledger.pay(ledger.own, -1000, -1)
     assert (0, 0) == (ledger.keys, ledger.bytes)
     assert (100_000, 64_000_000) == (KEYS_LIMIT, BYTES_LIMIT)
 
@@ -600,7 +603,7 @@ def test_a_flood_of_keys_is_bounded(calls: int, flood: int) -> None:
     before, began = process.memory_info().rss, time.perf_counter()
     clients = ledger.table(limit("client", calls, 3600.0), overflowed)
     for number in range(flood):
-        take(clients, f"2001:db8::{number:x}", number / 1000)
+        take(clients, str(number), number / 1000)
     each = (time.perf_counter() - began) / flood * 1e6
     taken = process.memory_info().rss - before
     print(f"{flood:,} keys: {each:.1f} µs a call, {ledger.bytes:,} bytes reckoned, {taken:,} taken")
@@ -624,6 +627,81 @@ def test_what_a_key_takes_is_reckoned_on_the_safe_side() -> None:
         tracemalloc.stop()
     assert used <= ledger.bytes
     assert ledger.bytes <= 2 * used
+
+
+# shares of one address
+
+
+def test_one_address_holds_at_most_a_tenth_of_the_keys() -> None:
+    """Its further keys count together; others do not notice."""
+    ledger = Ledger(keys_limit=1000)
+    clients, overflows = table(ledger)
+    passed = [take(clients, f"invented {number}", 0.0, "10.0.0.1") for number in range(5000)]
+    assert [True] * 101 + [False] * 4899 == passed
+    assert (99, 4901) == (ledger.keys, len(overflows))
+    assert all(take(clients, f"honest {number}", 0.0, f"10.0.1.{number}") for number in range(250))
+    assert 4901 == len(overflows)
+
+
+def test_the_addresses_of_one_ipv6_network_are_one() -> None:
+    """A host has a whole /64 to itself. The next network is another host's."""
+    ledger = Ledger(keys_limit=1000)
+    clients, overflows = table(ledger)
+    passed = [take(clients, str(number), 0.0, f"2001:db8:0:1::{number:x}") for number in range(5000)]
+    assert 101 == sum(passed)
+    before = len(overflows)
+    assert take(clients, "honest", 0.0, "2001:db8:0:2::1")
+    assert before == len(overflows)
+
+
+@pytest.mark.parametrize("addresses", [2, 11, 100, 400])
+def test_room_for_newcomers_is_left_however_many_addresses_invent_keys(addresses: int) -> None:
+    """Each has less, and all together never have all."""
+    ledger = Ledger(keys_limit=1000)
+    clients, _ = table(ledger)
+    for key in range(120):
+        for number in range(addresses):
+            take(clients, f"{number} {key}", 0.0, f"attacker {number}")
+    overflows = clients.overflows
+    assert [True, True, False] == [take(clients, "honest", 0.0, "10.0.0.9") for _ in range(3)]
+    assert overflows == clients.overflows
+
+
+def test_an_address_that_used_up_its_share_gets_room_again() -> None:
+    """Once its windows are empty. What counted together may have been the key's own, and counts as such."""
+    ledger = Ledger(keys_limit=100)
+    clients, _ = table(ledger)
+    for number in range(50):
+        take(clients, str(number), 0.0, "10.0.0.1")
+    assert not take(clients, "late", 9.0, "10.0.0.1")
+    assert take(clients, "late", 10.0, "10.0.0.1")
+    for number in range(200):
+        assert take(clients, f"next {number}", 1000.0 + number * 11.0, "10.0.0.1")
+
+
+def test_bytes_are_shared_out_too() -> None:
+    """Few keys with long rings are as much as many keys."""
+    ledger = Ledger(bytes_limit=1_000_000)
+    clients, _ = table(ledger, limit_calls=1000)
+    for number in range(60):
+        for _ in range(1000):
+            take(clients, str(number), 0.0, "10.0.0.1")
+    assert ledger.bytes <= 100_000 + 3 * 8 * 1000
+    assert all(take(clients, "honest", 0.0, "10.0.0.2") for _ in range(1000))
+    assert not take(clients, "honest", 0.0, "10.0.0.2")
+
+
+def test_what_no_caller_can_invent_has_no_share() -> None:
+    """One window for all calls stays one, whoever calls."""
+    ledger = Ledger(keys_limit=100)
+    (clients, _), (server, overflows) = table(ledger), table(ledger)
+    for number in range(50):
+        take(clients, str(number), 0.0, "10.0.0.1")
+    ledger.in_hand.clear()
+    for _ in range(2):
+        server.place("", 0.0, 1, None).take(0.0, 1)
+    assert 0 == server.remaining("", 0.0)
+    assert [] == overflows
 
 
 # all of it against a model
@@ -678,7 +756,7 @@ class LimiterMachine(RuleBasedStateMachine):
     @initialize(keys_limit=st.sampled_from([2, 3, 4, 5]))
     def begin(self, keys_limit: int) -> None:
         self.keys_limit = keys_limit
-        self.ledger = Ledger(keys_limit=keys_limit)
+        self.ledger = Ledger(keys_limit=keys_limit, free_times=0)
         limits = [limit("client", 3, 8.0), limit("tool", 2, 4.0)]
         self.limiter = RateLimiter("demo", limits, self.ledger, client_of, self.told.append, lambda: self.now)
 

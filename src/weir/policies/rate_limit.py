@@ -5,8 +5,8 @@ when somebody further in refuses: what was taken is given back, exactly. A limit
 combination of them apart, at this upstream; one that names `global` counts over all upstreams. One that names `tool`
 is about calls of tools only. A batch counts as many as it has requests, and passes or is refused whole.
 
-Memory is bounded for the whole process by `Ledger`: keys whose window is empty make room for new ones; where none is,
-further keys share one window a limit.
+Memory is bounded for the whole process by `Ledger`, and for each address in it: keys whose window is empty make room
+for new ones; where none is, further keys of the same address share one window a limit.
 
 Actions told in `Decided`: refused, would_refuse; `detail` is the limit. `LimitReached` rate_limit_keys: a call was
 counted in a shared window.
@@ -60,7 +60,17 @@ class Standing(NamedTuple):
 class Rule:
     """One limit of one upstream: what it counts, and where."""
 
-    __slots__ = ("by_class", "by_client", "by_tool", "is_shadow", "scope", "settings", "table", "text")
+    __slots__ = (
+        "by_class",
+        "by_client",
+        "by_tool",
+        "has_invented_keys",
+        "is_shadow",
+        "scope",
+        "settings",
+        "table",
+        "text",
+    )
 
     def __init__(self, settings: RateLimitSettings, table: Table) -> None:
         self.settings = settings
@@ -69,6 +79,8 @@ class Rule:
         self.by_client = "client" in settings.per
         self.by_tool = "tool" in settings.per and not settings.tool
         self.by_class = "method_class" in settings.per
+        self.has_invented_keys = self.by_client or self.by_tool
+        """Callers can make up any number of keys."""
         self.text = words(settings)
         self.scope = "+".join(settings.per)
 
@@ -86,9 +98,14 @@ class Rule:
             key = f"{key}\n{traffic_class(method).value}"
         return f"{key}\n{known_as(message.name)}" if self.by_tool else key
 
-    def standing(self, key: str, now: float) -> Standing:
+    def place(self, key: str, now: float, count: int, call: Call) -> Counts:
+        """Where calls of a key count."""
+        return self.table.place(key, now, count, call.peer.address if self.has_invented_keys else None)
+
+    def standing(self, key: str, now: float, call: Call | None = None) -> Standing:
         """How the calls stand that count as `key`."""
-        return Standing(self.text, self.table.remaining(key, now), self.table.reset(key, now))
+        address = call.peer.address if call is not None and self.has_invented_keys else None
+        return Standing(self.text, self.table.remaining(key, now, address), self.table.reset(key, now, address))
 
     @property
     def is_one_window(self) -> bool:
@@ -164,7 +181,7 @@ class RateLimiter:
     def standings(self, call: Call) -> list[Standing]:
         """How the caller stands, with each limit that this call is about."""
         now = self._clock()
-        return [rule.standing(key, now) for rule, key, _ in self._wanted(call)]
+        return [rule.standing(key, now, call) for rule, key, _ in self._wanted(call)]
 
     def _wanted(self, call: Call) -> list[tuple[Rule, str, int]]:
         """What the call counts as with each limit, and how often: a batch once for each request in it."""
@@ -201,7 +218,7 @@ class RateLimiter:
         taken: list[Taken] = []
         missed: list[tuple[float, Rule]] = []
         for rule, key, count in wanted:
-            window = rule.table.place(key, now, count)
+            window = rule.place(key, now, count, call)
             seconds = window.wait(now, count)
             if seconds:
                 missed.append((seconds, rule))

@@ -36,12 +36,27 @@ class Counts(Protocol):
         """How many are in the window."""
 
 
+class Holder:
+    """What the keys of one address take, in all limits together. The ledger counts it."""
+
+    __slots__ = ("bytes", "keys", "network")
+
+    def __init__(self, network: str) -> None:
+        self.network = network
+        self.keys = 0
+        self.bytes = 0
+
+
+NOBODY = Holder("")
+
+
 class ExactWindow:
     """Keeps the instant of every call, up to `limit` of them, in a ring that grows as it needs to."""
 
-    __slots__ = ("_limit", "_next", "_seconds", "_size", "_stamps", "empty_at")
+    __slots__ = ("_limit", "_next", "_seconds", "_size", "_stamps", "empty_at", "holder")
 
-    def __init__(self, limit: int, seconds: float) -> None:
+    def __init__(self, limit: int, seconds: float, holder: Holder = NOBODY) -> None:
+        self.holder = holder
         self._limit = limit
         self._seconds = seconds
         self._stamps = array("d")
@@ -164,9 +179,10 @@ class CountedWindow:
     into any window; calls that come evenly have n = L / 10, f on average 1/2, and are counted exactly.
     """
 
-    __slots__ = ("_at", "_counts", "_last", "_limit", "_slice_seconds", "_total")
+    __slots__ = ("_at", "_counts", "_last", "_limit", "_slice_seconds", "_total", "holder")
 
-    def __init__(self, limit: int, seconds: float) -> None:
+    def __init__(self, limit: int, seconds: float, holder: Holder = NOBODY) -> None:
+        self.holder = holder
         self._limit = limit
         self._slice_seconds = seconds / SLICES
         self._counts = array("q", [0] * (SLICES + 1))
@@ -253,7 +269,9 @@ class CountedWindow:
 
 
 Window = ExactWindow | CountedWindow
-"""The calls of one key. `empty_at`: from when on it holds nothing, if nothing more is taken; -inf: it never did."""
+"""The calls of one key. `empty_at`: from when on it holds nothing, if nothing more is taken; -inf: it never did.
+
+`holder` is the address that it is counted against, for the ledger that keeps it."""
 
 
 class SpilledWindow:
@@ -289,6 +307,7 @@ class SpilledWindow:
         return self._own.used(now) + self._shared.used(now)
 
 
-def window_for(limit: int, seconds: float) -> Window:
+def window_for(limit: int, seconds: float, holder: Holder = NOBODY) -> Window:
     """An empty window for a limit."""
-    return ExactWindow(limit, seconds) if limit <= EXACT_LIMIT else CountedWindow(limit, seconds)
+    kind = ExactWindow if limit <= EXACT_LIMIT else CountedWindow
+    return kind(limit, seconds, holder)
