@@ -2,12 +2,12 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-COMPILED_TESTS ?= $(addprefix tests/,protocol core policies composition downstream upstream relay telemetry)
+COMPILED_TESTS ?= $(wildcard $(addprefix tests/,protocol core policies composition downstream upstream relay telemetry hostile))
 STAMP := $(VENV)/.installed
 # most tests wait for processes and sockets; a file's tests stay together, as they share what they start
 PYTEST := $(BIN)/pytest -n logical --dist loadfile
 
-.PHONY: help demo test compiled test-compiled check fast format bench mutate clean
+.PHONY: help demo test compiled test-compiled check fast format bench mutate nightly clean
 help:            ## what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
@@ -64,6 +64,13 @@ bench: $(COMPILED) ## the tables of speed and memory, against nginx, Envoy and o
 mutate: $(STAMP) ## mutants of the pure parts, and how many the tests kill; ONLY="breaker sse": of these files
 	@$(BIN)/python -c 'import mutmut' 2> /dev/null || $(BIN)/pip install -q --disable-pip-version-check -c constraints.txt -e '.[mutate]'
 	@nice -n 10 $(BIN)/python -m mutation $(ONLY)
+
+nightly: $(COMPILED) ## hours: the fuzzers at length, chaos at full size, a soak, mutants
+	tests/install.sh
+	$(MAKE) fuzz SECONDS=600
+	WEIR_CHAOS_CALLS=10000 $(PYTEST) --timeout=3600 tests/chaos
+	WEIR_CHAOS_CALLS=100000 $(PYTEST) --timeout=14400 tests/chaos/test_chaos.py
+	$(MAKE) mutate
 
 clean:           ## remove what was made here
 	rm -rf $(VENV) .bench .compiled mutants build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -2,6 +2,7 @@
 
 import functools
 import json
+import os
 import signal
 import sys
 from collections.abc import Iterator
@@ -48,11 +49,23 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> Iterator[None]:
     """After everything else, one line names the commands that would let skipped tests run."""
     yield
+    from support.durations import by_folder, table
     from support.installs import needs
 
     skipped = terminalreporter.getreports("skipped")
     if line := needs([str(report.longrepr[2]).removeprefix("Skipped: ") for report in skipped]):
         terminalreporter.write_line(line, yellow=True)
+    if os.environ.get("CI") == "true":
+        terminalreporter.section("seconds of each folder, one test after the other")
+        for row in table(by_folder(_durations(terminalreporter))):
+            terminalreporter.write_line(row)
+
+
+def _durations(terminalreporter: pytest.TerminalReporter) -> Iterator[tuple[str, float]]:
+    for reports in terminalreporter.stats.values():
+        for report in reports:
+            if isinstance(report, pytest.TestReport):
+                yield report.nodeid, report.duration
 
 
 @pytest.fixture
