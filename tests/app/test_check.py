@@ -237,3 +237,11 @@ def test_a_program_is_looked_for_where_it_will_run(tmp_path: Path) -> None:
     program.write_text("#!/bin/sh\n")
     program.chmod(0o755)
     assert [] == found(config({"name": "a", "command": ["bin/server"], "cwd": str(tmp_path)}))
+
+
+@pytest.mark.parametrize(("platform", "count"), [("linux", 0), ("darwin", 1)])
+def test_where_servers_may_outlive_a_killed_weir_it_is_said(platform: str, count: int) -> None:
+    """Only Linux has a child subreaper."""
+    piped = config({"name": "a", "command": ["sh"]})
+    texts = [str(finding) for finding in findings(piped, dict(os.environ), platform)]
+    assert count == len([text for text in texts if "can outlive a weir that is killed" in text])

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 from support.limits import HANG_SECONDS
+from support.stdio_children import launching
 from support.stdio_script import COMMAND
 from weir.core.call import Attempt, Call, Headers, Peer, Transport
 from weir.core.outcome import Outcome, Replied
@@ -204,10 +205,10 @@ async def bridge(
     ids = itertools.count(1)
 
     def spawn() -> Pipe:
-        return Child("script", child, emit, on_stderr)
+        return Child("script", child, started_by, emit, on_stderr)
 
     upstream = StdioUpstream(settings or StdioSettings("script"), spawn, emit, clock, lambda: f"session-{next(ids)}")
-    async with asyncio.TaskGroup() as tasks:
+    async with launching(emit) as started_by, asyncio.TaskGroup() as tasks:
         tasks.create_task(upstream.run())
         await asyncio.sleep(0)
         try:

@@ -23,6 +23,8 @@ READY_SECONDS = HANG_SECONDS
 """A server that has not opened its port by then never will; npm packages are the slowest."""
 STOP_SECONDS = 30.0
 """A process that ignores SIGTERM for as long is killed."""
+GUARDIAN = "weir-guardian"
+"""The name that upstream/guardian.py gives itself."""
 _POLL_SECONDS = 0.02
 # below the range that the kernel gives to outgoing connections, so that nobody takes the port before its owner binds it
 _PORTS = range(20000, 32000)
@@ -65,9 +67,18 @@ class Running:
         """Resident memory of the process itself, without its children."""
         return int(psutil.Process(self.pid).memory_info().rss)
 
-    def children(self) -> list[psutil.Process]:
-        """Its living descendants."""
+    def descendants(self) -> list[psutil.Process]:
+        """Every living process below it."""
         return psutil.Process(self.pid).children(recursive=True)
+
+    def children(self) -> list[psutil.Process]:
+        """The living servers that weir started, with what they started."""
+        return [process for process in self.descendants() if process.name() != GUARDIAN]
+
+    def guardian(self) -> psutil.Process:
+        """The parent of the servers that weir started."""
+        [found] = [process for process in self.descendants() if process.name() == GUARDIAN]
+        return found
 
     def interrupt(self, number: int = signal.SIGTERM) -> None:
         """Send one signal to the process alone."""

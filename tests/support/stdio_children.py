@@ -10,9 +10,11 @@ import psutil
 
 from support.limits import HANG_SECONDS
 from support.stdio_script import COMMAND
+from weir.core.events import Emit
 from weir.core.outcome import Failed
 from weir.protocol.envelope import Message
 from weir.upstream.child import Child, ChildSettings
+from weir.upstream.guarded import Guarded, Unguarded, launcher
 
 LOOPS = [
     ("asyncio", {"use_uvloop": False}),
@@ -82,11 +84,21 @@ def script(*flags: str, **settings: Any) -> ChildSettings:
 
 
 @contextlib.asynccontextmanager
+async def launching(emit: Emit = lambda event: None) -> AsyncIterator[Guarded | Unguarded]:
+    """A way to start processes; nothing that was started is left when the block ends."""
+    one = launcher(emit)
+    try:
+        yield one
+    finally:
+        await one.aclose()
+
+
+@contextlib.asynccontextmanager
 async def child(settings: ChildSettings, on_stderr: Callable[[bytes], None] | None = None) -> AsyncIterator[Supervised]:
     """A started child; it is stopped when the block ends, and nothing of it is left then."""
     events: list[Any] = []
-    one = Supervised(Child("script", settings, events.append, on_stderr), Heard(), events)
-    async with asyncio.TaskGroup() as tasks:
+    async with launching() as started_by, asyncio.TaskGroup() as tasks:
+        one = Supervised(Child("script", settings, started_by, events.append, on_stderr), Heard(), events)
         one.task = tasks.create_task(one.child.run(one.heard))
         assert await one.child.started() is None
         pid = one.child.pid

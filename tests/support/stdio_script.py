@@ -93,6 +93,17 @@ def mute(request: Request) -> None:
     time.sleep(1000)
 
 
+def daemon(request: Request) -> None:
+    """Start a process in a session of its own, as Playwright starts browsers."""
+    request.answer(subprocess.Popen(["sleep", "1000"], start_new_session=True).pid)
+
+
+def orphan(request: Request) -> None:
+    """Start a process in a session of its own, whose parent ends at once, as daemons do."""
+    shell = ["sh", "-c", "setsid sleep 1000 > /dev/null 2>&1 & echo $!"]
+    request.answer(subprocess.run(shell, capture_output=True, check=True).stdout.decode())
+
+
 TOOLS: dict[str, Callable[[Request], None]] = {
     "say": as_given,
     "files": lambda request: request.answer(sorted(int(each) for each in os.listdir("/dev/fd"))),
@@ -101,6 +112,8 @@ TOOLS: dict[str, Callable[[Request], None]] = {
     "big": lambda request: request.answer("x" * request.arguments["size"]),
     "exit": end,
     "fork": lambda request: request.answer(subprocess.Popen(["sleep", "1000"]).pid),
+    "daemon": daemon,
+    "orphan": orphan,
     "env": lambda request: request.answer(json.dumps(dict(os.environ))),
     "stderr": complain,
     "flood": flood,

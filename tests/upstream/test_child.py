@@ -12,7 +12,7 @@ import pytest
 
 from support.bridges import request, tool
 from support.limits import HANG_SECONDS
-from support.stdio_children import LOOPS, Heard, child, members, script
+from support.stdio_children import LOOPS, Heard, child, launching, members, script
 from weir.core.events import ChildExited, ChildStarted, LineSkipped
 from weir.core.outcome import Failed, FailureKind, Sent
 from weir.protocol.envelope import Kind
@@ -123,15 +123,6 @@ async def test_it_gets_nothing_of_the_open_files() -> None:
     assert [0, 1, 2, 3] == json.loads(text(heard))
 
 
-async def test_where_nothing_can_watch_a_process_a_thread_waits_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Systems other than Linux have no pidfd."""
-    monkeypatch.delattr(os, "pidfd_open")
-    async with child(script()) as one:
-        await one.child.send(tool("exit", code=4))
-        await one.heard.until(lambda heard: bool(heard.why))
-    assert 4 == only(one.events, ChildExited).code
-
-
 async def test_stderr_is_always_drained_and_its_end_is_kept() -> None:
     """A server that complains much does not block, and its last words are known."""
     heard_on_stderr = bytearray()
@@ -228,8 +219,9 @@ async def test_a_grandchild_that_holds_stdout_does_not_hide_an_exit() -> None:
 async def test_cancelling_its_owner_kills_all_of_it() -> None:
     """No ladder when weir has no time left."""
     heard = Heard()
-    one = Child("script", script("ignore-eof", "ignore-sigterm", eof_seconds=60), lambda event: None)
-    async with asyncio.TaskGroup() as tasks:
+    settings = script("ignore-eof", "ignore-sigterm", eof_seconds=60)
+    async with launching() as launcher, asyncio.TaskGroup() as tasks:
+        one = Child("script", settings, launcher, lambda event: None)
         task = tasks.create_task(one.run(heard))
         await one.started()
         pid = one.pid
@@ -253,8 +245,9 @@ async def test_a_command_that_cannot_start_says_why_and_the_mend(settings: Child
     """One line with the command in it; nothing was sent."""
     events: list[Any] = []
     heard = Heard()
-    one = Child("script", settings, events.append)
-    await one.run(heard)
+    async with launching() as launcher:
+        one = Child("script", settings, launcher, events.append)
+        await one.run(heard)
     failed = await one.started()
     assert isinstance(failed, Failed)
     assert (FailureKind.CONNECT, Sent.NO) == (failed.kind, failed.sent)

@@ -33,6 +33,7 @@ from weir.relay.stdio_server import StdioUpstream
 from weir.telemetry import build as telemetry
 from weir.telemetry.environment import UnknownExporterError
 from weir.upstream.child import Child
+from weir.upstream.guarded import launcher
 from weir.upstream.http import HttpUpstream
 
 
@@ -59,6 +60,7 @@ class Weir:
         except UnknownExporterError as error:
             raise rooms.SetupError(str(error)) from None
         self.emit = self.telemetry.emit
+        self._launcher = launcher(self.emit)
         self.backchannels = {name: Backchannel(name, self.telemetry.tracing, self.emit, clock) for name in names}
         self.upstreams = {one.name: self._upstream(one) for one in config.upstreams}
         faults = self._allowed_faults()
@@ -92,6 +94,7 @@ class Weir:
         """Close the upstream side."""
         for one in self.upstreams.values():
             await one.aclose()
+        await self._launcher.aclose()
 
     def stdio_downstream(self) -> StdioDownstream:
         """The client on stdin and stdout, before the only upstream."""
@@ -109,7 +112,7 @@ class Weir:
         settings = rooms.child(one)
         return StdioUpstream(
             rooms.stdio_upstream(self.config, one),
-            lambda: Child(one.name, settings, self.emit, self.telemetry.stderr_of(one.name)),
+            lambda: Child(one.name, settings, self._launcher, self.emit, self.telemetry.stderr_of(one.name)),
             self.emit,
             self._clock,
             lambda: secrets.token_hex(16),

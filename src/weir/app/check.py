@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -45,12 +46,13 @@ def addresses(config: Config, upstream: Upstream) -> list[str]:
     return [f"{base}/mcp", *own, *found, *mirrored]
 
 
-def findings(config: Config, environ: Mapping[str, str] = os.environ) -> list[Finding]:
+def findings(config: Config, environ: Mapping[str, str] = os.environ, platform: str = sys.platform) -> list[Finding]:
     """Everything worth saying about a configuration that parses. Looks at files and PATH, never at the network."""
     found = list(_of_listening(config))
     for upstream in config.upstreams:
         found += _of_command(upstream, environ) if upstream.is_stdio else _of_url(config.listen, upstream)
         found += _of_tools(config, upstream)
+    found += _of_orphans(config, platform)
     found += _without_effect(config)
     return found
 
@@ -139,6 +141,12 @@ def _of_command(upstream: Upstream, environ: Mapping[str, str]) -> Iterator[Find
         yield Finding(False, upstream.name, "npx without -y asks before it installs, and nobody answers; add -y")
     if name in ("docker", "podman") and "run" in arguments and not _is_interactive(arguments):
         yield Finding(False, upstream.name, f"{name} run without -i gives the server no stdin; add -i")
+
+
+def _of_orphans(config: Config, platform: str) -> Iterator[Finding]:
+    if platform != "linux" and any(upstream.is_stdio for upstream in config.upstreams):
+        text = "on this system a stdio server can outlive a weir that is killed; only Linux has what ends it then"
+        yield Finding(False, "command", text)
 
 
 def _from(cwd: str | None, program: str) -> str:

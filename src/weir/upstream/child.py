@@ -4,8 +4,8 @@
 nothing of the child is left. Everything else here is called by the event loop or by the owner.
 
 Shutdown is the specification's (2025-11-25, basic/lifecycle, Shutdown: stdin's end, SIGTERM, SIGKILL);
-the times and the whole group are the Python SDK's. A process that weir leaves behind because weir itself
-was killed sees its stdin end; there is no parent-death signal, as that needs code between fork and exec.
+the times and the whole group are the Python SDK's. What weir leaves behind because weir itself was killed is
+ended by the guardian (upstream/guardian.py).
 """
 
 import asyncio
@@ -21,6 +21,7 @@ from weir.core.outcome import Failed, FailureKind, Sent
 from weir.protocol.envelope import Kind, Message, peek
 from weir.protocol.framing import Lines, encode
 from weir.protocol.salvage import salvage
+from weir.upstream.guarded import Command, Launcher
 from weir.upstream.process import Process
 
 INHERITED = ("HOME", "LOGNAME", "PATH", "SHELL", "TERM", "USER")
@@ -65,9 +66,15 @@ class Child:
     """A stdio server's process and its three pipes."""
 
     def __init__(
-        self, upstream: str, settings: ChildSettings, emit: Emit, on_stderr: Callable[[bytes], None] | None = None
+        self,
+        upstream: str,
+        settings: ChildSettings,
+        launcher: Launcher,
+        emit: Emit,
+        on_stderr: Callable[[bytes], None] | None = None,
     ) -> None:
         self._upstream = upstream
+        self._launcher = launcher
         self._settings = settings
         self._emit = emit
         self._on_stderr = on_stderr
@@ -156,7 +163,7 @@ class Child:
         command, cwd = self._settings.command, self._settings.cwd
         env = {**_inherited(os.environ), **self._settings.env}
         try:
-            self._process = await Process.start(command, env, cwd, self)
+            self._process = await Process.start(Command(command, env, cwd), self, self._launcher)
         except (OSError, ValueError) as error:
             return Failed(FailureKind.CONNECT, _why_not_started(command[0], cwd, env, error), sent=Sent.NO)
         self._writable.set()
@@ -165,6 +172,7 @@ class Child:
 
     async def _wind_down(self, process: Process) -> None:
         """The ladder, then the rest of the group. Stdout is read all the while, so that a blocked writer can end."""
+        self._launcher.remember(process.pid)
         process.stdin.close()
         if self._drained.is_set() and not await _within(_FLUSH_SECONDS, self._exited):
             # it can say nothing more, so nobody needs to wait for the ladder
@@ -195,6 +203,7 @@ class Child:
     async def _finish(self, process: Process) -> None:
         """The last step of every end, a cancelled supervisor's included: nothing of the group runs on."""
         process.signal_group(signal.SIGKILL)
+        self._launcher.clear(process.pid)
         try:
             await _within(_FLUSH_SECONDS, self._exited)
         finally:

@@ -1,16 +1,16 @@
 """A process in a group of its own and its three pipes, on whichever event loop runs.
 
 Not the loop's own subprocesses: uvloop's get every pipe twice and all inheritable descriptors, so that a
-server that closes its stdout, or leaves a daemon behind, keeps it open; asyncio's take a thread each.
+server that closes its stdout, or leaves a daemon behind, keeps it open; asyncio's take a thread each
+(docs/decisions/0009). Who is the process's parent is the launcher's choice (upstream/guarded.py).
 """
 
 import asyncio
 import os
 import signal
-import subprocess
-import threading
-from collections.abc import Mapping, Sequence
 from typing import IO, Protocol, cast
+
+from weir.upstream.guarded import Command, Launcher
 
 
 class Owner(Protocol):
@@ -35,18 +35,13 @@ class Owner(Protocol):
 class Process:
     """A running process. `code` is as in subprocess: negative for a signal, None while it runs."""
 
-    def __init__(self, process: subprocess.Popen[bytes], owner: Owner) -> None:
-        self.pid = process.pid
+    def __init__(self, owner: Owner, pipes: list[IO[bytes]]) -> None:
+        self.pid = 0
         """Its group's id too."""
-        self._process = process
+        self.code: int | None = None
         self._owner = owner
-        self._loop = asyncio.get_running_loop()
-        self._pidfd = -1
+        self._files = pipes
         self._pipes: list[asyncio.BaseTransport] = []
-
-    @property
-    def code(self) -> int | None:
-        return self._process.returncode
 
     @property
     def stdin(self) -> asyncio.WriteTransport:
@@ -57,15 +52,21 @@ class Process:
         return cast(asyncio.ReadTransport, self._pipes[1])
 
     @classmethod
-    async def start(cls, command: Sequence[str], env: Mapping[str, str], cwd: str | None, owner: Owner) -> "Process":
+    async def start(cls, command: Command, owner: Owner, launcher: Launcher) -> "Process":
         """Start a command.
 
         Raises:
-            OSError: there is no such command or directory, or it cannot be executed.
+            OSError: there is no such command or directory, it cannot be executed, or the machine has no room.
             ValueError: a NUL byte in the command.
         """
-        process = cls(_spawn(command, env, cwd), owner)
+        ours, theirs = _three_pipes()
+        process = cls(owner, ours)
         try:
+            try:
+                process.pid = await launcher.launch(command, theirs, process._exited)
+            finally:
+                for each in theirs:
+                    os.close(each)
             await process._attach()
         except BaseException:
             process.signal_group(signal.SIGKILL)
@@ -75,6 +76,9 @@ class Process:
 
     def signal_group(self, number: signal.Signals) -> None:
         """Send a signal to the process and all its descendants that have not left its group."""
+        if self.pid == 0:
+            # it has not started, and 0 would be weir's own group
+            return
         try:
             os.killpg(self.pid, number)
         except (ProcessLookupError, PermissionError):
@@ -84,11 +88,6 @@ class Process:
     @property
     def has_group(self) -> bool:
         """Whether anything of the group lives. To be asked after the process itself ended."""
-        try:
-            # where weir is process 1 of a container, orphans become its children
-            os.waitpid(-self.pid, os.WNOHANG)
-        except ChildProcessError:
-            pass
         try:
             os.killpg(self.pid, 0)
         except (ProcessLookupError, PermissionError):
@@ -101,57 +100,36 @@ class Process:
             pipe.close()
         for file in self._files[len(self._pipes) :]:
             file.close()
-        self._unwatch()
-        self._process.poll()
-
-    @property
-    def _files(self) -> list[IO[bytes]]:
-        process = self._process
-        return [file for file in (process.stdin, process.stdout, process.stderr) if file is not None]
 
     async def _attach(self) -> None:
         stdin, stdout, stderr = self._files
-        owner, loop = self._owner, self._loop
+        owner, loop = self._owner, asyncio.get_running_loop()
         self._pipes.append((await loop.connect_write_pipe(lambda: _Input(owner), stdin))[0])
         self._pipes.append((await loop.connect_read_pipe(lambda: _Output(owner, 1, owner.take), stdout))[0])
         self._pipes.append((await loop.connect_read_pipe(lambda: _Output(owner, 2, owner.take_stderr), stderr))[0])
-        self._watch()
 
-    def _watch(self) -> None:
-        try:
-            self._pidfd = os.pidfd_open(self.pid)
-        except (AttributeError, OSError):
-            # no Linux, or an old one
-            threading.Thread(target=self._wait, name=f"wait-{self.pid}", daemon=True).start()
-            return
-        self._loop.add_reader(self._pidfd, self._exited)
-
-    def _wait(self) -> None:
-        self._process.wait()
-        try:
-            self._loop.call_soon_threadsafe(self._owner.process_exited)
-        except RuntimeError:
-            # the loop has closed: nobody is left to be told
-            return
-
-    def _exited(self) -> None:
-        self._unwatch()
-        self._process.poll()
+    def _exited(self, code: int) -> None:
+        self.code = code
         self._owner.process_exited()
 
-    def _unwatch(self) -> None:
-        if self._pidfd >= 0:
-            self._loop.remove_reader(self._pidfd)
-            os.close(self._pidfd)
-            self._pidfd = -1
 
-
-def _spawn(command: Sequence[str], env: Mapping[str, str], cwd: str | None) -> subprocess.Popen[bytes]:
-    """Blocks until the child has replaced itself, a millisecond or two: so do the loops' own subprocesses."""
-    pipe = subprocess.PIPE
-    return subprocess.Popen(
-        command, stdin=pipe, stdout=pipe, stderr=pipe, env=env, cwd=cwd, start_new_session=True, bufsize=0
-    )
+def _three_pipes() -> tuple[list[IO[bytes]], tuple[int, int, int]]:
+    """Opens the pipes of a process: this end of each as a file, and the process's ends. Raises OSError."""
+    opened: list[int] = []
+    try:
+        for _ in range(3):
+            opened += os.pipe()
+    except OSError:
+        for each in opened:
+            os.close(each)
+        raise
+    stdin, to_stdin, from_stdout, stdout, from_stderr, stderr = opened
+    ours: list[IO[bytes]] = [
+        os.fdopen(to_stdin, "wb", buffering=0),
+        os.fdopen(from_stdout, "rb", buffering=0),
+        os.fdopen(from_stderr, "rb", buffering=0),
+    ]
+    return ours, (stdin, stdout, stderr)
 
 
 class _Input(asyncio.BaseProtocol):
