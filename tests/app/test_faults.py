@@ -16,7 +16,7 @@ from weir.app.diagnostics import Clocks, Diagnostics, Subject
 from weir.app.fault_client import FaultError, show
 from weir.app.faults import FAULT_LIMIT_BYTES, FaultPages, fault_of
 from weir.app.health import Health
-from weir.config import model
+from weir.config import faults, model
 from weir.downstream.asgi import asgi
 from weir.policies.faults import FAULTS_LIMIT, Fault, Instead, Registry
 
@@ -149,7 +149,7 @@ async def test_there_is_a_bound(bench: Bench) -> None:
     answer = await bench.ask("POST", body=LATE)
     assert (409, ["there are 100 faults already; clear one first"]) == (answer.status, answer.json["problems"])
     assert 413 == (await bench.ask("POST", body=b" " * (FAULT_LIMIT_BYTES + 1))).status
-    assert model.MAX_FAULTS == FAULTS_LIMIT
+    assert faults.MAX_FAULTS == FAULTS_LIMIT
 
 
 @pytest.mark.parametrize(
@@ -229,7 +229,7 @@ async def test_other_pages_are_as_before(bench: Bench) -> None:
 )
 def test_every_kind_can_be_written(written: dict[str, object], expected: Fault) -> None:
     """In the configuration as on the page."""
-    assert expected == fault_of(model.Fault.model_validate({"upstream": "files", **written}))
+    assert expected == fault_of(faults.Fault.model_validate({"upstream": "files", **written}))
 
 
 # the command

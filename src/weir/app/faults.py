@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from weir.app.diagnostics import Page, json_page, text_page
-from weir.config import explain, model
+from weir.config import explain, faults
 from weir.config.problems import ConfigError, shown
 from weir.config.reading import parse
 from weir.core.call import header
@@ -34,7 +34,7 @@ _INSTEAD = {
 _CODED = (Instead.STATUS, Instead.ERROR)
 
 
-def fault_of(written: model.Fault) -> Fault:
+def fault_of(written: faults.Fault) -> Fault:
     """A fault of the configuration as the policy takes it."""
     found = [key for key in _INSTEAD if getattr(written, key) is not None and getattr(written, key) is not False]
     instead = _INSTEAD[found[0]] if found else None
@@ -117,9 +117,9 @@ class FaultPages:
         problems = list(document.problems)
         fault = None
         try:
-            fault = fault_of(model.Fault.model_validate(document.value, by_alias=True, by_name=False))
+            fault = fault_of(faults.Fault.model_validate(document.value, by_alias=True, by_name=False))
         except ValidationError as error:
-            problems += explain.problems(error, document, model.Fault, frozenset())
+            problems += explain.problems(error, document, faults.Fault, frozenset())
         if fault is not None and fault.upstream not in self._upstreams:
             text = f"'{fault.upstream}' is the name of no upstream; known here: {', '.join(sorted(self._upstreams))}"
             problems.append(document.problem(("upstream",), text))

@@ -38,6 +38,7 @@ def http_upstream(config: Config, one: Upstream) -> HttpSettings:
         preserve_host=one.preserve_host,
         tls=_client_tls(one.tls),
         connections=one.connections,
+        streams=one.streams,
         connect_seconds=config.connect_seconds(one),
         idle_seconds=config.idle_seconds(one),
         reply_buffer_bytes=config.listen.max_reply_buffer_bytes,

@@ -13,6 +13,7 @@ from weir.protocol.methods import LONG_LIVED, facts
 from weir.protocol.tracecontext import TraceContext
 
 if TYPE_CHECKING:
+    from weir.core.budget import Account
     from weir.core.outcome import Outcome, Verdict
 
 Headers = list[tuple[bytes, bytes]]
@@ -85,6 +86,7 @@ FIELDS = (
     "_standing_since",
     "_unread_before",
     "_unread_since",
+    "account",
     "answer",
     "asked_method",
     "asker",
@@ -139,7 +141,8 @@ class Call:
     `connect_left_seconds` is what all attempts together may still spend on reaching the upstream, waits between them
     included (inf: nobody has tried yet, and the upstream's own limit holds); `idle_seconds` how long the upstream may
     be silent, None: as the edge is set. `progress_at` is when the server last told of progress, in the call's own time
-    (0.0: never). `joined` is the call of others that answers this one, too: it has no attempts of its own then.
+    (0.0: never). `account` is what its client holds of weir's memory, and stands for the client (None: a pipe's).
+    `joined` is the call of others that answers this one, too: it has no attempts of its own then.
     """
 
     __slots__ = FIELDS
@@ -179,8 +182,8 @@ class Call:
         self.deadline_at = self.connect_left_seconds = math.inf
         self.idle_seconds: float | None = None
         self.slot: Slot | None = None
-        self.status = 0
-        self.bytes_sent = 0
+        self.account: Account | None = None
+        self.status = self.bytes_sent = 0
         # where it stands in a trace: its own SERVER span, that span's parent, and a context to link to
         self.trace: TraceContext | None = None
         self.parent: TraceContext | None = None

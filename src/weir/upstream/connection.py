@@ -13,6 +13,7 @@ from weir.core.outcome import FailureKind, Sent
 from weir.protocol.headers import HOP_BY_HOP
 from weir.upstream.exchange import Exchange, Unanswered
 from weir.upstream.hops import named_by
+from weir.upstream.places import Places
 
 MAX_HEAD_BYTES = 64 * 1024
 """Of a reply's head, its trailers, and anything else that is not body: more is no honest server."""
@@ -49,6 +50,9 @@ class Connection(asyncio.Protocol):
         self.loop = asyncio.get_running_loop()
         self.idle_since = 0.0
         self.keep_seconds = KEEP_IDLE_SECONDS
+        # the owner's: which place it takes while it is in use, and for whom
+        self.places: Places | None = None
+        self.client: object = None
         self._owner = owner
         self._clock = clock
         self._idle_seconds = idle_seconds

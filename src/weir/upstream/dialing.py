@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from weir.core.outcome import FailureKind, Sent
+from weir.core.shortage import is_shortage
 from weir.upstream.connection import Connection
-from weir.upstream.exchange import Unanswered
+from weir.upstream.exchange import Shortage, Unanswered
 
 NEXT_ADDRESS_SECONDS = 0.25
 """How long one address may take before the next is tried beside it (RFC 8305, section 5)."""
@@ -181,6 +182,8 @@ class Dialer:
             sock = await self._reach()
         except (OSError, UnicodeError) as error:
             # UnicodeError: a name that IDNA cannot encode
+            if is_shortage(error):
+                raise Shortage(_short(error), limit="descriptors") from None
             whom = "" if self._proxy is None else " to the proxy"
             raise Unanswered(FailureKind.CONNECT, f"cannot connect{whom}: {_reason(error)}", Sent.NO) from None
         try:
@@ -189,6 +192,8 @@ class Dialer:
                 protocol, sock=sock, ssl=self._tls, server_hostname=self._origin.host if self._tls else None
             )
         except OSError as error:
+            if is_shortage(error):
+                raise Shortage(_short(error), limit="descriptors") from None
             if self._tls is None:
                 raise Unanswered(FailureKind.CONNECT, f"cannot connect: {_reason(error)}", Sent.NO) from None
             raise Unanswered(FailureKind.TLS, f"TLS failed: {_reason(error)}", Sent.NO) from None
@@ -208,6 +213,10 @@ class Dialer:
             sock.close()
             raise
         return sock
+
+
+def _short(error: Exception) -> str:
+    return f"weir cannot open a connection to the server: {_reason(error)}."
 
 
 def _reason(error: Exception) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from weir.core.call import Headers
-from weir.core.outcome import FailureKind, Sent
+from weir.core.outcome import Blame, FailureKind, Sent
 
 STREAM_HIGH_WATER_BYTES = 64 * 1024
 """What a stream may hold that its reader has not taken yet; beyond it the socket is left unread."""
@@ -25,6 +25,16 @@ class Unanswered(Exception):  # noqa: N818 - it becomes an outcome, and this is 
         self.sent = sent
         self.timer = timer
         self.after_seconds = after_seconds
+
+
+class Shortage(Unanswered):
+    """weir had no place, descriptor or port for the request: nothing was sent, and the server is not to blame."""
+
+    def __init__(self, detail: str, caused_by: Blame | None = None, *, limit: str = "") -> None:
+        super().__init__(FailureKind.CONNECT, detail, Sent.NO)
+        self.caused_by = caused_by
+        self.limit = limit
+        """The name of the limit that was reached; "" where the watcher has been told of it."""
 
 
 class Line(Protocol):

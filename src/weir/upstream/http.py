@@ -6,12 +6,13 @@ from dataclasses import dataclass
 
 from weir.core.call import Attempt, Call, Headers, Peer, Transport, header
 from weir.core.events import ConnectionOpened, Decided, Emit, LimitReached, Listed
-from weir.core.outcome import NO_ANSWER, PLAIN, Blame, Failed, FailureKind, Outcome, Replied
+from weir.core.outcome import NO_ANSWER, PLAIN, Blame, Failed, FailureKind, Outcome, RefusalKind, Refused, Replied
+from weir.core.shortage import SHORTAGE_RETRY_SECONDS
 from weir.protocol.headers import HOP_BY_HOP
 from weir.protocol.methods import LISTS
 from weir.protocol.tracecontext import TraceContext
 from weir.upstream.dialing import Dialer, Origin, Proxy, TlsSettings, client_context, origin_of, proxy_at, proxy_for
-from weir.upstream.exchange import Exchange, Unanswered
+from weir.upstream.exchange import Exchange, Shortage, Unanswered
 from weir.upstream.hops import named_by
 from weir.upstream.http1 import Client, Pool, PoolSettings, Request
 from weir.upstream.judging import OF_THE_BYTES, Restored, StreamJudge, decoded, judge_complete
@@ -31,7 +32,7 @@ class HttpSettings:
 
     `url`: scheme, host and port are used; the path is the caller's matter. `headers` are added to every request
     and replace those of the same name; names in lower case. `preserve_host`: the client's `Host` goes on to the
-    server. `connections`, `connect_seconds`, `idle_seconds`: see PoolSettings. `proxy`: None for what the
+    server. `connections`, `streams`, `connect_seconds`, `idle_seconds`: see PoolSettings. `proxy`: None for what the
     environment names, "" for none, else an http:// URL.
     """
 
@@ -42,6 +43,7 @@ class HttpSettings:
     tls: TlsSettings | None = None
     proxy: str | None = None
     connections: int = 100
+    streams: int = 1000
     connect_seconds: float = 5.0
     idle_seconds: float = 300.0
     reply_buffer_bytes: int = REPLY_BUFFER_BYTES
@@ -71,7 +73,11 @@ class HttpUpstream:
         proxy = _proxy(settings, origin)
         tls = client_context(settings.tls or TlsSettings()) if origin.scheme == "https" else None
         pool = PoolSettings(
-            settings.connections, settings.connect_seconds, settings.idle_seconds, settings.reply_buffer_bytes
+            settings.connections,
+            settings.streams,
+            settings.connect_seconds,
+            settings.idle_seconds,
+            settings.reply_buffer_bytes,
         )
         self.name = settings.name
         self._settings = settings
@@ -89,7 +95,7 @@ class HttpUpstream:
         try:
             exchange = self._client.send(request) or await self._connect_and_send(attempt, request)
         except Unanswered as error:
-            return _failed(error)
+            return self._unsent(error)
         attempt.sent_at = exchange.sent_at
         if self._minds_silence:
             self._mind_silence(attempt.call, exchange)
@@ -115,9 +121,17 @@ class HttpUpstream:
         """The pool has a new connection."""
         self._emit(ConnectionOpened(self.name, seconds))
 
-    def crowded(self) -> None:
-        """The pool's connections are all in use."""
-        self._emit(LimitReached(self.name, "connections"))
+    def crowded(self, limit: str) -> None:
+        """No place is free."""
+        self._emit(LimitReached(self.name, limit))
+
+    def _unsent(self, error: Unanswered) -> Failed | Refused:
+        if not isinstance(error, Shortage):
+            return _failed(error)
+        if error.limit:
+            self._emit(LimitReached(self.name, error.limit))
+        text = f"MCP server '{self.name}' was not asked. {error.detail}"
+        return Refused(RefusalKind.OVERLOADED, text, "upstream", SHORTAGE_RETRY_SECONDS, error.caused_by)
 
     async def _connect_and_send(self, attempt: Attempt, request: Request) -> Exchange:
         began, until, call = self._clock(), 0.0, attempt.call
@@ -229,7 +243,7 @@ class _Composer:
             _write_trace(lines, trace)
         if body or call.verb in _WITH_BODY:
             lines.append(b"content-length: %d" % len(body))
-        return Request(call.verb, self._prefix + (attempt.target or b"/"), lines, body)
+        return Request(call.verb, self._prefix + (attempt.target or b"/"), lines, body, call.account, call.is_stream)
 
 
 def _write_lines(lines: list[bytes], headers: Headers, dropped: frozenset[bytes]) -> None:

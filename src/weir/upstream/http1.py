@@ -4,15 +4,15 @@ The edge uses it through `Client`, so that another client can take its place.
 """
 
 import asyncio
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
-from weir.core.outcome import FailureKind, Sent
+from weir.core.outcome import Blame, FailureKind, Sent
 from weir.upstream.connection import Connection
 from weir.upstream.dialing import Dialer
-from weir.upstream.exchange import Exchange, Unanswered
+from weir.upstream.exchange import Exchange, Shortage, Unanswered
+from weir.upstream.places import Places, Waiter, requests_share, streams_share
 
 _ENDS_A_LINE = b"\r\n\0"
 
@@ -27,6 +27,10 @@ class Request(NamedTuple):
     target: bytes
     lines: Sequence[bytes]
     body: bytes
+    client: object = None
+    """Stands for who asks; None: nobody in particular. See Places."""
+    is_stream: bool = False
+    """It may last for ever, and takes no place of the requests."""
 
 
 class Client(Protocol):
@@ -43,6 +47,7 @@ class Client(Protocol):
         """Send as soon as there is a connection, which may take so long; None: as the client is set.
 
         Raises:
+            Shortage: weir has no place, no descriptor or no port for it.
             Unanswered: there is none in time, or the request cannot be written as HTTP.
         """
 
@@ -52,17 +57,18 @@ class Client(Protocol):
 
 @dataclass(slots=True, frozen=True)
 class PoolSettings:
-    """What may be spent on one server.
-
-    `connections`: open at a time, further requests wait. `connect_seconds`: for waiting, DNS, TCP, TLS and
-    proxy together. `idle_seconds`: without a byte from the server while a reply is awaited or read.
-    `reply_buffer_bytes`: a larger reply is a stream.
-    """
+    """What may be spent on one server."""
 
     connections: int = 100
+    """For requests, open at a time; further requests wait."""
+    streams: int = 1000
+    """For long-lived streams, beside those for requests."""
     connect_seconds: float = 5.0
+    """For waiting, DNS, TCP, TLS and proxy together."""
     idle_seconds: float = 300.0
+    """Without a byte from the server while a reply is awaited or read."""
     reply_buffer_bytes: int = 4 * 1024 * 1024
+    """A larger reply is a stream."""
 
 
 class Watcher(Protocol):
@@ -71,8 +77,8 @@ class Watcher(Protocol):
     def connected(self, seconds: float) -> None:
         """A new connection stands, after so long."""
 
-    def crowded(self) -> None:
-        """All connections are in use: a request waits."""
+    def crowded(self, limit: str) -> None:
+        """No place is free (`connections` or `streams`): a request waits."""
 
 
 class Pool:
@@ -88,10 +94,8 @@ class Pool:
         self._watcher = watcher
         self._idle: list[Connection] = []
         self._open: set[Connection] = set()
-        # of the permitted number: being opened, or promised to one who waited
-        self._reserved = 0
-        # each is given a free connection, or None for the right to open one
-        self._waiters: OrderedDict[asyncio.Future[Connection | None], None] = OrderedDict()
+        self._requests = Places("connections", settings.connections, requests_share(settings.connections))
+        self._streams = Places("streams", settings.streams, streams_share(settings.streams))
         self._sweeper: asyncio.TimerHandle | None = None
         self._is_closed = False
 
@@ -100,11 +104,15 @@ class Pool:
         idle = self._idle
         if not idle:
             return None
+        places = self._streams if request.is_stream else self._requests
+        if places.taken >= places.share and not places.admits(request.client, self._open):
+            return None
         head = _write_head(request)
         now = self._clock()
         while idle:
             connection = idle.pop()
             if connection.is_usable(now):
+                places.take(connection, request.client)
                 return connection.ask(head, request.body, self._buffer_bytes, is_bodiless=request.verb == b"HEAD")
             connection.drop()
         return None
@@ -113,10 +121,14 @@ class Pool:
         """See Client."""
         head = _write_head(request)
         seconds = self._settings.connect_seconds if seconds is None else max(0.0, seconds)
+        places = self._streams if request.is_stream else self._requests
+        acquisition = _Acquisition(self, places, request.client)
         try:
             async with asyncio.timeout(seconds):
-                connection = await self._acquire()
+                connection = await acquisition.run()
         except TimeoutError:
+            if acquisition.is_waiting:
+                raise self._crowded(places, request.client) from None
             detail = f"no connection within {seconds:g} s (timer 'connect')"
             raise Unanswered(FailureKind.TIMEOUT, detail, Sent.NO, timer="connect", after_seconds=seconds) from None
         return connection.ask(head, request.body, self._buffer_bytes, is_bodiless=request.verb == b"HEAD")
@@ -127,10 +139,8 @@ class Pool:
         if self._sweeper is not None:
             self._sweeper.cancel()
             self._sweeper = None
-        while self._waiters:
-            waiter, _ = self._waiters.popitem(last=False)
-            if not waiter.done():
-                waiter.set_exception(_closed())
+        for places in (self._requests, self._streams):
+            places.close(_closed())
         for connection in list(self._open):
             connection.close()
         # an aborted transport closes its socket in the loop's next turn
@@ -139,12 +149,20 @@ class Pool:
     # the owner's side of a connection
 
     def freed(self, connection: Connection) -> None:
-        """It may carry another request: whoever has waited longest gets it."""
-        while self._waiters:
-            waiter, _ = self._waiters.popitem(last=False)
-            if not waiter.done():
+        """It may carry another request: the waiter whose turn it is gets it."""
+        if connection.places is not None:
+            connection.places.free(connection)
+        for places in (self._requests, self._streams):
+            chosen = places.next(self._open)
+            if chosen is not None:
+                client, waiter = chosen
+                places.take(connection, client)
                 waiter.set_result(connection)
                 return
+        if self._requests.taken + len(self._idle) >= self._requests.limit:
+            # it was a stream's, and there are as many for requests as there may be
+            connection.drop()
+            return
         self._idle.append(connection)
         if self._sweeper is None:
             self._sweeper = connection.loop.call_later(connection.keep_seconds, self._sweep)
@@ -152,77 +170,81 @@ class Pool:
     def gone(self, connection: Connection) -> None:
         """It is closed: its place is free."""
         self._open.discard(connection)
-        if connection in self._idle:
+        if connection.places is not None:
+            connection.places.free(connection)
+        elif connection in self._idle:
             self._idle.remove(connection)
-        self._offer_place()
+        self.offer()
 
-    # the rest
+    # the side of those who wait
 
-    async def _acquire(self) -> Connection:
+    def take_idle(self, places: Places, client: object) -> Connection | None:
+        """A connection that became free in the meantime."""
+        while self._idle:
+            connection = self._idle.pop()
+            if connection.is_usable(self._clock()):
+                places.take(connection, client)
+                return connection
+            connection.drop()
+        return None
+
+    def check_open(self) -> None:
+        """Raises Unanswered once the pool is closed."""
         if self._is_closed:
             raise _closed()
-        if not self._has_place():
-            given = await self._wait()
-            if given is not None and given.is_usable(self._clock()):
-                return given
-            if given is not None:
-                # it died on the way here: its place is ours, not the next one's
-                self._reserved += 1
-                given.drop()
-        else:
-            self._reserved += 1
-        return await self._open_reserved()
 
-    def _has_place(self) -> bool:
-        return len(self._open) + self._reserved < self._settings.connections
+    def admits(self, places: Places, client: object) -> bool:
+        """Whether the client may take a place now."""
+        return places.admits(client, self._open)
 
-    async def _wait(self) -> Connection | None:
-        waiter: asyncio.Future[Connection | None] = asyncio.get_running_loop().create_future()
-        self._waiters[waiter] = None
+    def is_usable(self, connection: Connection) -> bool:
+        """Whether a connection that was handed over may still carry a request."""
+        return connection.is_usable(self._clock())
+
+    def tell_crowded(self, places: Places) -> None:
+        """A request begins to wait."""
         if self._watcher is not None:
-            self._watcher.crowded()
-        try:
-            return await waiter
-        except asyncio.CancelledError:
-            if waiter.cancelled():
-                self._waiters.pop(waiter, None)
-            elif waiter.exception() is None:
-                self._hand_back(waiter.result())
-            raise
+            self._watcher.crowded(places.name)
 
-    def _hand_back(self, given: Connection | None) -> None:
-        """Whoever it was given to has been cancelled in the same turn."""
-        if given is not None:
-            if not given.is_gone:
-                self.freed(given)
-        else:
-            self._reserved -= 1
-            self._offer_place()
-
-    def _offer_place(self) -> None:
-        while self._waiters and self._has_place():
-            waiter, _ = self._waiters.popitem(last=False)
-            if not waiter.done():
-                self._reserved += 1
+    def offer(self) -> None:
+        """Places may have come free: give each waiter that has one now the right to open a connection."""
+        for places in (self._requests, self._streams):
+            while (chosen := places.next(self._open)) is not None:
+                client, waiter = chosen
+                places.reserve(client)
                 waiter.set_result(None)
 
-    async def _open_reserved(self) -> Connection:
+    async def open_reserved(self, places: Places, client: object) -> Connection:
+        """Open a connection in a place that is reserved for it.
+
+        Raises:
+            Unanswered: it cannot be opened.
+        """
         began = self._clock()
         try:
             connection = await self._dialer.dial(self._new)
         except BaseException:
-            self._reserved -= 1
-            self._offer_place()
+            places.opened(client)
+            self.offer()
             raise
-        self._reserved -= 1
+        places.opened(client)
         if self._is_closed:
             connection.drop()
             raise _closed()
-        if not connection.is_gone:
+        places.take(connection, client)
+        if connection.is_gone:
+            places.free(connection)
+        else:
             self._open.add(connection)
         if self._watcher is not None:
             self._watcher.connected(self._clock() - began)
         return connection
+
+    def _crowded(self, places: Places, client: object) -> Shortage:
+        if places.taken < places.limit and client is not None:
+            detail = f"This client has as many {places.name} to the server as one client may have."
+            return Shortage(detail, Blame.DOWNSTREAM)
+        return Shortage(f"All {places.limit} {places.name} that weir keeps to the server are in use.")
 
     def _new(self) -> Connection:
         return Connection(self, self._clock, self._settings.idle_seconds)
@@ -238,6 +260,60 @@ class Pool:
             self._sweeper = self._idle[0].loop.call_later(max(left, 0.001), self._sweep)
 
 
+class _Acquisition:
+    """One request on its way to a connection. `is_waiting`: for a place; the server has nothing to do with that."""
+
+    __slots__ = ("_client", "_places", "_pool", "is_waiting")
+
+    def __init__(self, pool: Pool, places: Places, client: object) -> None:
+        self._pool = pool
+        self._places = places
+        self._client = client
+        self.is_waiting = False
+
+    async def run(self) -> Connection:
+        pool, places, client = self._pool, self._places, self._client
+        pool.check_open()
+        if pool.admits(places, client):
+            idle = pool.take_idle(places, client)
+            if idle is not None:
+                return idle
+            places.reserve(client)
+            return await pool.open_reserved(places, client)
+        given = await self._wait()
+        if given is not None:
+            if pool.is_usable(given):
+                return given
+            # it died on the way here: its place is ours, not the next one's
+            places.reserve(client)
+            given.drop()
+        return await pool.open_reserved(places, client)
+
+    async def _wait(self) -> Connection | None:
+        waiter: Waiter = asyncio.get_running_loop().create_future()
+        self._places.wait(self._client, waiter)
+        self._pool.tell_crowded(self._places)
+        self.is_waiting = True
+        try:
+            given = await waiter
+        except asyncio.CancelledError:
+            if waiter.cancelled():
+                self._places.forget(self._client, waiter)
+            elif waiter.exception() is None:
+                self._hand_back(waiter.result())
+            raise
+        self.is_waiting = False
+        return given
+
+    def _hand_back(self, given: Connection | None) -> None:
+        """This request was cancelled in the turn in which it was given a connection or a place."""
+        if given is None:
+            self._places.opened(self._client)
+            self._pool.offer()
+        elif not given.is_gone:
+            self._pool.freed(given)
+
+
 def _closed() -> Unanswered:
     return Unanswered(FailureKind.CONNECT, "weir has closed its connections", Sent.NO)
 
@@ -248,7 +324,7 @@ def _write_head(request: Request) -> bytes:
     Raises:
         Unanswered: a value would end its line early.
     """
-    verb, target, lines, _ = request
+    verb, target, lines = request.verb, request.target, request.lines
     head = b"%b %b HTTP/1.1\r\n%b\r\n\r\n" % (verb, target, b"\r\n".join(lines))
     # one CR LF for each line and for the end; any other, and any NUL, came with a value
     if len(head) - len(head.translate(None, _ENDS_A_LINE)) != 2 * len(lines) + 4 or b" " in target:

@@ -1,0 +1,83 @@
+"""One budget of bytes for everything that weir holds for calls under way, and how much of it each client has.
+
+Counted are request bodies while they arrive and while their call runs, large replies while they are judged or wait
+for their client, and what waits for a pipe. Everything happens in the event loop's thread.
+"""
+
+from typing import Final
+
+from weir.core.origin import network_of
+from weir.core.outcome import Blame
+
+SHARE_OF_ONE_CLIENT: Final = 4
+"""One client holds at most this part (a quarter) of the budget, so that three others always get something."""
+UNCOUNTED_BYTES: Final = 64 * 1024
+"""A reply up to this size is not counted: socket buffers take as much, and connections are bounded."""
+
+
+class Account:
+    """What one client holds. Connections of the client share it."""
+
+    def __init__(self, budget: "Budget", client: str) -> None:
+        self.client = client
+        self.held_bytes = 0
+        self.users = 0
+        self._budget = budget
+
+    def take(self, size: int) -> Blame | None:
+        """Hold so many bytes more. Returns None, or whose fault it is that there is no room (nothing is held then)."""
+        budget = self._budget
+        held = self.held_bytes + size
+        if held > budget.share_bytes or budget.held_bytes + size > budget.limit_bytes:
+            budget.refusals += 1
+            return Blame.DOWNSTREAM if held > budget.share_bytes else Blame.WEIR
+        self.held_bytes = held
+        budget.held_bytes += size
+        return None
+
+    def give_back(self, size: int) -> None:
+        """Hold so many bytes less."""
+        self.held_bytes -= size
+        self._budget.held_bytes -= size
+
+    def has_room(self, size: int) -> bool:
+        """Whether `take` would succeed now."""
+        budget = self._budget
+        return self.held_bytes + size <= budget.share_bytes and budget.held_bytes + size <= budget.limit_bytes
+
+    def leave(self) -> None:
+        """One user less (see Budget.account)."""
+        self.users -= 1
+        if self.users == 0:
+            self._budget.forget(self)
+
+
+class Budget:
+    """The bytes of all clients together."""
+
+    def __init__(self, limit_bytes: int, *, is_shared: bool = True) -> None:
+        self.limit_bytes = limit_bytes
+        self.share_bytes = limit_bytes // SHARE_OF_ONE_CLIENT if is_shared else limit_bytes
+        self.held_bytes = 0
+        self.refusals = 0
+        """How often something found no room since the start."""
+        self._accounts: dict[str, Account] = {}
+
+    def account(self, address: str) -> Account:
+        """The account of the client at an address. The caller calls `leave` once, when it needs it no more."""
+        client = network_of(address)
+        account = self._accounts.get(client)
+        if account is None:
+            account = self._accounts[client] = Account(self, client)
+        account.users += 1
+        return account
+
+    def forget(self, account: Account) -> None:
+        """Nobody uses the account now."""
+        if self._accounts.get(account.client) is account:
+            del self._accounts[account.client]
+
+    @property
+    def clients(self) -> int:
+        """How many clients have an account now."""
+        return len(self._accounts)
