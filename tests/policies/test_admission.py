@@ -118,16 +118,16 @@ async def test_a_queue_of_no_seconds_is_none() -> None:
 
 async def test_lists_make_room_for_calls() -> None:
     """The youngest of them is refused, and is told why."""
-    stand = Stand(queue=1)
+    stand = Stand(queue=2)
     async with asyncio.TaskGroup() as group:
-        _, listing = await started(group, stand, [tool_call(), call_of("tools/list")])
-        urgent = tool_call()
-        await started(group, stand, [urgent])
+        _, _, listing = await started(group, stand, [tool_call(), call_of("tools/list"), call_of("tools/list")])
+        urgent = [tool_call(), tool_call()]
+        await started(group, stand, urgent)
         assert refused(listing.result()).detail.endswith("this call let more urgent calls go first.")
-        stand.gate.answer(0, OK)
-        await turns()
-        assert urgent is stand.inside[-1]
-        stand.gate.answer(1, OK)
+        for number in range(4):
+            stand.gate.answer(number, OK)
+            await turns()
+        assert urgent == stand.inside[1:3]
 
 
 @pytest.mark.parametrize(

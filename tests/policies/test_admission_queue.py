@@ -9,6 +9,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from weir.policies.admission_queue import (
     OVERLOAD_SECONDS,
+    PASSED_OVER_TIMES,
     Bulkhead,
     Overload,
     Places,
@@ -104,19 +105,76 @@ def test_without_a_queue_nobody_waits() -> None:
     assert hall.come("a", CONTROL) is None
 
 
-def test_of_a_full_queue_the_youngest_of_the_least_urgent_makes_room_for_who_is_more_so() -> None:
-    """Lists do not keep calls out; equals keep their places."""
+def test_a_full_queue_evicts_the_newest_waiter_of_the_lowest_priority() -> None:
+    """Lists do not keep calls out. Waiters of the same class keep their places, and so does the first of each class."""
     hall = Hall(queue=3)
     hall.fill()
-    for name, rank in (("list 1", LIST), ("list 2", LIST), ("call 1", CALL)):
+    for name, rank in (("list 1", LIST), ("list 2", LIST), ("list 3", LIST)):
         hall.come(name, rank)
+    assert hall.come("call 1") is not None
     assert hall.come("call 2") is not None
-    assert hall.come("control", CONTROL) is not None
-    assert hall.come("call 3") is None
-    assert hall.come("list 3", LIST) is None
-    assert ["list 2", "list 1"] == hall.sent_away
+    assert hall.come("call 3") is not None
+    assert hall.come("call 4") is None
+    assert hall.come("list 4", LIST) is None
+    assert ["list 3", "list 2"] == hall.sent_away
     hall.leave(4)
-    assert ["control", "call 1", "call 2"] == hall.let_in
+    assert ["call 1", "call 2", "call 3", "list 1"] == hall.let_in
+
+
+def test_the_first_waiter_of_a_class_has_room_in_a_full_queue() -> None:
+    """Only the first: the queue is longer by the number of classes at most."""
+    hall = Hall(queue=2)
+    hall.fill()
+    hall.come("call 1")
+    hall.come("call 2")
+    assert [True, False] == [hall.come(name, LIST) is not None for name in ("list 1", "list 2")]
+    assert hall.come("control", CONTROL) is not None
+    assert ([], 4) == (hall.sent_away, hall.bulkhead.waiting)
+
+
+def test_a_class_that_was_passed_over_four_times_has_the_next_turn() -> None:
+    """Calls come without end; of five places one is a list's."""
+    hall = Hall(queue=40)
+    hall.fill()
+    for number in range(3):
+        hall.come(f"list {number}", LIST)
+    for number in range(20):
+        hall.come(str(number))
+    hall.leave(15)
+    assert [4, 9, 14] == [place for place, name in enumerate(hall.let_in) if name.startswith("list")]
+
+
+@given(
+    st.integers(1, 8),
+    st.integers(0, 4),
+    st.lists(st.tuples(st.sampled_from([CONTROL, CALL, LIST, BACK]), st.integers(0, 3)), min_size=1, max_size=300),
+    st.sampled_from([CONTROL, CALL, LIST]),
+)
+def test_no_class_starves(queue: int, limit: int, arrivals: list[tuple[Rank, int]], rank: Rank) -> None:
+    """Whoever else comes, and in whatever order: one who tries until it waits, and then waits, is soon let in."""
+    hall = Hall(limit=limit + 1, queue=queue)
+    hall.fill()
+    mine: Waiter | None = None
+    turns_waited = 0
+    for other, leaving in arrivals:
+        if mine is None:
+            mine = hall.come("mine", rank)
+            ahead = len(hall.bulkhead._queues[rank])
+            if mine is None:
+                assert ahead > 1
+                break
+            if ahead > 1:
+                break
+        hall.come("other", other)
+        assert not mine.is_displaced
+        for _ in range(leaving):
+            if mine.is_admitted or not hall.bulkhead.in_use:
+                break
+            hall.leave()
+            turns_waited += 1
+        assert turns_waited <= PASSED_OVER_TIMES + len(Rank)
+        if mine.is_admitted:
+            mine, turns_waited = None, 0
 
 
 def test_who_returns_needs_no_room_in_the_queue() -> None:
@@ -372,7 +430,9 @@ class AnyOrder(RuleBasedStateMachine):
         assert self.inside == bulkhead.in_use <= 3
         assert len(self.waiting) == bulkhead.waiting
         assert not bulkhead.waiting or bulkhead.in_use == 3
-        assert sum(each.rank is not BACK for each in self.waiting) <= 4
+        ranks = [each.rank for each in self.waiting if each.rank is not BACK]
+        # the first of each class has room in any case
+        assert len(ranks) <= 4 + len(set(ranks)) - 1
         assert sum(each.rank is BACK for each in self.waiting) <= 3
 
 

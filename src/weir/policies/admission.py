@@ -1,9 +1,10 @@
 """Admission: how many calls an upstream, or one of its tools, has at once, and how many wait for a place.
 
 A call that finds no place waits in a bounded queue: control traffic before interactive calls before lists, each in the
-order they came, and whoever already ran and only paused (a retry's back-off) before all. It is refused when the queue
-is full, when it has waited for `queue_timeout_seconds`, or when its place in the queue is taken by somebody more
-urgent. In adaptive mode the number of places is found from latency (admission_limit), and in an overload that lasts the
+order they came, and whoever already ran and only paused (a retry's back-off) before all. A class that was passed over
+four times has the next turn, and its first waiter has room in a full queue: no class starves. A call is refused when
+the queue is full, when it has waited for `queue_timeout_seconds`, or when somebody more urgent takes its place in the
+queue. In adaptive mode the number of places is found from latency (admission_limit), and in an overload that lasts the
 queue is kept short: waiting longer would not get more calls through.
 
 A call that needs a place of its tool's waits for that first, so that a slow tool keeps nobody else from a place.

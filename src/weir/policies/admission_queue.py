@@ -22,6 +22,11 @@ LONGEST_RETRY_SECONDS = 60.0
 """Nobody is told to come back later than that: by then things have changed."""
 
 
+PASSED_OVER_TIMES = 4
+"""A class that waits is passed over this many times in a row at most, plus once for each other class that waited as
+long. More urgent classes get four of five places; a client can start (`tools/list`) however many calls wait."""
+
+
 @dataclass(frozen=True, slots=True)
 class Places:
     """`limit` calls run at once (in adaptive mode at most), `queue` wait, none for longer than the timeout."""
@@ -33,7 +38,7 @@ class Places:
 
 
 class Rank(IntEnum):
-    """Who is let in first."""
+    """The classes of traffic, in the order in which they are let in. None is passed over for ever."""
 
     RETURNING = 0
     CONTROL = 1
@@ -105,6 +110,7 @@ class Bulkhead:
         self.waiting = 0
         self._queue_limit = places.queue
         self._queues: tuple[dict[Waiter, None], ...] = tuple({} for _ in Rank)
+        self._passed_over = [0] * len(Rank)
         self._adaptive = AdaptiveLimit(places.limit) if places.adaptive else None
         self._overload = Overload()
         self._rate = Rate()
@@ -122,12 +128,16 @@ class Bulkhead:
         return True
 
     def join(self, waiter: Waiter, now: float) -> bool:
-        """Wait for a place; False: there is no room to wait. Somebody less urgent may be displaced."""
+        """Wait for a place; False: there is no room to wait. Somebody less urgent may be displaced.
+
+        The first waiter of a class always has room, beyond the limit if need be: no class is kept out by the others.
+        """
         if waiter.rank is Rank.RETURNING:
             # it was counted before it paused: there are no more of these than there were places
             has_room = len(self._queues[Rank.RETURNING]) < self.limit
         else:
-            has_room = self._has_room(now) or (self._queue_limit > 0 and self._displace(waiter.rank))
+            is_first = not self._queues[waiter.rank]
+            has_room = self._has_room(now) or (self._queue_limit > 0 and (is_first or self._displace(waiter.rank)))
         if has_room:
             self._queues[waiter.rank][waiter] = None
             self.waiting += 1
@@ -189,14 +199,25 @@ class Bulkhead:
     def _let_in(self, now: float) -> None:
         if not self.waiting:
             return
-        for queue in self._queues:
-            while queue and self.in_use < self.limit:
-                waiter = next(iter(queue))
-                self._remove(waiter)
-                self.in_use += 1
-                waiter.is_admitted = True
-                waiter.wake()
+        while self.waiting and self.in_use < self.limit:
+            waiter = next(iter(self._queues[self._next_turn()]))
+            self._remove(waiter)
+            self.in_use += 1
+            waiter.is_admitted = True
+            waiter.wake()
         self._note_queue(now)
+
+    def _next_turn(self) -> Rank:
+        """The class that is let in next: the most urgent, unless another one was passed over too often."""
+        passed = self._passed_over
+        waiting = [rank for rank in Rank if self._queues[rank]]
+        turn = max(waiting, key=passed.__getitem__)
+        if passed[turn] < PASSED_OVER_TIMES:
+            turn = waiting[0]
+        for rank in waiting:
+            passed[rank] += 1
+        passed[turn] = 0
+        return turn
 
     def _has_room(self, now: float) -> bool:
         self._note_queue(now)
@@ -206,11 +227,12 @@ class Bulkhead:
         return self.waiting - len(self._queues[Rank.RETURNING]) < limit
 
     def _displace(self, rank: Rank) -> bool:
-        """Make room: the youngest of the least urgent goes, if it is less urgent than `rank`."""
+        """Make room: the youngest of the least urgent goes, if it is less urgent than `rank` and not alone of its
+        class."""
         for other in reversed(Rank):
             if other <= rank:
                 return False
-            if self._queues[other]:
+            if len(self._queues[other]) > 1:
                 waiter = next(reversed(self._queues[other]))
                 self._remove(waiter)
                 waiter.is_displaced = True
