@@ -38,6 +38,16 @@ ConfigFlag = Annotated[
 DiagnosticsFlag = Annotated[
     str, typer.Option("--diagnostics", metavar="HOST:PORT", help="The diagnostics port of the weir to ask.")
 ]
+TokenFlag = Annotated[
+    str,
+    typer.Option(
+        "--token",
+        metavar="TOKEN",
+        envvar=faults.TOKEN_VARIABLE,
+        show_default=False,
+        help="Its listen.diagnostics_token; better in the variable, as others can read command lines.",
+    ),
+]
 
 
 def _show_version(is_asked: bool) -> None:
@@ -131,17 +141,18 @@ def fault_add(
     is_error: Annotated[bool, typer.Option("--is-error", help="A tool answers that it failed.")] = False,
     garbage: Annotated[bool, typer.Option("--garbage", help="What comes is no JSON.")] = False,
     diagnostics: DiagnosticsFlag = faults.DEFAULT_ADDRESS,
+    token: TokenFlag = "",
 ) -> None:
     """Inject a fault for a while; prints it with its id."""
     given = {**locals()}
-    address = given.pop("diagnostics")
-    typer.echo(_asked(lambda: faults.add(address, {key: value for key, value in given.items() if value})))
+    port = faults.Port(given.pop("diagnostics"), given.pop("token"))
+    typer.echo(_asked(lambda: faults.add(port, {key: value for key, value in given.items() if value})))
 
 
 @fault_commands.command("list")
-def fault_list(diagnostics: DiagnosticsFlag = faults.DEFAULT_ADDRESS) -> None:
+def fault_list(diagnostics: DiagnosticsFlag = faults.DEFAULT_ADDRESS, token: TokenFlag = "") -> None:
     """Say which faults are being injected, one a line."""
-    for line in _asked(lambda: faults.show(diagnostics)):
+    for line in _asked(lambda: faults.show(faults.Port(diagnostics, token))):
         typer.echo(line)
 
 
@@ -151,9 +162,10 @@ def fault_clear(
         str, typer.Argument(metavar="ID", help="As listed; all, if left out.", show_default=False)
     ] = "",
     diagnostics: DiagnosticsFlag = faults.DEFAULT_ADDRESS,
+    token: TokenFlag = "",
 ) -> None:
     """End a fault, or all of them."""
-    typer.echo(f"{_asked(lambda: faults.clear(diagnostics, fault_id))} cleared")
+    typer.echo(f"{_asked(lambda: faults.clear(faults.Port(diagnostics, token), fault_id))} cleared")
 
 
 @commands.command()

@@ -106,7 +106,8 @@ def test_plain_text_before_and_behind_weir_is_warned_of() -> None:
         "warning: listen.allowed_hosts: empty, so requests by any name but the listening address are refused (421); "
         "name the hosts",
         "warning: listen.allowed_origins: '*' lets every web page call the servers behind weir",
-        "warning: listen.diagnostics: others can read it; it has no authentication",
+        "warning: listen.diagnostics: others can read /metrics and /readyz; /status and /faults refuse everyone (403) "
+        "until listen.diagnostics_token is set",
         "warning: a: its Authorization goes over the network in plain text; use https",
     ] == said
 
@@ -122,10 +123,14 @@ def test_plain_text_before_and_behind_weir_is_warned_of() -> None:
 )
 def test_faults_that_others_could_inject_are_warned_of(is_warned: bool, diagnostics: str, allow: bool) -> None:
     """Where, why, and what to do."""
-    said = found(config(LOCAL, listen={"diagnostics": diagnostics}, faults={"allow": allow}))
+    said = found(
+        config(
+            LOCAL, listen={"diagnostics": diagnostics, "diagnostics_token": "0123456789abcdef"}, faults={"allow": allow}
+        )
+    )
     (warning,) = [line for line in said if line.startswith("warning: faults.allow: ")] or [""]
     assert is_warned == bool(warning)
-    assert is_warned == ("it asks for no credentials" in warning)
+    assert is_warned == ("whoever has its token can make servers fail" in warning)
     assert is_warned == warning.endswith("bind listen.diagnostics to 127.0.0.1, or set allow: false")
 
 

@@ -13,7 +13,7 @@ from support.ports import serving
 from weir import cli
 from weir.app.census import Census
 from weir.app.diagnostics import Clocks, Diagnostics, Subject
-from weir.app.fault_client import FaultError, show
+from weir.app.fault_client import FaultError, Port, show
 from weir.app.faults import FAULT_LIMIT_BYTES, FaultPages, fault_of
 from weir.app.health import Health
 from weir.config import faults, model
@@ -166,8 +166,7 @@ async def test_no_web_page_may_inject_faults(bench: Bench, method: str, headers:
     """Neither one of another site nor one that rebinds its name to this machine."""
     await bench.ask("POST", body=LATE)
     answer = await bench.ask(method, body=LATE, headers=headers)
-    assert 403 == answer.status
-    assert b"no web page" in answer.body
+    assert answer.status in (403, 421)
     assert 1 == len(bench.registry.active(bench.now))
 
 
@@ -340,6 +339,6 @@ async def test_whoever_else_answers_is_no_weir(reply: bytes, reason: str) -> Non
     host, port = server.sockets[0].getsockname()
     async with server:
         with pytest.raises(FaultError) as caught:
-            await asyncio.to_thread(show, f"{host}:{port}")
+            await asyncio.to_thread(show, Port(f"{host}:{port}"))
     assert not caught.value.is_mistake
     assert str(caught.value).startswith(f"no weir answers at {host}:{port} ({reason}); start weir, or say")

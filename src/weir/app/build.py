@@ -83,7 +83,11 @@ class Weir:
             started_at=clock(),
             standing=lambda name: standing(self.protections[name], faults, shown),
         )
-        self.diagnostics = Diagnostics(self.subject, FaultPages(faults, names, clock) if faults is not None else None)
+        self.diagnostics = Diagnostics(
+            self.subject,
+            FaultPages(faults, names, clock) if faults is not None else None,
+            rooms.diagnostics_access(config),
+        )
 
     def services(self) -> list[Service]:
         """What has to run beside the ports."""

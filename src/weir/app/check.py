@@ -11,6 +11,9 @@ from urllib.parse import urlsplit
 from weir.config.model import Config, Listen, Sessions, Upstream
 from weir.config.quantities import is_loopback
 
+SHORT_TOKEN_LENGTH = 16
+"""Sixteen random characters are beyond guessing over a network."""
+
 
 class Finding(NamedTuple):
     """Something an operator should know. An error: weir, or an upstream, cannot work like this."""
@@ -89,14 +92,30 @@ def _of_listening(config: Config) -> Iterator[Finding]:
     if "*" in listen.allowed_origins:
         yield Finding(False, "listen.allowed_origins", "'*' lets every web page call the servers behind weir")
     if listen.diagnostics is not None and not listen.diagnostics.is_loopback:
-        yield Finding(False, "listen.diagnostics", "others can read it; it has no authentication")
-        if config.faults is not None and config.faults.allow:
-            text = (
-                "with listen.diagnostics beyond this machine, whoever reaches that port may try to make servers fail: "
-                "it asks for no credentials, and only looks at Host and Origin, which any program can write; "
-                "bind listen.diagnostics to 127.0.0.1, or set allow: false"
-            )
-            yield Finding(False, "faults.allow", text)
+        yield from _of_reachable_diagnostics(config)
+    token = listen.diagnostics_token
+    if token is not None and len(token) < SHORT_TOKEN_LENGTH:
+        text = f"is short enough to be guessed; take {SHORT_TOKEN_LENGTH} random characters or more"
+        yield Finding(False, "listen.diagnostics_token", text)
+
+
+def _of_reachable_diagnostics(config: Config) -> Iterator[Finding]:
+    """What follows when other machines reach the diagnostics port."""
+    if config.listen.diagnostics_token is None:
+        text = (
+            "others can read /metrics and /readyz; /status and /faults refuse everyone (403) "
+            "until listen.diagnostics_token is set"
+        )
+        yield Finding(False, "listen.diagnostics", text)
+        return
+    text = "others can read /metrics and /readyz, and the token travels in plain text; put a TLS proxy before it"
+    yield Finding(False, "listen.diagnostics", text)
+    if config.faults is not None and config.faults.allow:
+        text = (
+            "with listen.diagnostics beyond this machine, whoever has its token can make servers fail; "
+            "bind listen.diagnostics to 127.0.0.1, or set allow: false"
+        )
+        yield Finding(False, "faults.allow", text)
 
 
 def _of_url(listen: Listen, upstream: Upstream) -> Iterator[Finding]:

@@ -1,24 +1,23 @@
-"""The second port: /metrics, /healthz, /readyz, /status, /faults. Nothing here asks an upstream anything."""
+"""The second port: /metrics, /healthz, /readyz, /status, /faults. Nothing here asks an upstream anything.
 
-import json
+See diagnostics_access.py for who may read which page.
+"""
+
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
 
 from weir.app.census import Census
+from weir.app.diagnostics_access import Access, AccessSettings
 from weir.app.health import Condition, Health, State
+from weir.app.pages import Page, Pages, Receive, Scope, Send, json_page, text_page
 from weir.app.version import installed_version
 from weir.config.model import Upstream
+from weir.core.call import Headers
 
-Scope = Mapping[str, Any]
-Receive = Callable[[], Awaitable[Any]]
-Send = Callable[[Any], Awaitable[None]]
 Render = Callable[[str], Awaitable[tuple[str, bytes]]]
 """Content type and body of the metrics, for the value of an Accept header."""
 
-_TEXT = "text/plain; charset=utf-8"
-_JSON = "application/json"
 _INDEX = "weir diagnostics\n\n/metrics\n/healthz\n/readyz\n/status\n"
 _NO_FAULTS = "faults are not allowed here; set 'faults: {allow: true}' in weir's configuration and restart it\n"
 
@@ -53,25 +52,19 @@ class Subject:
     is_draining: bool = False
 
 
-@dataclass(slots=True)
-class Page:
-    """One answer."""
-
-    status: int
-    content_type: str
-    body: bytes
-    allow: bytes = b""
-
-
-Pages = Callable[[Scope, Receive], Awaitable[Page]]
+ONLY_THIS_MACHINE = AccessSettings()
+"""No token, as no other machine reaches the port."""
 
 
 class Diagnostics:
     """The ASGI application. `faults` answers below `/faults`, where they are allowed."""
 
-    def __init__(self, subject: Subject, faults: Pages | None = None) -> None:
+    def __init__(
+        self, subject: Subject, faults: Pages | None = None, access: AccessSettings = ONLY_THIS_MACHINE
+    ) -> None:
         self._subject = subject
         self._faults = faults
+        self._access = Access(access)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request. HEAD is GET without the body."""
@@ -86,14 +79,21 @@ class Diagnostics:
         ]
         if page.status == 405:
             headers.append((b"allow", page.allow))
+        if page.challenge:
+            headers.append((b"www-authenticate", page.challenge))
         await send({"type": "http.response.start", "status": page.status, "headers": headers})
         body = b"" if scope["method"] == "HEAD" else page.body
         await send({"type": "http.response.body", "body": body})
 
     async def _page(self, scope: Scope, receive: Receive) -> Page:
         path = scope["path"]
-        if path == "/faults" or path.startswith("/faults/"):
-            return await self._faults(scope, receive) if self._faults is not None else text_page(403, _NO_FAULTS)
+        if refused := self._refused(path, scope["headers"]):
+            return refused
+        if _is_of_faults(path):
+            return await self._faults(scope, receive) if self._faults else text_page(403, _NO_FAULTS)
+        return await self._shown(scope, path)
+
+    async def _shown(self, scope: Scope, path: str) -> Page:
         if path not in ("/", "/metrics", "/healthz", "/readyz", "/status"):
             return text_page(404, "not found\n")
         if scope["method"] not in ("GET", "HEAD"):
@@ -108,6 +108,14 @@ class Diagnostics:
             case "/status":
                 return json_page(200, _status(self._subject))
         return text_page(200, _INDEX + ("/faults\n" if self._faults is not None else ""))
+
+    def _refused(self, path: str, headers: Headers) -> Page | None:
+        is_guarded = path == "/status" or _is_of_faults(path)
+        return self._access.guarded_page(headers) if is_guarded else self._access.open_page(headers)
+
+
+def _is_of_faults(path: str) -> bool:
+    return path == "/faults" or path.startswith("/faults/")
 
 
 def _accept(scope: Scope) -> str:
@@ -161,13 +169,3 @@ def _upstream(upstream: Upstream, condition: Condition, subject: Subject) -> dic
         "sessions": subject.census.sessions(upstream.name),
         **({"protections": standing} if standing else {}),
     }
-
-
-def text_page(status: int, text: str, allow: bytes = b"") -> Page:
-    """A page of text; `allow`: the methods that there are, for a 405."""
-    return Page(status, _TEXT, text.encode(), allow)
-
-
-def json_page(status: int, tree: object) -> Page:
-    """A page for programs."""
-    return Page(status, _JSON, json.dumps(tree, indent=2).encode() + b"\n")

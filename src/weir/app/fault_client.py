@@ -2,7 +2,9 @@
 
 import http.client
 import json
+import re
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote
 
@@ -11,11 +13,25 @@ from weir.config import quantities
 ANSWER_SECONDS = 5.0
 """The page is made from memory; a weir that takes longer is not well."""
 
+TOKEN_VARIABLE = "WEIR_DIAGNOSTICS_TOKEN"
+"""Where `weir fault` finds the token; on the command line every user of the machine could read it."""
+
 DEFAULT_ADDRESS = "127.0.0.1:8932"
 """Where the diagnostics port is unless the configuration says otherwise."""
 
 _NAMED = ("id", "upstream", "tool", "percent", "remaining_seconds")
 _MISTAKES = frozenset((400, 404, 409))
+_REFUSALS = frozenset((401, 403, 421))
+_TOKEN = re.compile(r"[\x21-\x7e]*")
+
+
+@dataclass(frozen=True, slots=True)
+class Port:
+    """The diagnostics port to ask."""
+
+    address: str = DEFAULT_ADDRESS
+    token: str = field(default="", repr=False)
+    """listen.diagnostics_token of that weir; empty for none."""
 
 
 class FaultError(Exception):
@@ -26,42 +42,49 @@ class FaultError(Exception):
         self.is_mistake = is_mistake
 
 
-def add(address: str, fault: Mapping[str, object]) -> str:
+def add(port: Port, fault: Mapping[str, object]) -> str:
     """Begin with a fault, written as in the configuration; returns the line that `show` has for it.
 
     Raises:
         FaultError: nobody answers, faults are not allowed there, or the fault is not well formed.
     """
-    return _line(_ask(address, "POST", "/faults", json.dumps(fault).encode()))
+    return _line(_ask(port, "POST", "/faults", json.dumps(fault).encode()))
 
 
-def show(address: str) -> list[str]:
+def show(port: Port) -> list[str]:
     """One line for each fault. Raises as `add`."""
-    return [_line(each) for each in _ask(address, "GET", "/faults")["faults"]]
+    return [_line(each) for each in _ask(port, "GET", "/faults")["faults"]]
 
 
-def clear(address: str, fault_id: str) -> int:
+def clear(port: Port, fault_id: str) -> int:
     """End one fault, or with "" all; returns how many. Raises as `add`."""
     path = f"/faults/{quote(fault_id, safe='')}" if fault_id else "/faults"
-    return int(_ask(address, "DELETE", path)["cleared"])
+    return int(_ask(port, "DELETE", path)["cleared"])
 
 
-def _ask(address: str, method: str, path: str, body: bytes = b"") -> dict[str, Any]:
+def _ask(port: Port, method: str, path: str, body: bytes = b"") -> dict[str, Any]:
     try:
-        host, port = quantities.address(address)
+        host, number = quantities.address(port.address)
     except ValueError as error:
-        text = str(error).replace("{written}", f"'{address}'")
+        text = str(error).replace("{written}", f"'{port.address}'")
         raise FaultError(f"--diagnostics: {text}", is_mistake=True) from None
-    connection = http.client.HTTPConnection(host, port, timeout=ANSWER_SECONDS)
+    if not _TOKEN.fullmatch(port.token):
+        raise FaultError(f"{TOKEN_VARIABLE}: must be one word of printable ASCII", is_mistake=True)
+    connection = http.client.HTTPConnection(host, number, timeout=ANSWER_SECONDS)
     try:
-        connection.request(method, path, body or None, {"Content-Type": "application/json"} if body else {})
+        connection.request(method, path, body or None, _headers(port.token, has_body=bool(body)))
         reply = connection.getresponse()
         return _read(reply.status, reply.read())
     except (OSError, http.client.HTTPException, ValueError) as error:
         mend = "start weir, or say where its diagnostics port is with --diagnostics HOST:PORT"
-        raise FaultError(f"no weir answers at {address} ({_reason(error)}); {mend}") from None
+        raise FaultError(f"no weir answers at {port.address} ({_reason(error)}); {mend}") from None
     finally:
         connection.close()
+
+
+def _headers(token: str, *, has_body: bool) -> dict[str, str]:
+    headers = {"Content-Type": "application/json"} if has_body else {}
+    return {**headers, "Authorization": f"Bearer {token}"} if token else headers
 
 
 def _reason(error: Exception) -> str:
@@ -72,8 +95,9 @@ def _reason(error: Exception) -> str:
 
 def _read(status: int, body: bytes) -> dict[str, Any]:
     """Raises ValueError for what no weir would say."""
-    if status == 403:
-        raise FaultError(body.decode(errors="replace").strip())
+    if status in _REFUSALS:
+        mend = f" (here: in the variable {TOKEN_VARIABLE})" if status == 401 else ""
+        raise FaultError(body.decode(errors="replace").strip() + mend)
     try:
         tree = json.loads(body)
     except ValueError:

@@ -1,7 +1,7 @@
 """`/faults` on the diagnostics port: lists faults, takes new ones, ends them. Only where the operator allows it.
 
-A fault is written as under `faults.inject` of the configuration. Web pages are kept out: Host and Origin must be
-names of this machine, and what is sent must be called JSON, which no page can do for another site unasked.
+A fault is written as under `faults.inject` of the configuration, in JSON. Web pages are kept out: by
+diagnostics_access.py, and as what is sent must be called JSON, which no page can do for another site unasked.
 """
 
 from collections.abc import Callable, Iterable
@@ -9,18 +9,17 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from weir.app.diagnostics import Page, json_page, text_page
+from weir.app.pages import Page, json_page, text_page
 from weir.config import explain, faults
-from weir.config.problems import ConfigError, shown
-from weir.config.reading import parse
+from weir.config.problems import ConfigError, Place, Problem, shown
+from weir.config.reading import parse_json
 from weir.core.call import header
-from weir.downstream.gate import Gate, GateSettings
 from weir.policies.faults import FAULTS_LIMIT, Active, Fault, Instead, Registry
+from weir.protocol.numbers import whole_number
 
 FAULT_LIMIT_BYTES = 16 * 1024
 """A fault is one line; this is a page of them."""
 
-_FOREIGN = "only requests to a name of this machine (localhost, 127.0.0.1, [::1]) may inject faults, and no web page\n"
 _NOT_JSON = "say 'Content-Type: application/json'\n"
 _FULL = f"there are {FAULTS_LIMIT} faults already; clear one first"
 _INSTEAD = {
@@ -78,13 +77,10 @@ class FaultPages:
         self._registry = registry
         self._upstreams = frozenset(upstreams)
         self._clock = clock
-        self._gate = Gate(GateSettings())
 
     async def __call__(self, scope: Any, receive: Callable[[], Any]) -> Page:
         """Answer one request."""
         headers = scope["headers"]
-        if self._gate.refusal(header(headers, b"host"), header(headers, b"origin")) is not None:
-            return text_page(403, _FOREIGN)
         fault_id = scope["path"].removeprefix("/faults").removeprefix("/")
         match scope["method"]:
             case "GET" | "HEAD" if not fault_id:
@@ -99,8 +95,10 @@ class FaultPages:
     async def _add(self, headers: Any, receive: Callable[[], Any]) -> Page:
         if header(headers, b"content-type").partition(b";")[0].strip().lower() != b"application/json":
             return text_page(415, _NOT_JSON)
-        body = (await receive())["body"]
-        if len(body) > FAULT_LIMIT_BYTES:
+        length = whole_number(header(headers, b"content-length") or b"0")
+        # a length that says too much is refused before anything of it is kept
+        body = (await receive())["body"] if length is not None and length <= FAULT_LIMIT_BYTES else None
+        if body is None or len(body) > FAULT_LIMIT_BYTES:
             return text_page(413, f"a fault is at most {FAULT_LIMIT_BYTES} bytes\n")
         try:
             fault = self._read(body)
@@ -113,7 +111,10 @@ class FaultPages:
 
     def _read(self, body: bytes) -> Fault:
         """Raises ConfigError with everything that is wrong with it."""
-        document = parse(body.decode(errors="replace"), "fault")
+        try:
+            document = parse_json(body.decode(), "fault")
+        except UnicodeDecodeError:
+            raise ConfigError([Problem(Place("fault"), (), "is not UTF-8 text")]) from None
         problems = list(document.problems)
         fault = None
         try:

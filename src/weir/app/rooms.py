@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from urllib.parse import urlsplit
 
+from weir.app.diagnostics_access import AccessSettings
 from weir.config.model import ClientTls, Config, Upstream
 from weir.downstream.gate import GateSettings
 from weir.downstream.http import HttpSettings as HttpDownstreamSettings
@@ -125,6 +126,18 @@ def gate(config: Config) -> GateSettings:
         public_url_host=urlsplit(listen.public_url).hostname or "" if listen.public_url else "",
         listen_host=listen.http.host,
     )
+
+
+def diagnostics_access(config: Config) -> AccessSettings:
+    """Who may read the diagnostics port. Web pages that may call servers are not among them."""
+    listen, address = config.listen, config.listen.diagnostics
+    token = listen.diagnostics_token or ""
+    # without a token the Host is all that stops a page whose name was rebound to this machine
+    hosts = frozenset(listen.allowed_hosts) if token else frozenset(listen.allowed_hosts) - {"*"}
+    names = replace(
+        gate(config), allowed_origins=frozenset(), allowed_hosts=hosts, listen_host=address.host if address else ""
+    )
+    return AccessSettings(names, token, is_loopback=address is None or address.is_loopback)
 
 
 def telemetry(config: Config, environ: Mapping[str, str] = os.environ) -> TelemetrySettings:

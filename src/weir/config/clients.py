@@ -12,7 +12,7 @@ from pathlib import Path as FilePath
 
 from weir.config import env_file, names
 from weir.config.document import Document
-from weir.config.expand import Expansion, Foreign, expand
+from weir.config.expand import Expansion, Foreign, Sources, expand
 from weir.config.problems import Path, Problem
 
 ROOTS = ("mcpServers", "servers")
@@ -43,7 +43,7 @@ def read(document: Document, environ: Mapping[str, str], file: FilePath) -> Expa
     folder = file.parent.parent if file.parent.name in _EDITOR_FOLDERS else file.parent
     own = tuple(problem for problem in document.problems if problem.path[:1] == (root,))
     document = replace(document, value={root: _enabled(whole[root])}, problems=own)
-    expansion = expand(document, environ, _editor_variables(folder, environ))
+    expansion = expand(document, Sources(environ, str(file.parent), _editor_variables(folder, environ)))
     translation = _Translation(expansion.document, root, folder)
     return Expansion(translation.document(), expansion.failed | translation.failed)
 

@@ -13,7 +13,7 @@ from weir.config.document import Document
 from weir.config.fields import Section
 from weir.config.problems import Path, Problem
 
-SECRET = frozenset(["headers", "env", "command", "url", "args", "public_url"])
+SECRET = frozenset(["headers", "env", "command", "url", "args", "public_url", "diagnostics_token"])
 """Below these keys a value is never shown: it may be a credential, whoever wrote it."""
 
 MAX_SHOWN = 60

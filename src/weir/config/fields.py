@@ -30,6 +30,7 @@ MAX_NAME_LENGTH = 63
 
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?")
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_TOKEN = re.compile(r"[\x21-\x7e]{1,1024}")
 _HEADER_VALUE = re.compile(r"[\x20-\x7e\x80-\U0010ffff\t]*")
 
 FRAMING_HEADERS = frozenset(
@@ -190,6 +191,12 @@ def _variable_value(value: str) -> str:
     return value
 
 
+def _token(token: str) -> str:
+    if not _TOKEN.fullmatch(token):
+        raise ValueError("must be one word of printable ASCII: it travels in a header")
+    return token
+
+
 def _off_or_address(written: object) -> Address | None:
     return None if written in ("off", None) else quantities.address(written)
 
@@ -211,6 +218,8 @@ def _empty_is_default(written: object) -> object:
 
 
 Text = Annotated[str, BeforeValidator(_text), WithJsonSchema({"type": ["string", "integer"]})]
+Token = Annotated[Text, AfterValidator(_token)]
+"""A secret that a caller sends."""
 WholeNumber = BeforeValidator(_whole_number)
 Count = Annotated[int, Field(ge=1), WholeNumber]
 CountOrZero = Annotated[int, Field(ge=0), WholeNumber]

@@ -8,7 +8,8 @@ from pydantic import ValidationError
 
 from weir.config import clients, crossed, explain, names
 from weir.config.document import Document
-from weir.config.expand import Expansion, expand
+from weir.config.expand import Expansion, Sources, expand
+from weir.config.files import FileError, read_text
 from weir.config.model import Config
 from weir.config.problems import ConfigError, Path, Place, Problem
 from weir.config.reading import parse
@@ -47,9 +48,10 @@ def load(path: str, environ: Mapping[str, str], overrides: Overrides = NO_OVERRI
     Raises ConfigError with everything that is wrong with it.
     """
     document = parse(_text(path), path)
+    file = FilePath(path).resolve()
     if clients.is_client_file(document):
-        return _settled(clients.read(document, environ, FilePath(path).resolve()), overrides)
-    return _settled(expand(document, environ), overrides)
+        return _settled(clients.read(document, environ, file), overrides)
+    return _settled(expand(document, Sources(environ, str(file.parent))), overrides)
 
 
 def from_upstream(url: str, overrides: Overrides = NO_OVERRIDES) -> Config:
@@ -72,17 +74,9 @@ def _from_flag(flag: str, upstream: Mapping[str, object], overrides: Overrides) 
 
 def _text(path: str) -> str:
     try:
-        with FilePath(path).open("rb") as file:
-            content = file.read(MAX_FILE_BYTES + 1)
-    except OSError as error:
-        raise ConfigError([Problem(Place(path), (), f"cannot be read: {error.strerror}")]) from None
-    if len(content) > MAX_FILE_BYTES:
-        text = f"is larger than {MAX_FILE_BYTES // 1024**2} MiB; this is no configuration"
-        raise ConfigError([Problem(Place(path), (), text)])
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        raise ConfigError([Problem(Place(path), (), "is not UTF-8 text")]) from None
+        return read_text(path, MAX_FILE_BYTES)
+    except FileError as error:
+        raise ConfigError([Problem(Place(path), (), str(error))]) from None
 
 
 def _settled(expansion: Expansion, overrides: Overrides) -> Config:

@@ -29,6 +29,7 @@ from weir.config.fields import (
     Section,
     Switch,
     Text,
+    Token,
     Url,
     default_address,
     default_duration,
@@ -82,6 +83,12 @@ class Listen(Section):
     http: Listening = default_address("127.0.0.1:8931", description="MCP.")
     diagnostics: ListeningOrOff = default_address(
         "127.0.0.1:8932", description="/metrics /healthz /readyz /status; `off` for none."
+    )
+    diagnostics_token: Token | None = Field(
+        default=None,
+        description="What /status and /faults ask for (Bearer, or the password of Basic). "
+        "Where other machines reach `diagnostics`, both stay closed without it.",
+        examples=["${WEIR_DIAGNOSTICS_TOKEN}", "${file:/run/secrets/weir}"],
     )
     public_url: Url | None = Field(default=None, description="Where clients reach weir, when that differs.")
     allowed_origins: tuple[Origin, ...] = Field(

@@ -15,7 +15,7 @@ DIALECT = "https://json-schema.org/draft/2020-12/schema"
 _VARIABLE = {
     "type": "string",
     "pattern": r"\$\{",
-    "description": "A variable: ${NAME} or ${NAME:-default}.",
+    "description": "A variable or the content of a file: ${NAME}, ${NAME:-default}, ${file:PATH}.",
 }
 _REFERENCE = {"$ref": "#/$defs/Variable"}
 _ABOUT = ("description", "default", "examples")
