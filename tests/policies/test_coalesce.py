@@ -115,6 +115,17 @@ def test_named_headers_are_the_only_ones_compared() -> None:
     assert names == policy._general.headers
 
 
+def test_a_header_that_does_not_go_upstream_tells_no_callers_apart() -> None:
+    """`Connection` names it, so the server would answer as to a caller without it; or weir sends its own."""
+    secret = (b"authorization", b"Bearer a")
+    named = read(headers=[(b"connection", b"Authorization"), secret])
+    assert key_of(named, None) == key_of(read(), None) != key_of(read(headers=[secret]), None)
+    two = read(headers=[(b"connection", b"close"), secret, (b"connection", b"x, authorization")])
+    assert key_of(two, None) == key_of(read(), None)
+    own = frozenset((b"authorization",))
+    assert key_of(read(headers=[secret]), None, own) == key_of(read(), None, own)
+
+
 def test_values_cannot_move_between_parts() -> None:
     """A header that holds another's text is another header."""
     one = read(headers=[(b"a", b"bc"), (b"d", b"")])

@@ -23,7 +23,7 @@ from support.policed import (
     tool_call,
 )
 from support.virtual_loop import VIRTUAL, turns
-from weir.core.call import Attempt, Call, Headers, Slot
+from weir.core.call import Attempt, Call, Headers, Peer, Slot, Transport
 from weir.core.events import AttemptFinished, Decided
 from weir.core.held import HEAD_HOLD_SECONDS, HeldReply
 from weir.core.layer import compose
@@ -616,12 +616,51 @@ async def test_a_cancellation_by_message_leaves_a_second_try_that_is_not_under_w
 async def test_a_second_try_that_was_withdrawn_leaves_the_firsts_failure() -> None:
     """Also when nobody else is running any more."""
     bench = Bench(FIXED, after(0.7, LOST), after(60, SECOND))
+    cancelling = call_with(body_of("notifications/cancelled", {"requestId": 1}, None), session="s")
+    async with started(bench.ask(read(session="s"))) as asking:
+        await asyncio.sleep(1)
+        bench._scripts[:] = [after(0, Replied(202, [], b"", NO_ANSWER))]
+        await bench.ask(cancelling)
+    assert (LOST, 9) == (asking.result(), bench.place.free)
+
+
+async def test_without_a_session_no_notification_ends_a_second_try() -> None:
+    """Two clients have chosen the same id, and nobody can tell which of them it is from."""
+    bench = Bench(FIXED, after(3, FIRST), after(1, SECOND))
     cancelling = call_with(body_of("notifications/cancelled", {"requestId": 1}, None))
     async with started(bench.ask(read())) as asking:
         await asyncio.sleep(1)
         bench._scripts[:] = [after(0, Replied(202, [], b"", NO_ANSWER))]
         await bench.ask(cancelling)
-    assert (LOST, 9) == (asking.result(), bench.place.free)
+    assert SECOND == asking.result()
+
+
+async def test_on_a_pipe_a_notification_ends_the_second_try_without_a_session() -> None:
+    """There is one client."""
+    bench = Bench(FIXED, after(3, FIRST), after(1, SECOND))
+    cancelling = call_with(body_of("notifications/cancelled", {"requestId": 1}, None), peer=Peer(Transport.STDIO))
+    async with started(bench.ask(read(peer=Peer(Transport.STDIO)))) as asking:
+        await asyncio.sleep(1)
+        bench._scripts[:] = [after(0, Replied(202, [], b"", NO_ANSWER))]
+        await bench.ask(cancelling)
+    assert FIRST == asking.result()
+
+
+async def test_two_calls_of_one_id_are_two_races() -> None:
+    """The end of one leaves the other as it is."""
+    bench = Bench(FIXED, after(0.7, FIRST), after(60, SECOND), after(60, SECOND), after(60, SECOND))
+    async with started(bench.ask(read(session="s"))), started(bench.ask(read(session="s"))) as other:
+        await asyncio.sleep(1)
+        assert 1 == len(bench.hedge._racing)
+        other.cancel()
+    assert {} == bench.hedge._racing
+
+
+@pytest.mark.parametrize("key", ["task", "Task", "ta\\u0073k"], ids=["as written", "another case", "escaped"])
+async def test_a_call_that_asks_for_a_task_is_not_hedged(key: str) -> None:
+    """There would be two tasks."""
+    body = b'{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"look","%b":{"ttl":1}}}' % key.encode()
+    assert not is_hedgeable(call_with(body), lambda call: True)
 
 
 async def test_both_answers_in_one_turn_are_one_answer() -> None:

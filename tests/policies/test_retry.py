@@ -117,7 +117,7 @@ async def test_a_success_is_the_only_attempt() -> None:
     assert [] == stand.told.of(Decided)
 
 
-@pytest.mark.parametrize("outcome", [TOOL_ERROR, rpc_error(-32602), status(404), status(429), Replied(200, [], None)])
+@pytest.mark.parametrize("outcome", [TOOL_ERROR, rpc_error(-32602), status(404), status(413), Replied(200, [], None)])
 async def test_an_answer_stands_whatever_it_says(outcome: Outcome) -> None:
     """It passes unchanged."""
     stand = Stand(outcome)
@@ -165,7 +165,9 @@ async def test_attempts_are_bounded() -> None:
         (call_of("resources/subscribe"), LOST, 3),
         (call_of("resources/subscribe"), rpc_error(-32603), 1),
         (tool_call("add"), UNREACHED, 3),
-        (tool_call("add"), status(503, (b"retry-after", b"1")), 3),
+        (tool_call("add"), status(503, (b"retry-after", b"1")), 1),
+        (call_of("tools/list"), status(503, (b"retry-after", b"1")), 3),
+        (tool_call("add"), status(429), 3),
         (tool_call("add"), status(503), 1),
         (tool_call("add"), LOST, 1),
         (tool_call("add"), LATE, 1),
@@ -335,14 +337,14 @@ async def test_a_cancellation_that_names_two_requests_passes_as_it_came() -> Non
 async def test_a_server_that_says_when_is_believed() -> None:
     """The draw comes on top: those who were told the same would come at the same instant."""
     stand = Stand(status(503, (b"retry-after", b"7")), OK)
-    outcome, seconds = await stand.timed(tool_call())
+    outcome, seconds = await stand.timed(read())
     assert OK is outcome
     assert pytest.approx(7.05) == seconds
 
 
 async def test_longer_than_what_is_left_the_caller_is_told_at_once() -> None:
     """With the server's own words."""
-    stand, call = Stand(status(503, (b"retry-after", b"30")), OK), tool_call()
+    stand, call = Stand(status(503, (b"retry-after", b"30")), OK), read()
     call.deadline_at = stand.clock() + 20.0
     assert (status(503, (b"retry-after", b"30")), 0.0) == await stand.timed(call)
     assert ["deadline_too_near"] == stand.told.actions()

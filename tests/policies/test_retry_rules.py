@@ -45,6 +45,7 @@ DATE = (b"date", b"Sat, 21 Nov 2026 09:00:00 GMT")
         (Again.REPEATABLE, Failed(FailureKind.TIMEOUT, "silence", timer="idle")),
         (Again.REPEATABLE, Failed(FailureKind.EXITED, "the server exited")),
         (Again.REPEATABLE, Failed(FailureKind.PROTOCOL, "nonsense", sent=Sent.ANSWERED)),
+        (Again.REPEATABLE, Failed(FailureKind.TLS, "the server sent the TLS alert 'decode error'")),
         # others' doing
         (Again.NEVER, Failed(FailureKind.TOO_LARGE, "too large", sent=Sent.ANSWERED)),
         (Again.NEVER, CLIENT_GONE),
@@ -53,12 +54,20 @@ DATE = (b"date", b"Sat, 21 Nov 2026 09:00:00 GMT")
         (Again.NEVER, REFUSED),
         # a server's fault without an answer
         *((Again.REPEATABLE, status(code)) for code in (500, 502, 503, 504)),
-        # an explicit refusal
-        (Again.UNDONE, status(503, AFTER)),
+        # proven not to have been carried out
         (Again.UNDONE, status(429, AFTER)),
+        (Again.UNDONE, status(429)),
         (Again.UNDONE, Replied(429, [AFTER], b"{}", rpc_error(-32000).verdict)),
-        (Again.NEVER, status(429)),
+        (Again.UNDONE, rpc_error(-32000, http=429)),
+        (Again.UNDONE, Failed(FailureKind.TLS, "the server refused the client certificate", is_undone=True)),
+        # 503 is sent after the work was done, too
+        (Again.REPEATABLE, status(503, AFTER)),
+        (Again.REPEATABLE, Replied(503, [AFTER], b"{}", rpc_error(-32000).verdict)),
+        (Again.NEVER, rpc_error(-32000, http=503)),
         (Again.REPEATABLE, status(502, AFTER)),
+        # a result was carried out, whatever the status says
+        *((Again.NEVER, Replied(code, [AFTER], OK.body, OK.verdict)) for code in (429, 500, 503)),
+        (Again.NEVER, Replied(429, [AFTER], TOOL_ERROR.body, TOOL_ERROR.verdict)),
         # answered
         (Again.NEVER, OK),
         (Again.NEVER, TOOL_ERROR),
@@ -113,6 +122,9 @@ def hinted(call: Call) -> bool:
         # a leg of a multi-round-trip request
         (Again.UNDONE, call_with(body_of("tools/call", {"name": "safe", "inputResponses": {}}))),
         (Again.UNDONE, call_with(body_of("resources/read", {"uri": "x:y", "requestState": "s"}))),
+        # one task is asked for
+        (Again.UNDONE, call_with(body_of("tools/call", {"name": "safe", "task": {}}))),
+        (Again.UNSENT, call_with(body_of("tools/call", {"name": "hinted", "TASK": {}}))),
         # two readers could read two messages
         (Again.UNSENT, call_with(b'{"id":1,"method":"tools/call","method":"tools/list"}')),
         (Again.UNSENT, call_with(b'{"id":1,"id":2,"method":"tools/list"}')),

@@ -1,11 +1,12 @@
 """The back-channel: what a server says on a call's stream, and what that means for the call's clocks."""
 
 import math
+from typing import Any
 
 import pytest
 
 from support.policed import Told, body_of, call_with, tool_call
-from weir.core.call import Call
+from weir.core.call import Call, Peer, Transport
 from weir.core.events import Ask, AskFinished, ServerNotified
 from weir.core.outcome import Verdict
 from weir.protocol.envelope import peek
@@ -41,7 +42,7 @@ def test_progress_is_noted_in_the_calls_own_time() -> None:
     talk, call = Talk(), tool_call()
     talk.ask(call)
     talk.now += 10.0
-    talk.channel.answered("", peek(b'{"jsonrpc":"2.0","id":"q-1","result":{}}'))
+    talk.channel.answered(tool_call(), peek(b'{"jsonrpc":"2.0","id":"q-1","result":{}}'))
     talk.channel.told(call, PROGRESS)
     assert 1000.0 == call.progress_at
     assert 1 == len(talk.told.of(ServerNotified))
@@ -62,7 +63,7 @@ def test_the_calls_deadline_moves_on_by_the_time_of_the_question() -> None:
     talk.now += 40.0
     assert ("sampling/createMessage", 40.0) == (call.asked_method, call.client_input_seconds(talk.now))
     assert 1000.0 == call.own_time(talk.now)
-    talk.channel.answered("", peek(b'{"jsonrpc":"2.0","id":"q-1","result":{}}'))
+    talk.channel.answered(tool_call(), peek(b'{"jsonrpc":"2.0","id":"q-1","result":{}}'))
     assert (1140.0, 0.0, 40.0) == (call.deadline_at, call.client_input_seconds(talk.now), call.client_seconds)
 
 
@@ -88,8 +89,8 @@ def test_an_answer_ends_its_question(answer: bytes, verdict: Verdict) -> None:
     talk, call = Talk(), tool_call()
     talk.ask(call)
     for _ in range(2):
-        talk.channel.answered("", peek(answer))
-    talk.channel.answered("another session", peek(answer))
+        talk.channel.answered(tool_call(), peek(answer))
+    talk.channel.answered(tool_call(session="another session"), peek(answer))
     assert [verdict] == [event.verdict for event in talk.told.of(AskFinished)]
     assert 0 == call.pending_asks
 
@@ -103,3 +104,19 @@ def test_open_questions_are_bounded() -> None:
         talk.ask(other, body_of("sampling/createMessage", {}, number))
     assert 0 == first.pending_asks
     assert OPEN_ASKS_LIMIT == other.pending_asks
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [{"peer": Peer(Transport.HTTP, "127.0.0.8")}, {"headers": [(b"authorization", b"Bearer other")]}],
+    ids=["address", "credential"],
+)
+def test_without_a_session_nobody_answers_for_another_caller(facts: dict[str, Any]) -> None:
+    """Nor does the same question to another caller end the first one."""
+    talk, call, other = Talk(), tool_call(), tool_call(**facts)
+    talk.ask(call)
+    talk.channel.answered(other, peek(b'{"jsonrpc":"2.0","id":"q-1","result":{}}'))
+    talk.ask(other)
+    assert [1, 1] == [call.pending_asks, other.pending_asks]
+    talk.channel.answered(call, peek(b'{"jsonrpc":"2.0","id":"q-1","result":{}}'))
+    assert [0, 1] == [call.pending_asks, other.pending_asks]

@@ -137,7 +137,8 @@ class Protections:
         if all(one.mode == "off" for one in (general, *said.values())):
             return None
         tools = {tool: CoalesceSettings(Mode(own.mode), own.headers) for tool, own in said.items()}
-        settings = CoalesceSettings(Mode(general.mode), general.headers, tools)
+        replaced = frozenset(name.lower().encode() for name in self._one.headers)
+        settings = CoalesceSettings(Mode(general.mode), general.headers, tools, replaced)
         coalesce = Coalesce(self._one.name, settings, means.emit, means.clock, means.finished)
         self.services.append(coalesce.run)
         return coalesce

@@ -323,6 +323,18 @@ def is_exempt(message: Message) -> bool:
     return message.kind is not Kind.OPAQUE
 
 
+def withdraws(cancelling: Call, call: Call) -> bool:
+    """Whether a `notifications/cancelled` is about this call.
+
+    It names a session and an id. Without a session many clients use the same ids, and nobody can tell whose it is;
+    on a pipe there is one client.
+    """
+    if cancelling.session != call.session or cancelling.message.request_id != call.message.id:
+        return False
+    is_pipe = cancelling.peer.transport is Transport.STDIO and call.peer.transport is Transport.STDIO
+    return bool(call.session) or is_pipe
+
+
 class Attempt:
     """One try of a call, numbered from 1. What goes upstream may differ from what came: context, id, headers."""
 

@@ -89,7 +89,10 @@ class Replied:
 
 @dataclass(slots=True)
 class Failed:
-    """Nobody answered. `timer` and `after_seconds` say which limit ran out, for TIMEOUT."""
+    """Nobody answered. `timer` and `after_seconds` say which limit ran out, for TIMEOUT.
+
+    `is_undone`: it was sent, and the way it failed proves that the server did not carry it out.
+    """
 
     kind: FailureKind
     detail: str
@@ -97,6 +100,7 @@ class Failed:
     sent: Sent = Sent.YES
     timer: str = ""
     after_seconds: float = 0.0
+    is_undone: bool = False
 
 
 STOPPED = Failed(FailureKind.CANCELLED, "weir was stopped before the answer came", Blame.WEIR)

@@ -15,6 +15,7 @@ from weir.downstream.identity import Forwarded
 from weir.downstream.rescue import rescue
 from weir.protocol import sse
 from weir.protocol.envelope import NOTHING, Kind, Message, peek
+from weir.protocol.headers import without_named
 
 _GONE = Failed(FailureKind.CANCELLED, "the client disconnected", Blame.DOWNSTREAM)
 _BUG = Failed(FailureKind.INTERNAL, "weir failed to handle this; its log has the reason", Blame.WEIR, Sent.NO)
@@ -41,7 +42,7 @@ class Answered(Protocol):
 
     def asked(self, call: Call, message: Message, body: bytes) -> bytes: ...
     def told(self, call: Call, message: Message) -> None: ...
-    def answered(self, session: str, message: Message) -> None: ...
+    def answered(self, call: Call, message: Message) -> None: ...
     def finished(self, call: Call) -> None: ...
 
 
@@ -118,11 +119,15 @@ class HttpDownstream:
     def _call(
         self, exchange: Exchange, known: dict[bytes, bytes], route: Route, body: bytes, received_at: float
     ) -> Call:
+        headers = exchange.headers
+        if b"connection" in known:
+            headers = without_named(headers)
+            known = known if headers is exchange.headers else dict(headers)
         verb = exchange.method.encode()
         query = b"&".join(filter(None, (route.query, exchange.query))) if route.query else exchange.query
         address, port = exchange.client
         if self._settings.forwarded is not None:
-            address = self._settings.forwarded.client(address, exchange.headers)
+            address = self._settings.forwarded.client(address, headers)
         call = Call(
             upstream=route.upstream,
             peer=Peer(Transport.HTTP, address, port, exchange.http_version),
@@ -130,7 +135,7 @@ class HttpDownstream:
             received_at=received_at,
             verb=verb,
             target=route.path + b"?" + query if query else route.path,
-            headers=exchange.headers,
+            headers=headers,
             body=body,
             message=peek(body) if body and verb == b"POST" else NOTHING,
         )
@@ -225,7 +230,7 @@ class HttpDownstream:
         backchannel = self._backchannels[call.upstream]
         for message in call.message.members or (call.message,):
             if message.kind is Kind.RESPONSE:
-                backchannel.answered(call.session, message)
+                backchannel.answered(call, message)
 
 
 def _doubled(headers: Headers) -> str:

@@ -29,6 +29,7 @@ from weir.core.outcome import NO_ANSWER, Blame, Failed, FailureKind, Mode, Outco
 from weir.policies.coalesce_flight import Flight
 from weir.protocol import edit
 from weir.protocol.envelope import Kind, peek
+from weir.protocol.headers import without_named
 from weir.protocol.methods import Repeat, facts
 from weir.protocol.question import asks_for_task, question
 
@@ -53,12 +54,14 @@ class CoalesceSettings:
 
     None: those of every header but the few that never tell callers apart. To name them shares more, and is right
     only where none but these (and Authorization) decide what a caller may read. `tools`: what holds for the calls of
-    the tools that only read; of others none are shared.
+    the tools that only read; of others none are shared. `replaced`: the headers that the upstream gets from weir,
+    whatever the caller sends.
     """
 
     mode: Mode = Mode.OFF
     headers: tuple[str, ...] | None = None
     tools: Mapping[str, "CoalesceSettings"] = field(default_factory=dict)
+    replaced: frozenset[bytes] = frozenset()
 
 
 # the pure part
@@ -93,15 +96,18 @@ def _only_reads(call: Call, reading: Container[str]) -> bool:
     return repeat is Repeat.READ or (repeat is Repeat.ASK and call.message.name in reading)
 
 
-def key_of(call: Call, headers: frozenset[bytes] | None) -> bytes | None:
-    """What two calls that share must have in common, as a hash; None: nobody can tell. `headers` as in the settings."""
+def key_of(call: Call, headers: frozenset[bytes] | None, replaced: frozenset[bytes] = frozenset()) -> bytes | None:
+    """What two calls that share must have in common, as a hash; None: nobody can tell. `headers` as in the settings.
+
+    It is made of what goes upstream: a header that `Connection` names does not, nor does one that weir replaces.
+    """
     asked = question(call.body)
     if asked is None:
         return None
     texts = (call.upstream, call.revision, call.session, call.message.method)
     parts = [*(text.encode(errors="surrogatepass") for text in texts), call.verb, call.target, asked]
-    for name, value in call.headers:
-        if name not in _NEUTRAL if headers is None else name in headers:
+    for name, value in without_named(call.headers):
+        if name not in replaced and (name not in _NEUTRAL if headers is None else name in headers):
             parts += (name, value)
     lengths = b",".join([b"%d" % len(part) for part in parts])
     return hashlib.blake2b(b"".join((lengths, b";", *parts)), digest_size=16).digest()
@@ -185,6 +191,7 @@ class Coalesce:
         finished: Callable[[Call], None] = lambda call: None,
     ) -> None:
         self._upstream = upstream
+        self._replaced = settings.replaced
         self._general = _way(settings)
         made = {tool: _way(own) for tool, own in settings.tools.items()}
         self._of_tools = {tool: way for tool, way in made.items() if way is not None}
@@ -226,7 +233,7 @@ class Coalesce:
         return inner(call)
 
     async def _share(self, call: Call, inner: CallHandler, way: _Way) -> Outcome:
-        key = key_of(call, way.headers)
+        key = key_of(call, way.headers, self._replaced)
         found = self._joinable.find(key)
         if found is not None:
             return await self._follow(found, call, inner)
@@ -238,7 +245,7 @@ class Coalesce:
         if may_change(call):
             # a tool that is said to read only, in shadow: to the calls that are shared nothing is said of it
             inner = functools.partial(_outdating, (self._joinable,), inner)
-        key = key_of(call, way.headers)
+        key = key_of(call, way.headers, self._replaced)
         if self._would_be_joinable.find(key) is not None:
             self._emit(Decided("coalesce", "would_join", call, True))
             return await inner(call)

@@ -17,7 +17,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from weir.core.call import Attempt, Call, Headers, Slot, header
+from weir.core.call import Attempt, Call, Headers, Slot, header, withdraws
 from weir.core.events import Decided, Emit
 from weir.core.held import HEAD_HOLD_SECONDS, HeldReply
 from weir.core.layer import AttemptHandler
@@ -25,6 +25,7 @@ from weir.core.outcome import Blame, Failed, FailureKind, Mode, Outcome, Refused
 from weir.protocol import edit
 from weir.protocol.envelope import Kind
 from weir.protocol.methods import Repeat, facts
+from weir.protocol.question import asks_for_task
 
 LATENCIES_KEPT = 256
 """Of each method and tool: enough for a p99, and few enough to follow a change within minutes."""
@@ -107,7 +108,10 @@ def is_hedgeable(call: Call, is_read: Callable[[Call], bool]) -> bool:
         return False
     if known.is_exempt or known.is_long_lived or message.progress_token:
         return False
-    return not message.is_continuation and not call.is_ambiguous
+    if message.is_continuation or call.is_ambiguous:
+        return False
+    # two tries would make two tasks
+    return known.repeat is not Repeat.ASK or not asks_for_task(call.body)
 
 
 def is_answer(outcome: Outcome) -> bool:
@@ -303,7 +307,7 @@ class Hedge:
         self._emit = emit
         self._clock = clock
         self._latencies = Latencies(settings.percentile)
-        self._racing: dict[tuple[str, bytes], _Race] = {}
+        self._racing: dict[Call, _Race] = {}
 
     def __call__(self, attempt: Attempt) -> Awaitable[Outcome]:
         """Make the attempt, and another one when it is late."""
@@ -345,16 +349,14 @@ class Hedge:
 
     async def _race(self, attempt: Attempt, late: float) -> Outcome:
         call = attempt.call
-        key = (call.session, call.message.id)
         async with asyncio.TaskGroup() as group:
             race = _Race(attempt, group, self._means.give_up)
             race.later(late, lambda: self._begin_second(race, late))
-            self._racing[key] = race
+            self._racing[call] = race
             try:
                 outcome = await race.run(self._attempt)
             finally:
-                if self._racing.get(key) is race:
-                    del self._racing[key]
+                del self._racing[call]
         if race.winner is not None and race.winner is race.second:
             self._emit(Decided("hedge", "won", call))
         return outcome
@@ -384,6 +386,6 @@ class Hedge:
 
     def abandon(self, call: Call) -> None:
         """The client cancels a request by the id it knows, which is the first try's; the second is just ended."""
-        race = self._racing.get((call.session, call.message.request_id))
-        if race is not None:
-            race.abandon_second()
+        for asking, race in self._racing.items():
+            if withdraws(call, asking):
+                race.abandon_second()

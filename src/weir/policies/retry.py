@@ -11,13 +11,14 @@ no_slot, refused (by a policy further in). `detail` is the outcome, in a word.
 """
 
 import asyncio
+import math
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 
 import tenacity
 
-from weir.core.call import Attempt, Call
+from weir.core.call import Attempt, Call, Transport, withdraws
 from weir.core.events import Decided, Emit
 from weir.core.held import HEAD_HOLD_SECONDS, HeldReply
 from weir.core.layer import AttemptHandler
@@ -137,8 +138,9 @@ class Retry:
         self._is_off = settings.mode is Mode.OFF
         self._is_shadow = settings.mode is Mode.SHADOW
         self._ceiling = tenacity.wait_exponential(multiplier=settings.initial_seconds, max=settings.max_seconds)
-        self._live: dict[_Key, bytes] = {} if beside is None else beside._live
-        self._withdrawn: OrderedDict[_Key, None] = OrderedDict() if beside is None else beside._withdrawn
+        self._live: dict[Call, bytes] = {} if beside is None else beside._live
+        # when it was cancelled: a later call may have the same id
+        self._withdrawn: OrderedDict[_Key, float] = OrderedDict() if beside is None else beside._withdrawn
         self._releases: asyncio.TaskGroup | None = None
         made = Budget(settings.budget_ratio, settings.budget_min_per_second, means.clock())
         self.budget: Budget = made if beside is None else beside.budget
@@ -184,19 +186,18 @@ class Retry:
         if seconds is None:
             return await self._settle(call, outcome, held)
         held.drop()
-        key = (call.session, call.message.id)
         try:
-            return await self._go_on(call, outcome, seconds, key)
+            return await self._go_on(call, outcome, seconds)
         finally:
-            self._live.pop(key, None)
+            self._live.pop(call, None)
 
-    async def _go_on(self, call: Call, last: Outcome, seconds: float | None, key: "_Key") -> Outcome:
+    async def _go_on(self, call: Call, last: Outcome, seconds: float | None) -> Outcome:
         """Try again, until nothing more is to be done. What the upstream last did is the truth about this call."""
         held = HeldReply(call, self._hold)
-        while seconds is not None and await self._is_time(call, last, seconds, key):
+        while seconds is not None and await self._is_time(call, last, seconds):
             attempt = self._renamed(call)
             attempt.sink = held = HeldReply(call, self._hold)
-            self._live[key] = attempt.wire_id
+            self._live[call] = attempt.wire_id
             call.attempts.append(attempt)
             try:
                 outcome = await self._attempt(attempt)
@@ -230,15 +231,18 @@ class Retry:
     def _follow(self, call: Call, attempt: Attempt) -> None:
         """The caller cancels the id it knows; the upstream knows the live attempt by another.
 
-        Without a session nobody can tell whose id it is: there the client cancels by hanging up.
+        Without a session nobody can tell whose id it is, but on a pipe: there the client cancels by hanging up.
         """
-        if call.message.method != "notifications/cancelled" or not call.session:
+        if call.message.method != "notifications/cancelled":
+            return
+        if not call.session and call.peer.transport is not Transport.STDIO:
             return
         key = (call.session, call.message.request_id)
-        self._withdrawn[key] = None
+        self._withdrawn[key] = self._clock()
+        self._withdrawn.move_to_end(key)
         if len(self._withdrawn) > WITHDRAWN_LIMIT:
             self._withdrawn.popitem(last=False)
-        live = self._live.get(key)
+        live = next((wire_id for each, wire_id in self._live.items() if withdraws(call, each)), None)
         if live is not None:
             try:
                 attempt.body = edit.set_param(call.body, b"requestId", live)
@@ -295,13 +299,13 @@ class Retry:
     def _told(self, call: Call, action: str, outcome: Outcome, seconds: float = 0.0) -> None:
         self._means.emit(Decided("retry", action, call, self._is_shadow, seconds, reason_of(outcome)))
 
-    async def _is_time(self, call: Call, last: Outcome, seconds: float, key: "_Key") -> bool:
+    async def _is_time(self, call: Call, last: Outcome, seconds: float) -> bool:
         """Wait; whether the attempt is to be made then. One that is not made is not paid for."""
         obstacle, began = "cancelled", self._clock()
         try:
             has_slot = await self._pause(call, seconds)
             obstacle = "" if has_slot else "no_slot"
-            if key in self._withdrawn:
+            if self._withdrawn.get((call.session, call.message.id), -math.inf) >= call.received_at:
                 obstacle = "withdrawn"
         finally:
             if _is_unreached(last):
@@ -330,7 +334,7 @@ class Retry:
         return outcome
 
     def _is_unknown(self, call: Call, failed: Failed) -> bool:
-        if failed.kind not in LOST or failed.sent is not Sent.YES:
+        if failed.kind not in LOST or failed.sent is not Sent.YES or failed.is_undone:
             return False
         # a handshake changes nothing: what there is to know is why it was lost
         return self._needs(call) > Again.REPEATABLE and not facts(call.message.method).is_handshake

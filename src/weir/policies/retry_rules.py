@@ -2,16 +2,21 @@
 
 MCP has no idempotency key. So it depends on three things: what is known of the attempt (never sent; not carried out;
 perhaps carried out; carried out and failed), what the method is, and for tools on somebody's word.
+
+NOT_CARRIED_OUT is the one table of what proves that the server did nothing. HTTP 503 is not in it: gateways and servers
+send it after the work was done, too.
 """
 
 import datetime
 import email.utils
 import enum
 from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 from weir.core.call import Call, Headers, header
 from weir.core.outcome import Blame, Failed, FailureKind, Outcome, Refused, Replied, Sent
 from weir.protocol.methods import Repeat, facts
+from weir.protocol.question import asks_for_task
 
 
 class Again(enum.IntEnum):
@@ -23,42 +28,79 @@ class Again(enum.IntEnum):
     REPEATABLE = 2
     """It may have been carried out: what is as good done twice."""
     UNDONE = 3
-    """The server says that it was not carried out: everything but a handshake."""
+    """It is proven that the call was not carried out: everything but a handshake."""
     UNSENT = 4
     """The server has never seen it: everything."""
 
 
-LOST = frozenset({FailureKind.RESET, FailureKind.EXITED, FailureKind.TIMEOUT, FailureKind.PROTOCOL})
+LOST = frozenset({FailureKind.RESET, FailureKind.EXITED, FailureKind.TIMEOUT, FailureKind.PROTOCOL, FailureKind.TLS})
 """Nobody knows what became of it, if it was sent."""
 
 _SERVER_FAULTS = frozenset({500, 502, 503, 504})
-_THROTTLED = frozenset({429, 503})
 # -32603 internal error, and 0, by which the SDK reports a crashed handler
 _INTERNAL_ERRORS = frozenset({-32603, 0})
 
 
+class Proof(NamedTuple):
+    """One way to know that the server did nothing, and what may be tried again then."""
+
+    name: str
+    holds: Callable[[Outcome], bool]
+    allows: Again
+
+
+def _was_never_sent(outcome: Outcome) -> bool:
+    return isinstance(outcome, Failed) and outcome.sent is Sent.NO
+
+
+def _was_refused_in_tls(outcome: Outcome) -> bool:
+    return isinstance(outcome, Failed) and outcome.is_undone
+
+
+def _was_too_many(outcome: Outcome) -> bool:
+    return isinstance(outcome, Replied) and outcome.status == 429
+
+
+NOT_CARRIED_OUT: tuple[Proof, ...] = (
+    Proof("never sent", _was_never_sent, Again.UNSENT),
+    Proof("client certificate refused before any byte of a reply", _was_refused_in_tls, Again.UNDONE),
+    Proof("HTTP 429, with or without a JSON-RPC error", _was_too_many, Again.UNDONE),
+)
+"""Whatever is not here may have been carried out."""
+
+
+def is_final(outcome: Outcome) -> bool:
+    """Whether the outcome stands, whatever else is known of it."""
+    if isinstance(outcome, Refused):
+        return True
+    if isinstance(outcome, Replied):
+        # a body that has gone down cannot be taken back, and a result says that the call was carried out
+        return outcome.body is None or (outcome.verdict.answered and outcome.verdict.error_code is None)
+    if outcome.blame is not Blame.UPSTREAM or outcome.timer in ("total", "connect"):
+        # all the time there was for it has been spent
+        return True
+    # a certificate does not become another one
+    return outcome.kind is FailureKind.TLS and outcome.sent is Sent.NO
+
+
 def allowed_again(outcome: Outcome) -> Again:
     """What the outcome leaves room for."""
-    if isinstance(outcome, Refused):
+    if is_final(outcome):
         return Again.NEVER
+    for proof in NOT_CARRIED_OUT:
+        if proof.holds(outcome):
+            return proof.allows
     if isinstance(outcome, Failed):
-        return _allowed_after_failure(outcome)
-    if outcome.body is None:
-        return Again.NEVER
-    if outcome.status in _THROTTLED and retry_after(outcome.headers) is not None:
-        return Again.UNDONE
-    if outcome.verdict.answered:
-        return Again.READ if outcome.verdict.error_code in _INTERNAL_ERRORS else Again.NEVER
-    return Again.REPEATABLE if outcome.status in _SERVER_FAULTS else Again.NEVER
+        return Again.REPEATABLE if outcome.kind in LOST else Again.NEVER
+    return _allowed_after_reply(outcome) if isinstance(outcome, Replied) else Again.NEVER
 
 
-def _allowed_after_failure(failed: Failed) -> Again:
-    if failed.blame is not Blame.UPSTREAM or failed.timer in ("total", "connect"):
-        # all the time there was for it has been spent
-        return Again.NEVER
-    if failed.sent is Sent.NO and failed.kind is not FailureKind.TLS:
-        return Again.UNSENT
-    return Again.REPEATABLE if failed.kind in LOST else Again.NEVER
+def _allowed_after_reply(reply: Replied) -> Again:
+    """The server answered with an error, or with a page that is no answer."""
+    is_asked_back = reply.status == 503 and retry_after(reply.headers) is not None
+    if is_asked_back or (reply.status in _SERVER_FAULTS and not reply.verdict.answered):
+        return Again.REPEATABLE
+    return Again.READ if reply.verdict.error_code in _INTERNAL_ERRORS else Again.NEVER
 
 
 def needs(call: Call, tools: Mapping[str, str], is_hinted: Callable[[Call], bool]) -> Again:
@@ -74,6 +116,9 @@ def needs(call: Call, tools: Mapping[str, str], is_hinted: Callable[[Call], bool
     if message.is_continuation:
         return Again.UNDONE
     if known.repeat is Repeat.ASK:
+        if asks_for_task(call.body):
+            # done twice it makes two tasks, whatever the tool does
+            return Again.UNDONE
         word = tools.get(message.name)
         if word is None:
             return Again.REPEATABLE if is_hinted(call) else Again.UNDONE

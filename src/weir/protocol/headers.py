@@ -34,6 +34,9 @@ HOP_BY_HOP = frozenset(
 )
 """What concerns one connection, or the proxy itself, and is never handed on (RFC 9110 §7.6.1, §11.7)."""
 
+_PERSISTENCE = frozenset((b"close", b"keep-alive", b""))
+_NONE: frozenset[bytes] = frozenset()
+
 SEALS = frozenset(
     {
         b"content-encoding",
@@ -83,6 +86,19 @@ class ParamHeader(NamedTuple):
     header: bytes
     is_integer: bool = False
     """Its schema says so: `42` and `42.0` are the same."""
+
+
+def named_by(value: bytes) -> frozenset[bytes]:
+    """The headers that a value of `Connection` names besides, in lower case: they stay on this hop."""
+    if value in _PERSISTENCE:
+        return _NONE
+    return frozenset([token.strip().lower() for token in value.split(b",")]) - _PERSISTENCE
+
+
+def without_named(headers: Headers) -> Headers:
+    """The headers without those that `Connection` names: what is decided by a header goes upstream with it."""
+    named = _NONE.union(*[named_by(value) for name, value in headers if name == b"connection"])
+    return [each for each in headers if each[0] not in named] if named else headers
 
 
 def encode_value(text: str) -> bytes:

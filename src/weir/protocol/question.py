@@ -18,14 +18,6 @@ class _Parametrized(Struct, gc=False):
     params: Raw | UnsetType = UNSET
 
 
-class _Tasked(Struct, gc=False, frozen=True):
-    task: Raw | UnsetType = UNSET
-
-
-class _Asking(Struct, gc=False):
-    params: _Tasked = _Tasked()
-
-
 class _Typed(Struct, gc=False, frozen=True):
     result_type: str = msgspec.field(default="complete", name="resultType")
 
@@ -35,7 +27,6 @@ class _Answering(Struct, gc=False):
 
 
 _decode_params = msgspec.json.Decoder(_Parametrized).decode
-_decode_asking = msgspec.json.Decoder(_Asking).decode
 _decode_answering = msgspec.json.Decoder(_Answering).decode
 
 
@@ -59,11 +50,16 @@ def question(body: bytes) -> bytes | None:
 
 
 def asks_for_task(body: bytes) -> bool:
-    """Whether a request is to become a task of its sender's (MCP 2025-11-25, basic/utilities/tasks)."""
+    """Whether a request is to become a task of its sender's (MCP 2025-11-25, basic/utilities/tasks).
+
+    A `params.task` in any letter case counts, because some decoders ignore case. A body that cannot be read asks for
+    nothing that can be told; `envelope.is_ambiguous` says so of it.
+    """
     try:
-        return _decode_asking(body).params.task is not UNSET
-    except (ValueError, RecursionError):
+        _, params = scan.request(body)
+    except ValueError:
         return False
+    return any(each.key.casefold() == "task" for each in params or ())
 
 
 def is_conclusive(body: bytes) -> bool:

@@ -7,7 +7,7 @@ that the answer, which arrives as a POST of its own, ends the right one.
 from collections.abc import Callable
 from typing import Protocol
 
-from weir.core.call import Call
+from weir.core.call import Call, Transport, header
 from weir.core.events import Ask, AskFinished, AskStarted, Emit, LimitReached, ServerNotified
 from weir.core.outcome import Verdict
 from weir.protocol.envelope import Message
@@ -23,26 +23,40 @@ class AskTracing(Protocol):
         """Set the ask's contexts and return the body with the outbound one in `params._meta`."""
 
 
+_Caller = tuple[str, str, bytes]
+
+
+def _caller_of(call: Call) -> _Caller:
+    """Whose questions and answers those of a call are: the session's, or where there is none the caller's.
+
+    Servers without sessions ask many clients under the same id. A client's answer must not end another's question.
+    """
+    if call.session or call.peer.transport is Transport.STDIO:
+        return call.session, "", b""
+    return "", call.peer.address, header(call.headers, b"authorization")
+
+
 class Backchannel:
-    """The open questions of one upstream, keyed by session and id."""
+    """The open questions of one upstream, keyed by who is asked, and id."""
 
     def __init__(self, upstream: str, tracing: AskTracing, emit: Emit, clock: Callable[[], float]) -> None:
         self._upstream = upstream
         self._tracing = tracing
         self._emit = emit
         self._clock = clock
-        self._open: dict[tuple[str, bytes], Ask] = {}
+        self._open: dict[tuple[_Caller, bytes], Ask] = {}
 
     def asked(self, call: Call, message: Message, body: bytes) -> bytes:
         """The server asks on `call`'s stream: its clocks stand still until the answer. Returns the body to relay."""
         now = self._clock()
         ask = Ask(self._upstream, message, now, call)
         relayed = self._tracing.begin_ask(ask, body)
-        self._end(self._open.pop((call.session, message.id), None), None)
+        key = (_caller_of(call), message.id)
+        self._end(self._open.pop(key, None), None)
         if len(self._open) >= OPEN_ASKS_LIMIT:
             self._emit(LimitReached(self._upstream, "open_asks"))
             self._end(self._open.pop(next(iter(self._open))), None)
-        self._open[(call.session, message.id)] = ask
+        self._open[key] = ask
         call.ask_began(now, message.method)
         self._emit(AskStarted(ask))
         return relayed
@@ -53,9 +67,11 @@ class Backchannel:
             call.progressed(self._clock())
         self._emit(ServerNotified(call, message))
 
-    def answered(self, session: str, message: Message) -> None:
-        """The client answered: a JSON-RPC response that is on its way to the server."""
-        ask = self._open.pop((session, message.id), None)
+    def answered(self, call: Call, message: Message) -> None:
+        """The client answered: a JSON-RPC response that is on its way to the server, as `call` or in its batch."""
+        if not self._open:
+            return
+        ask = self._open.pop((_caller_of(call), message.id), None)
         if ask is None:
             return
         error = message.error

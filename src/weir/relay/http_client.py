@@ -283,11 +283,11 @@ class HttpClient:
                 posting.cut(self._settings.linger_seconds)
 
     def _note_answers(self, posting: Posting) -> None:
-        if self._wiring.backchannel is None:
+        if self._wiring.backchannel is None or posting.call is None:
             return
         for each in posting.message.members or (posting.message,):
             if each.kind is Kind.RESPONSE:
-                self._wiring.backchannel.answered(self._session.id, each)
+                self._wiring.backchannel.answered(posting.call, each)
 
     # headers that the server finds wrong
 

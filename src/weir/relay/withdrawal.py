@@ -2,6 +2,9 @@
 
 Until 2025-11-25 a dropped HTTP stream is no cancellation: the client sends `notifications/cancelled` (basic/utilities/
 cancellation). From 2026-07-28 on closing the stream is the cancellation, and the stdio edge tells its server itself.
+
+A server without sessions knows a request by its id alone, and the ids that clients choose repeat: there weir names only
+an id that it has minted, or the notification would end another caller's request.
 """
 
 import asyncio
@@ -42,6 +45,8 @@ class Withdrawal:
         # initialize must not be cancelled; what was never sent need not be
         is_told_otherwise = is_modern(call.revision) or facts(call.message.method).is_handshake
         if is_told_otherwise or not call.is_request or not attempt.sent_at or self._under_way >= UNDER_WAY_LIMIT:
+            return
+        if not call.session and not attempt.is_renamed:
             return
         if self._tasks is not None:
             self._tasks.create_task(self._tell(attempt))

@@ -10,9 +10,8 @@ import httptools
 
 from weir.core.call import Headers
 from weir.core.outcome import FailureKind, Sent
-from weir.protocol.headers import HOP_BY_HOP
+from weir.protocol.headers import HOP_BY_HOP, named_by
 from weir.upstream.exchange import Exchange, Unanswered
-from weir.upstream.hops import named_by
 from weir.upstream.places import Places
 
 MAX_HEAD_BYTES = 64 * 1024

@@ -8,12 +8,11 @@ from weir.core.call import Attempt, Call, Headers, Peer, Transport, header
 from weir.core.events import ConnectionOpened, Decided, Emit, LimitReached, Listed
 from weir.core.outcome import NO_ANSWER, PLAIN, Blame, Failed, FailureKind, Outcome, RefusalKind, Refused, Replied
 from weir.core.shortage import SHORTAGE_RETRY_SECONDS
-from weir.protocol.headers import HOP_BY_HOP
+from weir.protocol.headers import HOP_BY_HOP, named_by
 from weir.protocol.methods import LISTS
 from weir.protocol.tracecontext import TraceContext
 from weir.upstream.dialing import Dialer, Origin, Proxy, TlsSettings, client_context, origin_of, proxy_at, proxy_for
 from weir.upstream.exchange import Exchange, Shortage, Unanswered
-from weir.upstream.hops import named_by
 from weir.upstream.http1 import Client, Pool, PoolSettings, Request
 from weir.upstream.judging import OF_THE_BYTES, Restored, StreamJudge, decoded, judge_complete
 
