@@ -10,7 +10,11 @@ import http
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
+
 from weir.core.call import Call, Headers
+from weir.downstream.request_head import Head
+from weir.protocol.numbers import whole_number
 
 if TYPE_CHECKING:
     from weir.downstream.server import ClientConnection
@@ -30,6 +34,10 @@ class BodyTooLargeError(Exception):
     """The request's body is over the limit."""
 
 
+class MalformedBodyError(Exception):
+    """The request's body is not framed as HTTP/1.1 frames bodies."""
+
+
 class ClientGoneError(Exception):
     """The client left before its request was complete."""
 
@@ -46,6 +54,7 @@ class Exchange:
         "_clock",
         "_connection",
         "_expects_continue",
+        "_is_broken",
         "_is_flush_due",
         "_left",
         "_out",
@@ -67,12 +76,12 @@ class Exchange:
         "status",
     )
 
-    def __init__(self, connection: "ClientConnection", method: str, path: bytes, query: bytes) -> None:
+    def __init__(self, connection: "ClientConnection", method: str, head: Head) -> None:
         self._connection = connection
         self.method = method
-        self.path = path
-        self.query = query
-        self.headers: Headers = connection.headers
+        self.path = head.path
+        self.query = head.query
+        self.headers = head.headers
         self.http_version: str = connection.parser.get_http_version()
         self.keep_alive: bool = connection.parser.should_keep_alive()
         self.status = 0
@@ -84,7 +93,8 @@ class Exchange:
         self.is_complete = False
         self.is_gone = False
         self._expects_continue = connection.expect_100_continue
-        self._received: list[bytes] = []
+        self._received: bytes | bytearray = b""
+        self._is_broken = False
         self.is_request_complete = False
         self._waiter: asyncio.Future[None] | None = None
         self._out: list[bytes] = []
@@ -111,15 +121,31 @@ class Exchange:
 
     # from the connection
 
-    def feed(self, data: bytes) -> int:
-        """Take bytes of the request's body; returns how many came with this."""
-        self._received.append(data)
-        self._wake()
-        return len(data) if len(self._received) == 1 else sum(map(len, self._received))
+    def feed(self, data: bytes) -> bool:
+        """Take bytes of the request's body. True when more have come than anybody has asked for so far."""
+        received = self._received
+        if not received:
+            # most bodies come in one piece
+            self._received = data
+        elif isinstance(received, bytearray):
+            received += data
+        else:
+            # one buffer and not a list of pieces: a body in pieces of one byte would cost fifty times its size
+            self._received = bytearray(received)
+            self._received += data
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+            return False
+        return len(self._received) > HIGH_WATER_LIMIT
 
     def feed_end(self) -> None:
         """The request's body is complete."""
         self.is_request_complete = True
+        self._wake()
+
+    def broke_off(self) -> None:
+        """The rest of the request's body cannot be read."""
+        self._is_broken = True
         self._wake()
 
     def client_gone(self) -> None:
@@ -138,25 +164,26 @@ class Exchange:
 
         Raises:
             BodyTooLargeError: it is over the limit, by its own word or by counting.
+            MalformedBodyError: its framing is broken.
             TimeoutError: nothing of it came for `body_silence_seconds`.
             ClientGoneError: the client left.
         """
         if not self.is_request_complete:
             for name, value in self.headers:
-                if name == b"content-length" and value.isdigit() and int(value) > limit_bytes:
+                if name == b"content-length" and (whole_number(value) or 0) > limit_bytes:
                     raise BodyTooLargeError
-        while not self.is_request_complete and not self.is_gone:
-            if sum(map(len, self._received)) > limit_bytes:
-                raise BodyTooLargeError
+        while not self.is_request_complete and not self.is_gone and len(self._received) <= limit_bytes:
+            if self._is_broken:
+                raise MalformedBodyError
             await self._more()
         if self.is_gone:
             raise ClientGoneError
-        received = self._received
-        whole = received[0] if len(received) == 1 else b"".join(received)
-        self._received = []
-        if len(whole) > limit_bytes:
+        # a large body that came at once has left the socket unread, and only reading tells that the client leaves
+        self._connection.flow.resume_reading()
+        received, self._received = self._received, b""
+        if len(received) > limit_bytes:
             raise BodyTooLargeError
-        return whole
+        return received if isinstance(received, bytes) else bytes(received)
 
     async def _more(self) -> None:
         if self._expects_continue:

@@ -5,9 +5,10 @@ Warning). A page that rebinds its name to loopback carries a foreign Host or Ori
 """
 
 import ipaddress
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
+
+from weir.downstream.authority import host_of
 
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 
@@ -47,6 +48,7 @@ class Gate:
             self._hosts.add(settings.public_url_host.lower())
         if not _is_wildcard(settings.listen_host):
             self._hosts.add(settings.listen_host.lower())
+        self._own_names = self._hosts - {"*"}
         # bounded: only values that passed are remembered, and those are few by nature
         self._passed: set[bytes] = set()
 
@@ -65,28 +67,15 @@ class Gate:
             self._passed.add(host)
 
     def _is_our_host(self, host: bytes) -> bool:
-        name = _host_name(host.decode("latin-1"))
         # without a Host there is no name a page could have rebound (HTTP/1.0 probes)
-        return self._any_host or not name or name in self._hosts
+        return self._any_host or not host or host_of(host.decode("latin-1")) in self._hosts
 
     def _is_our_origin(self, origin: bytes) -> bool:
         text = origin.decode("latin-1").rstrip("/").lower()
         if text in self._origins or "*" in self._origins:
             return True
         scheme, separator, authority = text.partition("://")
-        return bool(separator) and scheme in ("http", "https") and _host_name(authority) in self._own_names()
-
-    def _own_names(self) -> Iterable[str]:
-        return self._hosts - {"*"}
-
-
-def _host_name(authority: str) -> str:
-    """The name in `name`, `name:port`, `[v6]` or `[v6]:port`, in lower case."""
-    text = authority.strip().lower()
-    if text.startswith("["):
-        return text[1:].partition("]")[0]
-    name, _, port = text.rpartition(":")
-    return name if name and port.isdigit() else text
+        return bool(separator) and scheme in ("http", "https") and host_of(authority) in self._own_names
 
 
 def _is_wildcard(host: str) -> bool:

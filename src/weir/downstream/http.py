@@ -9,7 +9,7 @@ from weir.core.call import Call, Headers, Peer, Transport
 from weir.core.events import Emit, LimitReached, Notice
 from weir.core.layer import CallHandler
 from weir.core.outcome import STOPPED, Blame, Failed, FailureKind, Outcome, Replied, Sent
-from weir.downstream.exchange import BodyTooLargeError, ClientGoneError, Exchange
+from weir.downstream.exchange import BodyTooLargeError, ClientGoneError, Exchange, MalformedBodyError
 from weir.downstream.gate import Gate
 from weir.downstream.identity import Forwarded
 from weir.downstream.rescue import rescue
@@ -95,19 +95,26 @@ class HttpDownstream:
         if route is None:
             _plain(exchange, 404, "weir serves no MCP server at this path; each is at /servers/<name>/mcp")
             return
+        body = await self._body(exchange, route.upstream)
+        if body is not None:
+            await self._serve(self._call(exchange, known, route, body, received_at), route.handler, exchange)
+
+    async def _body(self, exchange: Exchange, upstream: str) -> bytes | None:
+        """Returns the request's body; None when there is none to serve, and the client has been told."""
+        limit = self._settings.body_limit_bytes
         try:
-            body = await exchange.body(self._settings.body_limit_bytes)
+            return await exchange.body(limit)
         except TimeoutError:
-            self._emit(LimitReached(route.upstream, "body_silence"))
+            self._emit(LimitReached(upstream, "body_silence"))
             _plain(exchange, 408, "the body did not arrive in time", close=True)
         except BodyTooLargeError:
-            self._emit(LimitReached(route.upstream, "max_body"))
-            limit = self._settings.body_limit_bytes
+            self._emit(LimitReached(upstream, "max_body"))
             _plain(exchange, 413, f"the body is over {limit} bytes (listen.max_body)", close=True)
+        except MalformedBodyError:
+            _plain(exchange, 400, "the body's transfer coding is malformed", close=True)
         except ClientGoneError:
-            return
-        else:
-            await self._serve(self._call(exchange, known, route, body, received_at), route.handler, exchange)
+            pass
+        return None
 
     def end_streams(self) -> None:
         """Drain: end the long-lived streams, which would never end by themselves."""

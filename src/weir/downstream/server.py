@@ -6,7 +6,6 @@ It also takes the process's signals; here the owner of both ports keeps them.
 
 import asyncio
 import contextlib
-from collections import deque
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -16,14 +15,21 @@ from typing import Any
 
 import httptools
 import uvicorn
-from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from weir.downstream.exchange import STATUS_LINES, Exchange
+from weir.downstream.message_ends import MessageEnds
+from weir.downstream.request_head import BadHeadError, read_head
 from weir.downstream.unread import Unread
 
 LINGER_SECONDS = 5.0
 """For a client to stop sending a body that nobody wants and to take the answer, as nginx's lingering_timeout."""
+
+WAITING_LIMIT_BYTES = 64 * 1024
+"""What a client may send behind a request that is not answered yet; beyond it the socket is left unread.
+
+Below the limit the socket is read, because only reading tells that the client has left.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +48,6 @@ class ServerSettings:
     drain_seconds: float = 30.0
 
 
-class _Deaf:
-    """A parser that listens to nothing."""
-
-    def feed_data(self, data: bytes) -> None: ...
-
-
 class ClientConnection(HttpToolsProtocol):
     """One downstream connection."""
 
@@ -58,7 +58,9 @@ class ClientConnection(HttpToolsProtocol):
         self.settings = settings
         self._on_limit = on_limit
         self._task: asyncio.Task[None] | None = None
-        self._queue: deque[Exchange] = deque()
+        self._ends = MessageEnds()
+        self._waiting = bytearray()
+        self._is_deaf = False
         self._head_timer: asyncio.TimerHandle | None = None
         self._head_bytes = 0
         self._awaits_head = True
@@ -77,7 +79,8 @@ class ClientConnection(HttpToolsProtocol):
         self._unread.stop()
         self._unset_keepalive_if_required()
         self.flow.resume_writing()
-        self._queue.clear()
+        self._waiting.clear()
+        self._is_deaf = True
         if self.cycle is not None and not self.cycle.is_complete:
             self.cycle.client_gone()
             if self._task is not None:
@@ -94,20 +97,46 @@ class ClientConnection(HttpToolsProtocol):
         self._unread.released()
 
     def data_received(self, data: bytes) -> None:
-        if self._awaits_head:
-            self._head_bytes += len(data)
-        try:
-            self.parser.feed_data(data)
-        except httptools.HttpParserUpgrade as offer:
-            self._decline_upgrade(data[offer.args[0] :])
+        if self._is_deaf:
             return
-        except httptools.HttpParserError:
-            self._reject(400, "malformed_http")
+        if self._waiting or self._is_answering():
+            # pipelined: it is looked at when the call under way has ended
+            self._waiting += data
+            if len(self._waiting) > WAITING_LIMIT_BYTES:
+                self.flow.pause_reading()
             return
-        if self._awaits_head and self._head_bytes:
-            self._head_is_partial()
+        taken = self._parse(data)
+        if taken < len(data):
+            self._waiting += data[taken:]
 
-    def _decline_upgrade(self, rest: bytes) -> None:
+    def _is_answering(self) -> bool:
+        """Whether a whole request has been read and its reply is not written yet."""
+        return self._awaits_head and self.cycle is not None and not self.cycle.is_complete
+
+    def _parse(self, data: bytes | bytearray) -> int:
+        """Feed the parser up to the end of one request; returns how much of `data` was taken."""
+        at, size = 0, len(data)
+        with memoryview(data) as view:
+            while at < size and not self._is_deaf and not self._is_answering():
+                end = self._ends.next_cut(data, at)
+                if self._awaits_head:
+                    self._head_bytes += end - at
+                with view[at:end] as piece:
+                    self._feed(piece)
+                at = end
+        if not self._is_deaf and self._awaits_head and self._head_bytes:
+            self._head_is_partial()
+        return at
+
+    def _feed(self, piece: memoryview) -> None:
+        try:
+            self.parser.feed_data(piece)
+        except httptools.HttpParserUpgrade:
+            self._decline_upgrade()
+        except httptools.HttpParserError:
+            self._malformed()
+
+    def _decline_upgrade(self) -> None:
         """Begin the request again, without its offer: the parser drops the body of one that offers an upgrade.
 
         Nothing is ever upgraded. Java's HttpClient offers h2c with the first request of each connection.
@@ -120,7 +149,27 @@ class ClientConnection(HttpToolsProtocol):
         lines += [name + b": " + value for name, value in self.headers if name != b"upgrade"]
         self.parser = httptools.HttpRequestParser(self)
         self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
-        self.data_received(b"\r\n".join(lines) + b"\r\n\r\n" + rest)
+        with memoryview(b"\r\n".join(lines) + b"\r\n\r\n") as head:
+            self._feed(head)
+
+    def _malformed(self) -> None:
+        """The parser can make nothing of the bytes: of a head, or of the body of a request under way."""
+        exchange = self.cycle
+        if self._awaits_head or exchange is None or exchange.is_complete:
+            self._reject(400, "malformed_http")
+            return
+        self._on_limit("malformed_http")
+        self._is_deaf = True
+        exchange.broke_off()
+
+    def _go_on(self) -> None:
+        """The call under way has ended: parse what has arrived behind it."""
+        if self._waiting:
+            taken = self._parse(self._waiting)
+            # dropping the front of a bytearray moves no bytes
+            del self._waiting[:taken]
+        if len(self._waiting) <= WAITING_LIMIT_BYTES:
+            self.flow.resume_reading()
 
     def _head_is_partial(self) -> None:
         if self._head_bytes > self.settings.header_limit_bytes:
@@ -147,31 +196,22 @@ class ClientConnection(HttpToolsProtocol):
             # see _decline_upgrade
             return
         self._stop_head_timer()
-        self._awaits_head = False
-        # what came with the head counts as head here; only when that is much is it worth measuring
-        if self._head_bytes > self.settings.header_limit_bytes and self._is_head_too_large():
+        if self._head_bytes > self.settings.header_limit_bytes:
             self._reject(431, "header_size")
-        elif len(self.headers) > self.settings.header_limit_count:
-            self._reject(431, "header_count")
-        if self.transport.is_closing():
             return
-        path, _, query = self.url.partition(b"?")
-        if not path.startswith(b"/"):
-            # absolute form, which proxies send (RFC 9112, section 3.2.2)
-            parsed = httptools.parse_url(self.url)
-            path, query = parsed.path or b"/", parsed.query or b""
-        exchange = Exchange(self, self.parser.get_method().decode("ascii"), path, query)
-        previous, self.cycle = self.cycle, exchange
-        if previous is None or previous.is_complete:
-            self._start(exchange)
-        else:
-            # pipelined: the next request waits its turn, and so does the socket
-            self.flow.pause_reading()
-            self._queue.append(exchange)
-
-    def _is_head_too_large(self) -> bool:
-        size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
-        return size > self.settings.header_limit_bytes
+        if len(self.headers) > self.settings.header_limit_count:
+            self._reject(431, "header_count")
+            return
+        try:
+            head = read_head(self.url, self.headers, self.parser.get_http_version())
+        except BadHeadError as error:
+            self._reject(error.status, error.reason)
+            return
+        self._awaits_head = False
+        self._ends.body_left = head.body_length
+        exchange = Exchange(self, self.parser.get_method().decode("ascii"), head)
+        self.cycle = exchange
+        self._start(exchange)
 
     def _start(self, exchange: Exchange) -> None:
         # the task's owner is uvicorn's Server: it keeps it in `tasks`, drains and cancels it
@@ -179,10 +219,13 @@ class ClientConnection(HttpToolsProtocol):
         self.tasks.add(self._task)
 
     def on_body(self, body: bytes) -> None:
-        if self.cycle is not None and not self.cycle.is_complete and self.cycle.feed(body) > HIGH_WATER_LIMIT:
+        if self.cycle is not None and not self.cycle.is_complete and self.cycle.feed(body):
             self.flow.pause_reading()
 
     def on_message_complete(self) -> None:
+        if self._awaits_head:
+            # of a request that was refused, or begins again without its offer of an upgrade
+            return
         self._awaits_head = True
         self._head_bytes = 0
         if self.cycle is not None:
@@ -201,10 +244,8 @@ class ClientConnection(HttpToolsProtocol):
             else:
                 self._linger()
             return
-        self.flow.resume_reading()
         self._idle_since = self.loop.time()
-        if self._queue:
-            self._start(self._queue.popleft())
+        self._go_on()
 
     def exchange_over(self, exchange: Exchange) -> None:
         """The exchange's task ends; the connection can go on only after a complete reply."""
@@ -239,7 +280,8 @@ class ClientConnection(HttpToolsProtocol):
 
     def _linger(self) -> None:
         """Let the client send the rest to nobody: closed at once, it would be told of a reset and not of the answer."""
-        self.parser = _Deaf()  # type: ignore[assignment]  # all that is asked of it now
+        self._is_deaf = True
+        self._stop_head_timer()
         if self.transport.can_write_eof():
             self.transport.write_eof()
         self.flow.resume_reading()
@@ -270,12 +312,13 @@ class ClientConnection(HttpToolsProtocol):
 
     def _reject(self, status: int, limit: str) -> None:
         """Answer before there is a request to speak of, and close."""
-        if self.transport.is_closing():
+        if self._is_deaf or self.transport.is_closing():
             return
         self._on_limit(limit)
-        if self.cycle is None or self.cycle.is_complete:
-            self.transport.write(STATUS_LINES[status] + b"connection: close\r\ncontent-length: 0\r\n\r\n")
-        self._hang_up()
+        text = b"weir refuses this request: %b\n" % limit.replace("_", " ").encode()
+        framing = b"content-type: text/plain\r\ncontent-length: %d\r\nconnection: close\r\n\r\n" % len(text)
+        self.transport.write(STATUS_LINES[status] + framing + text)
+        self._linger()
 
 
 class Server(uvicorn.Server):

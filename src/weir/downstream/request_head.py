@@ -1,0 +1,86 @@
+"""Rules for a request's head that HTTP/1.1 leaves to the recipient: where it goes, and how its body is framed.
+
+A head that two recipients could read in two ways is refused, because weir's checks would hold for one reading and
+the server could follow the other.
+"""
+
+from typing import NamedTuple
+
+from weir.core.call import Headers
+from weir.downstream.authority import host_of
+from weir.protocol.numbers import whole_number
+
+_SCHEMES = (b"http", b"https")
+
+
+class BadHeadError(Exception):
+    """The head is refused with this HTTP status; `reason` is a word of a closed list."""
+
+    def __init__(self, status: int, reason: str) -> None:
+        super().__init__(reason)
+        self.status = status
+        self.reason = reason
+
+
+class Head(NamedTuple):
+    """A request's head as weir reads it."""
+
+    path: bytes
+    query: bytes
+    headers: Headers
+    body_length: int
+    """Bytes of the body; 0 when there is none, or when it is chunked."""
+
+
+def read_head(url: bytes, headers: Headers, version: str) -> Head:
+    """Reads a head that the parser accepted. Header names are in lower case.
+
+    Raises:
+        BadHeadError: the target or the Host header is missing, doubled or malformed (RFC 9112, section 3.2); the body
+            is framed in a way that weir does not read (section 6.1); or it is another version of HTTP.
+    """
+    if version not in ("1.0", "1.1"):
+        raise BadHeadError(505, "http_version")
+    length = _body_length(headers, version)
+    hosts = [value for name, value in headers if name == b"host"]
+    if len(hosts) > 1 or (not hosts and version == "1.1"):
+        raise BadHeadError(400, "host")
+    if not url.startswith(b"/") and url != b"*":
+        # the authority of the absolute form replaces Host (RFC 9112, section 3.2.2)
+        authority, url = _absolute(url)
+        hosts = [authority]
+        headers = [(b"host", authority), *(each for each in headers if each[0] != b"host")]
+    if hosts and host_of(hosts[0].decode("latin-1")) is None:
+        raise BadHeadError(400, "host")
+    path, _, query = url.partition(b"?")
+    return Head(path, query, headers, length)
+
+
+def _body_length(headers: Headers, version: str) -> int:
+    for name, value in headers:
+        if name == b"transfer-encoding":
+            _check_coding(value, version)
+        elif name == b"content-length":
+            # the parser refuses what is no number and what comes twice; a number behind many zeros is refused here
+            length = whole_number(value)
+            if length is None:
+                raise BadHeadError(400, "content_length")
+            return length
+    return 0
+
+
+def _check_coding(value: bytes, version: str) -> None:
+    """The parser refuses `chunked` in front of another coding, and a coding beside Content-Length."""
+    if version == "1.0":
+        raise BadHeadError(400, "transfer_encoding")
+    if value.strip(b" \t").lower() != b"chunked":
+        raise BadHeadError(501, "transfer_encoding")
+
+
+def _absolute(url: bytes) -> tuple[bytes, bytes]:
+    scheme, separator, rest = url.partition(b"://")
+    if not separator or scheme.lower() not in _SCHEMES:
+        raise BadHeadError(400, "target")
+    end = min((at for at in map(rest.find, (b"/", b"?", b"#")) if at >= 0), default=len(rest))
+    below = rest[end:]
+    return rest[:end], below if below.startswith(b"/") else b"/" + below
