@@ -85,7 +85,7 @@ async def test_the_budget_says_what_is_left_and_how_it_comes(of: dict[str, Any])
 
 
 async def test_limits_say_whom_they_count_apart_but_not_who_that_is() -> None:
-    """Two clients and one more than there is room for; a limit of a tool names it."""
+    """One address has a key and its shared window in a tiny table; a limit of a tool names the tool."""
     limits = [{"per": "client", "limit": 5, "window": "1m"}, {"per": ["upstream"], "limit": 9, "window": "10s"}]
     tools = {"add": {"rate_limits": [{"limit": 2, "window": "1s", "mode": "shadow"}]}}
     bench = Bench(
@@ -95,7 +95,7 @@ async def test_limits_say_whom_they_count_apart_but_not_who_that_is() -> None:
         await bench.serve(tool_call(headers=[(b"x-key", name)]))
     tree = bench.tree()["rate_limits"]
     assert [
-        {"per": ["client"], "limit": 5, "window_seconds": 60.0, "mode": "enforce", "keys": 1, "overflowed": 2},
+        {"per": ["client"], "limit": 5, "window_seconds": 60.0, "mode": "enforce", "keys": 2, "overflowed": 2},
         {
             "per": ["upstream"],
             "limit": 9,
