@@ -129,7 +129,7 @@ def test_mistakes_are_told_in_the_words_of_the_file(tmp_path: Path) -> None:
         "mcp.json:4: mcpServers.c: has neither command nor url",
         "mcp.json:5: mcpServers.d: must be a mapping: {command: ...} or {url: ...}",
         "mcp.json:6: mcpServers.e.args: must be a list: [...]",
-        "mcp.json:6: mcpServers.e.envFile: cannot be read; is the path right?",
+        "mcp.json:6: mcpServers.e.envFile: cannot be read: No such file or directory; is the path right?",
         "mcp.json:6: mcpServers.e.env: must be a mapping: {NAME: value}",
         "mcp.json:7: mcpServers.f.type: is no transport of weir's for a url; write 'http' or 'sse'",
         "mcp.json:7: mcpServers.f.headers.Host: belongs to the connection, weir writes it itself; leave it out",

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from weir.config.model import Config, Listen, Sessions, Upstream
+from weir.config.problems import Problem, shown
 from weir.config.quantities import is_loopback
 
 SHORT_TOKEN_LENGTH = 16
@@ -51,13 +52,18 @@ def addresses(config: Config, upstream: Upstream) -> list[str]:
 
 def findings(config: Config, environ: Mapping[str, str] = os.environ, platform: str = sys.platform) -> list[Finding]:
     """Everything worth saying about a configuration that parses. Looks at files and PATH, never at the network."""
-    found = list(_of_listening(config))
+    found = [Finding(False, _where(remark), remark.text) for remark in config.remarks]
+    found += _of_listening(config)
     for upstream in config.upstreams:
         found += _of_command(upstream, environ) if upstream.is_stdio else _of_url(config.listen, upstream)
         found += _of_tools(config, upstream)
     found += _of_orphans(config, platform)
     found += _without_effect(config)
     return found
+
+
+def _where(remark: Problem) -> str:
+    return " ".join(filter(None, (str(remark.place), shown(remark.path))))
 
 
 def _base(listen: Listen) -> str:

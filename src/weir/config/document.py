@@ -11,8 +11,9 @@ class Document:
     """What a file (or a flag) says.
 
     value: the tree. places, written: by path in the file, where a value stands and a scalar's own text.
-    problems: what was wrong while reading. origins: for a tree that was made out of another one, which
-    path came from which. flags: paths that a flag has set.
+    problems: what was wrong while reading. remarks: what works, and yet
+    not as one might think. origins: for a tree that was made out of another one, which path came from
+    which. flags: paths that a flag has set.
     """
 
     value: object
@@ -20,6 +21,7 @@ class Document:
     places: Mapping[Path, Place] = field(default_factory=dict)
     written: Mapping[Path, str] = field(default_factory=dict)
     problems: tuple[Problem, ...] = ()
+    remarks: tuple[Problem, ...] = ()
     origins: Mapping[Path, Path] = field(default_factory=dict)
     flags: Mapping[Path, str] = field(default_factory=dict)
 

@@ -23,6 +23,8 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 from weir.config import quantities
 from weir.config.problems import Path
 from weir.config.quantities import ADDRESS_PATTERN, DURATION_PATTERN, SIZE_PATTERN, Address
+from weir.protocol import hosts
+from weir.protocol.numbers import whole_number
 
 NAME_PATTERN = r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$"
 MAX_NAME_LENGTH = 63
@@ -30,6 +32,7 @@ MAX_NAME_LENGTH = 63
 
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?")
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_NUMBER = re.compile(r"-?[0-9]{1,30}(?:\.[0-9]{1,30})?")
 _TOKEN = re.compile(r"[\x21-\x7e]{1,1024}")
 _HEADER_VALUE = re.compile(r"[\x20-\x7e\x80-\U0010ffff\t]*")
 
@@ -80,13 +83,20 @@ def _again(error: ValidationError) -> list[InitErrorDetails]:
 
 
 def _whole_number(written: object) -> object:
-    if isinstance(written, bool) or not isinstance(written, int | str):
+    number: object = None
+    if isinstance(written, str):
+        digits = whole_number(written.removeprefix("-"))
+        number = -digits if digits is not None and written.startswith("-") else digits
+    elif isinstance(written, int) and not isinstance(written, bool):
+        number = written
+    if number is None:
         raise ValueError("{written} is not a whole number")
-    return written
+    return number
 
 
 def _number(written: object) -> object:
-    if isinstance(written, bool) or not isinstance(written, int | float | str):
+    is_text = isinstance(written, str) and _NUMBER.fullmatch(written) is not None
+    if isinstance(written, bool) or not (is_text or isinstance(written, int | float)):
         raise ValueError("{written} is not a number")
     return written
 
@@ -132,6 +142,8 @@ def http_url(url: str) -> str:
         raise ValueError("{written} is not a URL; write for example 'https://host.example/mcp'") from None
     if parts.scheme.lower() not in ("http", "https") or not parts.hostname or not port_is_valid:
         raise ValueError("{written} is not an http or https URL; write for example 'https://host.example/mcp'")
+    if reason := _host_objection(parts.hostname):
+        raise ValueError(f"the URL's host is no host name: {reason}")
     if parts.username is not None or parts.password is not None:
         raise ValueError("a URL must not hold credentials; put them in headers: {Authorization: ...}")
     if parts.fragment:
@@ -139,6 +151,23 @@ def http_url(url: str) -> str:
     if not url.isascii() or not url.isprintable() or " " in url:
         raise ValueError("a URL must be ASCII without spaces; encode other characters (%20, xn--...)")
     return url
+
+
+def _host_objection(host: str) -> str:
+    if ":" not in host:
+        return hosts.objection(host)
+    try:
+        ipaddress.IPv6Address(host)
+    except ValueError:
+        return "it is not an IPv6 address"
+    return ""
+
+
+def _allowed_host(host: str) -> str:
+    """A name that requests may bear, as it stands in Host without port and brackets."""
+    if host != "*" and _host_objection(host):
+        raise ValueError("{written} is not a host; write the name alone, without scheme, port and brackets")
+    return host
 
 
 def _origin(origin: str) -> str:
@@ -204,6 +233,10 @@ def _off_or_address(written: object) -> Address | None:
 def _command(command: object) -> object:
     if isinstance(command, str):
         raise ValueError("must be a list of program and arguments: [npx, -y, some-server, /data]")
+    if isinstance(command, list) and any(isinstance(part, str) and "\0" in part for part in command):
+        raise ValueError("has a NUL character")
+    if isinstance(command, list) and command and isinstance(command[0], str) and not command[0].strip():
+        raise ValueError("begins with an empty word; the first entry is the program")
     if command == []:
         raise ValueError("must not be empty; the first entry is the program")
     return command
@@ -221,8 +254,10 @@ Text = Annotated[str, BeforeValidator(_text), WithJsonSchema({"type": ["string",
 Token = Annotated[Text, AfterValidator(_token)]
 """A secret that a caller sends."""
 WholeNumber = BeforeValidator(_whole_number)
-Count = Annotated[int, Field(ge=1), WholeNumber]
-CountOrZero = Annotated[int, Field(ge=0), WholeNumber]
+MAX_COUNT = 10**9
+"""A larger count is a mistake; it still fits into 32 bits."""
+Count = Annotated[int, Field(ge=1, le=MAX_COUNT), WholeNumber]
+CountOrZero = Annotated[int, Field(ge=0, le=MAX_COUNT), WholeNumber]
 NumberOrZero = Annotated[float, Field(ge=0, allow_inf_nan=False), BeforeValidator(_number)]
 Share = Annotated[float, Field(gt=0, le=1), BeforeValidator(_number)]
 """More than 0, up to 1."""
@@ -247,6 +282,7 @@ Network = Annotated[
     PlainValidator(quantities.network),
     _schema(r"^[0-9A-Fa-f:.]+(/[0-9]{1,3})?$", "10.0.0.0/8", "fd00::/8"),
 ]
+AllowedHost = Annotated[Text, AfterValidator(_allowed_host)]
 Name = Annotated[str, AfterValidator(_name), Field(json_schema_extra={"pattern": NAME_PATTERN, "examples": ["search"]})]
 Url = Annotated[str, AfterValidator(http_url), Field(json_schema_extra={"examples": ["https://host.example/mcp"]})]
 Origin = Annotated[str, AfterValidator(_origin), Field(json_schema_extra={"examples": ["https://app.example"]})]

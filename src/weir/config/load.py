@@ -6,7 +6,7 @@ from pathlib import Path as FilePath
 
 from pydantic import ValidationError
 
-from weir.config import clients, crossed, explain, names
+from weir.config import clients, crossed, explain, exposed, names
 from weir.config.document import Document
 from weir.config.expand import Expansion, Sources, expand
 from weir.config.files import FileError, read_text
@@ -48,10 +48,11 @@ def load(path: str, environ: Mapping[str, str], overrides: Overrides = NO_OVERRI
     Raises ConfigError with everything that is wrong with it.
     """
     document = parse(_text(path), path)
+    exposing = exposed.remarks(document)
     file = FilePath(path).resolve()
     if clients.is_client_file(document):
-        return _settled(clients.read(document, environ, file), overrides)
-    return _settled(expand(document, Sources(environ, str(file.parent))), overrides)
+        return _settled(clients.read(document, environ, file), overrides, exposing)
+    return _settled(expand(document, Sources(environ, str(file.parent))), overrides, exposing)
 
 
 def from_upstream(url: str, overrides: Overrides = NO_OVERRIDES) -> Config:
@@ -79,7 +80,7 @@ def _text(path: str) -> str:
         raise ConfigError([Problem(Place(path), (), str(error))]) from None
 
 
-def _settled(expansion: Expansion, overrides: Overrides) -> Config:
+def _settled(expansion: Expansion, overrides: Overrides, remarks: Sequence[Problem] = ()) -> Config:
     document = _with_flags(expansion.document, overrides)
     found = [*document.problems, *_misfits(document, overrides)]
     try:
@@ -89,6 +90,7 @@ def _settled(expansion: Expansion, overrides: Overrides) -> Config:
     found = found or crossed.problems(config, document)
     if found:
         raise ConfigError(found)
+    config = config.with_remarks((*remarks, *document.remarks))
     return config.on_stdio() if overrides.stdio else config
 
 

@@ -13,6 +13,7 @@ from pydantic import BeforeValidator, Field, PrivateAttr, WithJsonSchema, model_
 from weir.config import merge
 from weir.config.faults import Faults
 from weir.config.fields import (
+    AllowedHost,
     Bytes,
     Command,
     Count,
@@ -36,7 +37,7 @@ from weir.config.fields import (
     default_size,
 )
 from weir.config.policies import Policies, Retry, Timeout, ToolOverride
-from weir.config.problems import Path, shown
+from weir.config.problems import Path, Problem, shown
 from weir.config.watching import Objective, Telemetry
 
 
@@ -94,7 +95,9 @@ class Listen(Section):
     allowed_origins: tuple[Origin, ...] = Field(
         default=(), description="Web pages that may call; empty refuses every one."
     )
-    allowed_hosts: tuple[Text, ...] = Field(default=(), description='Beside loopback and public_url; "*" for any.')
+    allowed_hosts: tuple[AllowedHost, ...] = Field(
+        default=(), description='Beside loopback and public_url; "*" for any.'
+    )
     trusted_proxies: tuple[Network, ...] = Field(default=(), description="Whose X-Forwarded-For is believed.")
     tls: Annotated[ServerTls, EmptyIsDefault] = Field(default=ServerTls())
     max_body_bytes: Bytes = default_size("16MiB", alias="max_body", description="Larger requests are refused (413).")
@@ -253,6 +256,7 @@ class Config(Section):
     slo: tuple[Objective, ...] = ()
 
     _stdio: bool = PrivateAttr(default=False)
+    _remarks: tuple[Problem, ...] = PrivateAttr(default=())
 
     @classmethod
     def contradictions(cls, named: Mapping[str, object]) -> Iterator[tuple[Path, str]]:
@@ -271,6 +275,17 @@ class Config(Section):
     def stdio(self) -> bool:
         """The client is on stdin and stdout instead of HTTP. Never written in a file: it is how weir was started."""
         return self._stdio
+
+    @property
+    def remarks(self) -> tuple[Problem, ...]:
+        """What the file says that works, and yet not as one might think."""
+        return self._remarks
+
+    def with_remarks(self, remarks: tuple[Problem, ...]) -> Self:
+        """The same, with what was noticed while it was read."""
+        copy = self.model_copy()
+        copy._remarks = remarks
+        return copy
 
     def on_stdio(self) -> Self:
         """The same, for a client on stdin and stdout."""

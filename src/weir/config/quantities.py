@@ -8,6 +8,8 @@ import ipaddress
 import re
 from typing import NamedTuple
 
+from weir.protocol import hosts
+
 DURATION_PATTERN = r"^([0-9]+(\.[0-9]+)?(ms|s|m|h|d))+$"
 SIZE_PATTERN = r"^[0-9]+(\.[0-9]+)?(B|kB|KB|MB|GB|KiB|MiB|GiB)$"
 ADDRESS_PATTERN = r"^(\[[0-9A-Fa-f:.%]+\]|[A-Za-z0-9._-]+):[0-9]{1,5}$"
@@ -32,6 +34,12 @@ _BYTES = {
 MAX_SECONDS = 365 * 86400.0
 """A year: a longer duration is a mistake, and timers overflow in places beyond it."""
 
+MAX_BYTES = 1024**4
+"""One TiB: a larger limit is a mistake."""
+
+MAX_TEXT_LENGTH = 64
+"""No duration or size is written longer."""
+
 MAX_PORT = 65535
 
 
@@ -53,7 +61,8 @@ class Address(NamedTuple):
 
 def is_loopback(host: str) -> bool:
     """A host (without brackets) that names this machine."""
-    if host.lower() == "localhost" or host.lower().endswith(".localhost"):
+    host = hosts.plain(host)
+    if host == "localhost" or host.endswith(".localhost"):
         return True
     try:
         return ipaddress.ip_address(host).is_loopback
@@ -65,7 +74,7 @@ def duration_seconds(written: object) -> float:
     """`50ms`, `5s`, `1m30s`, `1h` in seconds. Raises ValueError with the mend for anything else."""
     if isinstance(written, int | float) and not isinstance(written, bool):
         raise ValueError("{written} has no unit; write for example '5s' for seconds or '50ms' for milliseconds")
-    if not isinstance(written, str) or not _DURATION.fullmatch(written):
+    if not isinstance(written, str) or len(written) > MAX_TEXT_LENGTH or not _DURATION.fullmatch(written):
         raise ValueError("{written} is not a duration; write for example '50ms', '5s', '1m30s' or '1h'")
     seconds = sum(float(number) * _SECONDS[unit] for number, unit in _DURATION_PART.findall(written))
     if seconds > MAX_SECONDS:
@@ -77,10 +86,13 @@ def size_bytes(written: object) -> int:
     """`512KiB`, `4MB`, `16MiB` in bytes. Raises ValueError with the mend for anything else."""
     if isinstance(written, int | float) and not isinstance(written, bool):
         raise ValueError("{written} has no unit; write for example '512KiB' or '16MiB'")
-    match = _SIZE.fullmatch(written) if isinstance(written, str) else None
+    match = _SIZE.fullmatch(written) if isinstance(written, str) and len(written) <= MAX_TEXT_LENGTH else None
     if match is None:
         raise ValueError("{written} is not a size; write for example '512KiB', '4MB' or '16MiB'")
-    return int(float(match[1]) * _BYTES[match[2]])
+    size = float(match[1]) * _BYTES[match[2]]
+    if size > MAX_BYTES:
+        raise ValueError("{written} is more than a TiB; the largest size is '1024GiB'")
+    return int(size)
 
 
 def address(written: object) -> Address:
@@ -99,6 +111,8 @@ def address(written: object) -> Address:
             ipaddress.IPv6Address(host)
         except ValueError:
             raise ValueError("{written} is not an IPv6 address with a port; write '[::1]:8931'") from None
+    elif reason := hosts.objection(host):
+        raise ValueError(f"{{written}} names no host: {reason}")
     return Address(host, port)
 
 

@@ -16,6 +16,7 @@ from opentelemetry.sdk.environment_variables import (
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 
+from weir.protocol.numbers import whole_number
 from weir.telemetry import redact
 
 # encoding holds the interpreter for 7 µs a span; a post costs 1 ms, however many it carries
@@ -24,6 +25,8 @@ BATCH_SPANS = 256
 QUEUE_SPANS = 4096
 # a trace can be looked at a second after its call
 DELAY_MILLISECONDS = 1000
+# more spans than memory holds, and more milliseconds than a day has
+_MOST = 100_000_000
 _SDK_LOGGER = "opentelemetry"
 
 
@@ -136,5 +139,4 @@ class Pipeline:
 
 
 def _number(environ: Mapping[str, str], name: str, otherwise: int) -> int:
-    text = environ.get(name, "").strip()
-    return int(text) if text.isdigit() and int(text) > 0 else otherwise
+    return whole_number(environ.get(name, "").strip(), _MOST) or otherwise
