@@ -18,6 +18,7 @@ import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from weir.downstream.exchange import STATUS_LINES, Exchange
+from weir.downstream.identity import peer_address
 from weir.downstream.message_ends import MessageEnds
 from weir.downstream.request_head import BadHeadError, read_head
 from weir.downstream.unread import Unread
@@ -69,6 +70,8 @@ class ClientConnection(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # asyncio hands a Transport
         super().connection_made(transport)
+        if self.client is not None:
+            self.client = (peer_address(self.client[0]), self.client[1])
         self._unread = Unread(transport, self.loop, self.settings.client_read_seconds, self._nothing_is_read)
         self._head_timer = self.loop.call_later(self.settings.head_seconds, self._head_is_late)
         self.timeout_keep_alive_handler()
