@@ -2,7 +2,7 @@
 
 import http.server
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
@@ -63,20 +63,37 @@ class Sink:
         return self.spans
 
 
+def _take_all(_: grpc.ServicerContext) -> ExportTraceServiceResponse:
+    return ExportTraceServiceResponse()
+
+
+GrpcAnswer = Callable[[grpc.ServicerContext], ExportTraceServiceResponse]
+
+
 @contextmanager
-def http_sink(status: int = 200) -> Iterator[Sink]:
-    """A collector on OTLP/HTTP that answers with this status."""
+def http_sink(
+    status: int = 200,
+    headers: Mapping[str, str] | None = None,
+    body: bytes = b"",
+    may_answer: threading.Event | None = None,
+) -> Iterator[Sink]:
+    """A collector on OTLP/HTTP that answers with this status, headers and body, once `may_answer` is set."""
     sink = Sink()
 
     class Handler(http.server.BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
         def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["content-length"]))
-            sink.take(body, {name.lower(): value for name, value in self.headers.items()} | {":path": self.path})
+            request = self.rfile.read(int(self.headers["content-length"]))
+            sink.take(request, {name.lower(): value for name, value in self.headers.items()} | {":path": self.path})
+            if may_answer is not None:
+                may_answer.wait(ENOUGH_SECONDS)
             self.send_response(status)
-            self.send_header("content-length", "0")
+            for name, value in (headers or {}).items():
+                self.send_header(name, value)
+            self.send_header("content-length", str(len(body)))
             self.end_headers()
+            self.wfile.write(body)
 
         def log_request(self, code: object = "-", size: object = "-") -> None:
             """Silence."""
@@ -94,13 +111,13 @@ def http_sink(status: int = 200) -> Iterator[Sink]:
 
 
 @contextmanager
-def grpc_sink() -> Iterator[Sink]:
-    """A collector on OTLP/gRPC."""
+def grpc_sink(answer: GrpcAnswer = _take_all) -> Iterator[Sink]:
+    """A collector on OTLP/gRPC that answers as told."""
     sink = Sink()
 
     def export(request: bytes, context: grpc.ServicerContext) -> ExportTraceServiceResponse:
         sink.take(request, {item.key: str(item.value) for item in context.invocation_metadata()})
-        return ExportTraceServiceResponse()
+        return answer(context)
 
     class Service(grpc.GenericRpcHandler):  # type: ignore[misc]  # the same
         def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler | None:

@@ -285,10 +285,10 @@ def test_a_full_queue_drops_spans_and_counts_them() -> None:
     assert all([pipeline.submit(span), pipeline.submit(span)])
     assert stuck.has_begun.wait(ENOUGH_SECONDS)
     assert [True, True, True, True, False, False] == [pipeline.submit(span) for _ in range(6)]
-    assert (2, 4) == (pipeline.dropped, pipeline.queued)
+    assert (2, 4, 6) == (pipeline.lost["queue_full"], pipeline.queued, pipeline.in_hand)
     stuck.may_end.set()
     pipeline.close(ENOUGH_SECONDS)
-    assert (6, 0, 0) == (pipeline.exported, pipeline.failed, pipeline.queued)
+    assert (6, 2, 0) == (pipeline.exported, sum(pipeline.lost.values()), pipeline.in_hand)
 
 
 def test_the_sdks_loggers_are_as_before_when_the_pipeline_is_closed() -> None:

@@ -11,7 +11,6 @@ from dataclasses import dataclass, field, replace
 from opentelemetry.sdk.resources import SERVICE_INSTANCE_ID, SERVICE_NAME, SERVICE_VERSION, Resource
 from opentelemetry.sdk.trace.export import SpanExporter
 
-from weir.core.events import Notice
 from weir.core.observer import Observer, fan_out
 from weir.telemetry import access_log, environment, exporters, log
 from weir.telemetry.access_log import AccessLog
@@ -29,6 +28,7 @@ from weir.telemetry.reading import Fold, Reader
 from weir.telemetry.server_stderr import ServerStderr
 from weir.telemetry.sessions import Sessions
 from weir.telemetry.settings import LogsSettings, TelemetrySettings
+from weir.telemetry.span_losses import SpanLosses
 from weir.telemetry.spans import Spans
 from weir.telemetry.tracing import RandomBits, Tracing
 from weir.telemetry.writer import Write, Writer, to_stderr
@@ -36,7 +36,6 @@ from weir.telemetry.writer import Write, Writer, to_stderr
 FLUSH_SECONDS = 0.1
 # of the time to end in: a collector that hangs must leave the log its turn
 _SPANS_SHARE = 0.8
-_LOSING = "spans are lost: the collector does not take them"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +72,7 @@ class Telemetry:
         self._others = OtherLoggers(self._log)
         self._epoch = EpochClock(world.clock, world.wall)
         self._pipeline = _pipeline(chosen, exporter, world, self._writer)
-        self._was_failing = False
+        self._span_losses = SpanLosses(self._tell, world.clock, environment.endpoint(world.environ))
         labels = Labels(settings.metrics.max_label_values, settings.tool_names)
         families = MetricFamilies()
         self._lag = LoopLag(families.loop_lag.child(), world.clock, INTERVAL_SECONDS)
@@ -135,7 +134,7 @@ class Telemetry:
         self._sessions.close()
         if self._pipeline is not None:
             await asyncio.to_thread(self._pipeline.close, deadline_seconds * _SPANS_SHARE)
-            self._report_exporter(self._pipeline)
+            self._span_losses.report_last(self._pipeline)
         await asyncio.to_thread(self._writer.close, max(0.0, due - self._world.clock()))
 
     async def _flush(self) -> None:
@@ -143,7 +142,7 @@ class Telemetry:
         while True:
             await asyncio.sleep(FLUSH_SECONDS)
             if self._pipeline is not None:
-                self._report_exporter(self._pipeline)
+                self._span_losses.report(self._pipeline)
                 if self._world.clock() >= refresh_at:
                     self._epoch.refresh()
                     refresh_at += REFRESH_SECONDS
@@ -152,17 +151,6 @@ class Telemetry:
     def _tell(self, event: object) -> None:
         self.emit(event)
 
-    def _report_exporter(self, pipeline: Pipeline) -> None:
-        """One notice when spans begin to be lost, one when they arrive again."""
-        if pipeline.is_failing == self._was_failing:
-            return
-        self._was_failing = pipeline.is_failing
-        if pipeline.is_failing:
-            where = environment.endpoint(self._world.environ) or "default"
-            self.emit(Notice("warning", _LOSING, {"reason": pipeline.complaint, "endpoint": where}))
-        else:
-            self.emit(Notice("info", "spans are exported again", {"lost": pipeline.failed + pipeline.dropped}))
-
     def _refresh_metrics(self) -> None:
         self._reader.flush()
         families = self.metrics.families
@@ -170,9 +158,9 @@ class Telemetry:
         if self._pipeline is None:
             return
         families.spans_exported.child().value = self._pipeline.exported
-        families.spans_dropped.child("queue_full").value = self._pipeline.dropped
-        families.spans_dropped.child("export_failed").value = self._pipeline.failed
-        families.span_queue.child().value = self._pipeline.queued
+        for reason, count in self._pipeline.lost.items():
+            families.spans_dropped.child(reason).value = count
+        families.span_queue.child().value = self._pipeline.in_hand
 
     def _observer_failed(self, error: Exception) -> None:
         self.metrics.families.observer_failures.child().value += 1

@@ -151,7 +151,7 @@ class MetricFamilies:
         )
         self.spans_exported = counter("weir_spans_exported", "Spans the collector took.")
         self.spans_dropped = counter("weir_spans_dropped", "Spans that were lost.", "reason")
-        self.span_queue = gauge("weir_span_queue_size", "Spans waiting to be exported.")
+        self.span_queue = gauge("weir_span_queue_size", "Spans in hand: waiting, or on their way to the collector.")
         self.logs_dropped = counter("weir_log_lines_dropped", "Log lines lost because stderr did not take them.")
         self.labels_refused = counter("weir_label_values_refused", "Listed names that found no room as labels.")
         self.observer_failures = counter("weir_observer_failures", "Events that an observer failed to handle.")

@@ -6,6 +6,7 @@ that is slow or away costs spans, never calls.
 
 import logging
 import threading
+import time
 from collections.abc import Mapping, Sequence
 
 from opentelemetry.sdk.environment_variables import (
@@ -18,6 +19,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, Spa
 
 from weir.protocol.numbers import whole_number
 from weir.telemetry import redact
+from weir.telemetry.receipt import EXPORT_FAILED, QUEUE_FULL, REJECTED, STOPPED, Receipt, failed, taken
 
 # encoding holds the interpreter for 7 µs a span; a post costs 1 ms, however many it carries
 BATCH_SPANS = 256
@@ -30,33 +32,79 @@ _MOST = 100_000_000
 _SDK_LOGGER = "opentelemetry"
 
 
-class _Counting(SpanExporter):
-    """Counts what an exporter took, sent and lost. Runs in the processor's thread."""
+class _Accounting(SpanExporter):
+    """Counts what the collector took and what was lost, and keeps the pauses that it asks for.
+
+    `export` runs in the processor's thread.
+    """
 
     def __init__(self, inner: SpanExporter) -> None:
         self._inner = inner
+        self._ending = threading.Event()
+        self._settling = threading.Lock()
+        self._is_over = False
+        self._not_before = 0.0
         self.taken = 0
+        """Spans that left the queue."""
         self.exported = 0
-        self.failed = 0
+        self.lost = dict.fromkeys((EXPORT_FAILED, REJECTED, STOPPED), 0)
         self.is_failing = False
+        self.text = ""
+        """What was last said of a loss or a pause."""
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
-        """Export one batch; an exporter's bug counts as a failure."""
+        """Exports one batch; an exporter's bug counts as a failure."""
         self.taken += len(spans)
+        receipt = self._deliver(spans)
+        with self._settling:
+            if self._is_over:
+                return SpanExportResult.FAILURE
+            self.is_failing = receipt.lost > 0
+            self.text = receipt.text or self.text
+            self.exported += len(spans) - receipt.lost
+            if receipt.lost:
+                self.lost[receipt.reason] += receipt.lost
+        return SpanExportResult.FAILURE if receipt.lost else SpanExportResult.SUCCESS
+
+    def _deliver(self, spans: Sequence[ReadableSpan]) -> Receipt:
+        """Sends the batch, and again after each pause that the collector asks for."""
+        while not self._ending.wait(max(0.0, self._not_before - time.monotonic())):
+            receipt = self._once(spans)
+            if receipt.again_after_seconds is None:
+                return receipt
+            self._not_before = time.monotonic() + receipt.again_after_seconds
+            self.text = receipt.text
+        if time.monotonic() >= self._not_before:
+            # the last batches of a weir that ends
+            receipt = self._once(spans)
+            if receipt.again_after_seconds is None:
+                return receipt
+            self._not_before = time.monotonic() + receipt.again_after_seconds
+        return Receipt(len(spans), STOPPED)
+
+    def _once(self, spans: Sequence[ReadableSpan]) -> Receipt:
+        deliver = getattr(self._inner, "deliver", None)
         try:
-            result = self._inner.export(spans)
+            if deliver is not None:
+                receipt: Receipt = deliver(spans)
+                return receipt
+            is_taken = self._inner.export(spans) is SpanExportResult.SUCCESS
         except Exception as error:  # noqa: BLE001 - the thread must live on, whatever the exporter does
-            logging.getLogger(_SDK_LOGGER).error("%s", error)
-            result = SpanExportResult.FAILURE
-        self.is_failing = result is not SpanExportResult.SUCCESS
-        if self.is_failing:
-            self.failed += len(spans)
-        else:
-            self.exported += len(spans)
-        return result
+            return failed(len(spans), str(error))
+        return taken() if is_taken else failed(len(spans), "")
+
+    def end(self) -> None:
+        """Ends a pause; what the collector does not take at once from now on is lost."""
+        self._ending.set()
+
+    def settle(self, submitted: int) -> None:
+        """Counts what is still in hand as lost: weir ends, and the collector took too long."""
+        with self._settling:
+            self._is_over = True
+            self.lost[STOPPED] += submitted - self.exported - sum(self.lost.values())
 
     def shutdown(self) -> None:
-        """Stop the inner exporter; ends its waiting between retries."""
+        """Stops the inner exporter; ends its waiting between retries."""
         self._inner.shutdown()
 
 
@@ -75,10 +123,10 @@ class Pipeline:
     """Exports spans. Make it once for a process; `close` it."""
 
     def __init__(self, exporter: SpanExporter, environ: Mapping[str, str]) -> None:
-        self._counting = _Counting(exporter)
+        self._accounting = _Accounting(exporter)
         self._queue_spans = _number(environ, OTEL_BSP_MAX_QUEUE_SIZE, QUEUE_SPANS)
         self._processor = BatchSpanProcessor(
-            self._counting,
+            self._accounting,
             max_queue_size=self._queue_spans,
             schedule_delay_millis=_number(environ, OTEL_BSP_SCHEDULE_DELAY, DELAY_MILLISECONDS),
             max_export_batch_size=min(_number(environ, OTEL_BSP_MAX_EXPORT_BATCH_SIZE, BATCH_SPANS), self._queue_spans),
@@ -87,52 +135,60 @@ class Pipeline:
         logger = logging.getLogger(_SDK_LOGGER)
         logger.addHandler(self._last_words)
         logger.propagate = False
-        self.submitted = 0
-        self.dropped = 0
-        """Spans for which the queue had no room."""
+        self._submitted = 0
+        self._queue_full = 0
+        self._is_closed = False
 
     def submit(self, span: ReadableSpan) -> bool:
-        """Queue a span; False where there is no room, and it is lost."""
-        if self.queued >= self._queue_spans:
-            self.dropped += 1
+        """Queues a span; False where there is no room, and it is lost."""
+        if self._is_closed or self.queued >= self._queue_spans:
+            self._queue_full += 1
             return False
-        self.submitted += 1
+        self._submitted += 1
         self._processor.on_end(span)
         return True
 
     @property
     def queued(self) -> int:
-        """Spans that wait for their turn."""
-        return self.submitted - self._counting.taken
+        """Spans that wait for their turn; those of the batch that is being exported do not."""
+        return self._submitted - self._accounting.taken
+
+    @property
+    def in_hand(self) -> int:
+        """Spans that are neither exported nor lost: those that wait, and those on their way to the collector."""
+        return self._submitted - self._accounting.exported - sum(self._accounting.lost.values())
 
     @property
     def exported(self) -> int:
-        """Spans the collector took."""
-        return self._counting.exported
+        """Spans that the collector took."""
+        return self._accounting.exported
 
     @property
-    def failed(self) -> int:
-        """Spans the collector did not take."""
-        return self._counting.failed
+    def lost(self) -> dict[str, int]:
+        """Spans that are gone, by reason."""
+        return {QUEUE_FULL: self._queue_full, **self._accounting.lost}
 
     @property
     def is_failing(self) -> bool:
-        """Whether the last batch was lost."""
-        return self._counting.is_failing
+        """Whether spans of the last batch were lost."""
+        return self._accounting.is_failing
 
     @property
     def complaint(self) -> str:
-        """What the exporter last said of it."""
-        return self._last_words.text
+        """What the collector or the exporter last said of a loss or a pause."""
+        return self._accounting.text or self._last_words.text
 
     def close(self, deadline_seconds: float) -> None:
-        """Export what is queued, as far as the deadline allows. Blocks."""
+        """Exports what is queued, as far as the deadline allows; the rest is counted as lost. Blocks."""
+        self._is_closed = True
+        self._accounting.end()
         # a daemon: it may hang in a connection that a dead collector holds open
         ending = threading.Thread(target=self._processor.shutdown, name="weir-spans-end", daemon=True)
         ending.start()
         ending.join(deadline_seconds)
         if ending.is_alive():
-            self._counting.shutdown()
+            self._accounting.shutdown()
+        self._accounting.settle(self._submitted)
         logger = logging.getLogger(_SDK_LOGGER)
         logger.removeHandler(self._last_words)
         logger.propagate = True
