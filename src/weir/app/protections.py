@@ -1,7 +1,7 @@
 """The policies of one upstream, made from the configuration: settings translated, layers built, means lent."""
 
 import random
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
 from weir.app.hinge import Hinge
@@ -11,9 +11,10 @@ from weir.config.model import Config, Upstream
 from weir.config.policies import Breaker as BreakerSection
 from weir.config.policies import Coalesce as CoalesceSection
 from weir.config.policies import Concurrency, Policies
-from weir.core.call import Attempt
+from weir.core.call import Attempt, Call, header
 from weir.core.events import LevelChanged, ServerNotified
 from weir.core.layer import AttemptHandler, AttemptLayer, CallHandler, CallLayer
+from weir.core.origin import network_of
 from weir.core.outcome import Mode, Outcome
 from weir.downstream.identity import ClientKey
 from weir.policies.admission import Admission, AdmissionSettings
@@ -158,7 +159,20 @@ class Protections:
             lambda tool: tool in configured or means.catalog.is_known(name, tool),
             means.emit,
             means.clock,
+            self._client_of(),
         )
+
+    def _client_of(self) -> Callable[[Call], str]:
+        """A client for the breaker: its key where calls have one, else its network."""
+        key = (self._policies.client_key or "").lower().encode()
+        named = ClientKey(key)
+
+        def client_of(call: Call) -> str:
+            if key and header(call.headers, key):
+                return named(call)
+            return network_of(call.peer.address) or "stdio"
+
+        return client_of
 
     def _tool_breaker_sections(self) -> dict[str, BreakerSection]:
         """What is said for single tools, over what is said for all."""
@@ -174,6 +188,7 @@ class Protections:
                 lambda _: False,
                 means.emit,
                 means.clock,
+                self._client_of(),
             )
             for tool, said in self._tool_breaker_sections().items()
             if said.mode != "off"
@@ -210,6 +225,7 @@ def _breaker_settings(said: BreakerSection) -> BreakerSettings:
         min_calls=said.min_calls,
         open_seconds=said.open_seconds,
         half_open_probes=said.half_open_probes,
+        clients=said.clients,
     )
 
 

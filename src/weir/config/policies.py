@@ -28,6 +28,9 @@ from weir.config.quantities import duration_seconds
 MAX_ATTEMPTS = 10
 """More tries than this is a retry storm, whatever the budget."""
 
+MAX_BREAKER_CLIENTS = 8
+"""The breaker counts the trouble of so many clients apart (`breaker_window.CLIENTS_KEPT`)."""
+
 MODE_HELP = "enforce: do it; shadow: only count what it would have done; off: as if left out"
 
 
@@ -133,6 +136,11 @@ class Breaker(Section):
     min_calls: Count = Field(default=10, description="Rates are judged from this many calls in the window on.")
     open_seconds: Seconds = default_duration("60s", alias="open_for")
     half_open_probes: Count = Field(default=3, description="That many must succeed to close.")
+    clients: Annotated[int, Field(ge=1, le=MAX_BREAKER_CLIENTS), WholeNumber] = Field(
+        default=2,
+        description="Fewer clients than this open the circuit only while no other client's call succeeds. Failures "
+        "that no client can cause (connect, TLS, DNS, a process that does not start) count in any case. 1: any client.",
+    )
 
 
 class ToolBreaker(Breaker):

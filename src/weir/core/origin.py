@@ -4,11 +4,16 @@ A caller with a client key invents as many keys as it likes; its address it does
 lower 64 bits: a host gets a whole /64 (RFC 6177), so the /64 stands for the caller.
 """
 
+import functools
 import ipaddress
 
 IPV6_PREFIX_BITS = 64
 
+_REMEMBERED = 1024
+# callers whose next call asks again: parsing an address takes longer than all else that a call costs here
 
+
+@functools.lru_cache(maxsize=_REMEMBERED)
 def network_of(address: str) -> str:
     """The address itself, or the /64 of an IPv6 address. Text that is no address stands for itself."""
     if ":" not in address:

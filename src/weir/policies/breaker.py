@@ -1,7 +1,8 @@
 """Breaker: stops asking an upstream, or one of its tools, that fails; then asks carefully again.
 
 Only what the upstream did counts (`breaker_window.sign_of`): callers' mistakes, cancellations,
-refusals and the time the client was asked do not. Probes are callers' own next calls. aiobreaker holds the state and
+refusals and the time the client was asked do not; and one client alone does not open a circuit before a server that
+serves others (`breaker_circuit`). Probes are callers' own next calls. aiobreaker holds the state and
 tells of its changes; when to move is decided here, on instants of a monotonic clock, so that neither a time zone nor
 a change of the wall clock matters.
 
@@ -13,231 +14,28 @@ Reasons told in `BreakerMoved`: consecutive_failures, failure_rate, slow_calls, 
 probe_failed, probes_succeeded. Levels told in `LevelChanged`: 0 closed, 1 half-open, 2 open.
 """
 
-import enum
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, NamedTuple
-
-import aiobreaker
+from typing import NamedTuple
 
 from weir.core.call import Attempt, Call
 from weir.core.events import BreakerMoved, Decided, Emit, LevelChanged, LimitReached
 from weir.core.layer import AttemptHandler
+from weir.core.origin import network_of
 from weir.core.outcome import Failed, FailureKind, Mode, Outcome, RefusalKind, Refused
-from weir.policies.breaker_held import Held
-from weir.policies.breaker_window import Reading, Sign, Window, is_unreached, sign_of
-
-PROBE_RETRY_SECONDS = 1.0
-"""When to come again while probes are out: a probe takes as long as a call does, which nobody knows."""
+from weir.policies.breaker_circuit import PROBE_RETRY_SECONDS as PROBE_RETRY_SECONDS
+from weir.policies.breaker_circuit import BreakerSettings as BreakerSettings
+from weir.policies.breaker_circuit import Circuit as Circuit
+from weir.policies.breaker_circuit import Move as Move
+from weir.policies.breaker_circuit import Permit as Permit
+from weir.policies.breaker_circuit import Scope as Scope
+from weir.policies.breaker_circuit import Trip as Trip
+from weir.policies.breaker_window import Reading, Sign, is_certain, is_unreached, sign_of
 
 TOOLS_LIMIT = 1000
 """Circuits of tools, 3 kB each. Of a server that lists more, those beyond are counted at the upstream."""
 
 UPSTREAM = "upstream"
 """The scope of an upstream's own circuit; that of a tool's is `tool:` and its name."""
-
-
-class Scope(enum.Enum):
-    """What has a circuit."""
-
-    UPSTREAM = "upstream"
-    TOOL = "tool"
-
-
-@dataclass(frozen=True, slots=True)
-class BreakerSettings:
-    """Rates are shares of the calls in the window, judged from `min_calls` on.
-
-    `counts_tool_errors`: `isError` results count against the tool (or upstream), with a rate of their own.
-    `tool`: whose it is, "" for the upstream's; `apart`: tools with one of their own, inside; `spared`: not looked at.
-    """
-
-    mode: Mode = Mode.ENFORCE
-    scope: Scope = Scope.UPSTREAM
-    consecutive_failures: int = 5
-    failure_rate: float = 0.5
-    slow_over_seconds: float = 10.0
-    slow_rate: float = 0.9
-    counts_tool_errors: bool = False
-    tool_error_rate: float = 0.9
-    window_seconds: float = 30.0
-    min_calls: int = 10
-    open_seconds: float = 60.0
-    half_open_probes: int = 3
-    tool: str = ""
-    apart: frozenset[str] = frozenset()
-    spared: frozenset[str] = frozenset()
-
-
-# the pure part
-
-
-class Permit(NamedTuple):
-    """Leave for one attempt. What is reported under a permit of an earlier generation is void."""
-
-    generation: int
-    is_probe: bool = False
-
-
-class Move(NamedTuple):
-    """A change of state; `traces` are of the calls that caused it, newest last."""
-
-    before: str
-    after: str
-    reason: str
-    traces: tuple[str, ...] = ()
-
-
-class Trip(NamedTuple):
-    """Why a circuit opened, when, and in which calls the trouble was (trace ids, newest last)."""
-
-    reason: str
-    at: float
-    traces: tuple[str, ...]
-
-
-class Circuit(aiobreaker.CircuitBreakerListener):  # type: ignore[misc]  # aiobreaker has no types
-    """Who may pass, what came of it, when to move. `told` hears of every move.
-
-    Closed, it counts. Open, it lets nobody pass until `open_seconds` are over. Half-open, it lets the next
-    `half_open_probes` callers pass: as many successes in a row close it, unless most were slow, and one failure
-    opens it again. When all probes stay away for another `open_seconds` they are given up, and others may try.
-    """
-
-    CLOSED = aiobreaker.CircuitBreakerState.CLOSED
-    OPEN = aiobreaker.CircuitBreakerState.OPEN
-
-    def __init__(self, settings: BreakerSettings, told: Callable[[Move], None]) -> None:
-        self._settings = settings
-        self._told = told
-        self._held = Held()
-        self._holder = aiobreaker.CircuitBreaker(state_storage=self._held, listeners=[self])
-        self._state = self._held.state
-        self._window = Window(settings.window_seconds)
-        self._until = 0.0
-        self._generation = 0
-        self._why: tuple[str, tuple[str, ...]] = ("", ())
-        self.last_move: Move | None = None
-        self.trip: Trip | None = None
-        """What tripped it last. A probe that fails keeps it open, and is not what tripped it."""
-        self._begin()
-
-    def _begin(self) -> None:
-        """Nothing of before counts any more."""
-        self._renew()
-        self._successes = self._streak = 0
-        self._window.clear()
-
-    def _renew(self) -> None:
-        self._generation += 1
-        self._probes = 0
-        self._pass, self._probe = Permit(self._generation), Permit(self._generation, is_probe=True)
-
-    @property
-    def state(self) -> str:
-        """closed, half_open or open."""
-        return str(self._state.name).lower()
-
-    def wait(self, now: float) -> float:
-        """Seconds until a call may pass; 0.0: now. Changes nothing."""
-        state = self._state
-        if state is self.CLOSED or now >= self._until:
-            return 0.0
-        if state is self.OPEN:
-            return self._until - now
-        return 0.0 if self._has_room() else min(PROBE_RETRY_SECONDS, self._until - now)
-
-    def enter(self, now: float) -> Permit:
-        """Leave for a call that need not wait."""
-        state = self._state
-        if state is self.CLOSED:
-            return self._pass
-        if state is self.OPEN:
-            self._move(self._holder.half_open, "cooled_down")
-        elif not self._has_room():
-            self._renew()
-        self._until = now + self._settings.open_seconds
-        self._probes += 1
-        return self._probe
-
-    def enter_exempt(self) -> Permit:
-        """Leave for a call that always passes: it takes nothing, and what comes of it counts."""
-        return self._pass
-
-    def leave(self, permit: Permit) -> None:
-        """The call says nothing of the upstream (it was cancelled): others may have its place."""
-        if permit.is_probe and permit.generation == self._generation:
-            self._probes -= 1
-
-    def report(self, permit: Permit, reading: Reading, now: float) -> None:
-        """What came of it. A report from before the last move is ignored."""
-        if permit.generation != self._generation:
-            return
-        if permit.is_probe:
-            self._probes -= 1
-        state = self._state
-        if reading.sign is Sign.NOTHING or state is self.OPEN:
-            return
-        self._window.add(reading, now)
-        reason = self._judge(reading) if state is self.CLOSED else self._judge_probe(reading)
-        if reason:
-            self._open(reason, now)
-
-    def _judge(self, reading: Reading) -> str:
-        """Why to open, "" for no reason."""
-        self._streak = self._streak + 1 if reading.sign is Sign.FAILURE else 0
-        if self._streak >= self._settings.consecutive_failures:
-            return "consecutive_failures"
-        window = self._window
-        if not (window.failures or window.slow or window.tool_errors) or window.calls < self._settings.min_calls:
-            return ""
-        return self._excess()
-
-    def _judge_probe(self, reading: Reading) -> str:
-        if reading.sign is Sign.FAILURE:
-            return "probe_failed"
-        self._successes += 1
-        if self._successes < self._settings.half_open_probes:
-            return ""
-        reason = self._excess()
-        if not reason:
-            self._move(self._holder.close, "probes_succeeded")
-        return reason
-
-    def _excess(self) -> str:
-        """Which rate is too high."""
-        window, settings = self._window, self._settings
-        if window.failures and window.failures / window.calls >= settings.failure_rate:
-            return "failure_rate"
-        if window.slow and window.slow / window.calls >= settings.slow_rate:
-            return "slow_calls"
-        if settings.counts_tool_errors and window.tool_errors / window.calls >= settings.tool_error_rate:
-            return "tool_errors"
-        return ""
-
-    def _open(self, reason: str, now: float) -> None:
-        self._until = now + self._settings.open_seconds
-        traces = self._window.traces(_TROUBLES.get(reason, "failure"))
-        if reason != "probe_failed":
-            self.trip = Trip(reason, now, traces)
-        self._move(self._holder.open, reason, traces)
-
-    def _has_room(self) -> bool:
-        return self._probes + self._successes < self._settings.half_open_probes
-
-    def _move(self, change: Callable[[], None], reason: str, traces: tuple[str, ...] = ()) -> None:
-        self._begin()
-        self._why = (reason, traces)
-        change()
-
-    def state_change(self, breaker: Any, old: Any, new: Any) -> None:
-        """aiobreaker has changed its state."""
-        self._state = new.state
-        self.last_move = Move(old.state.name.lower(), new.state.name.lower(), *self._why)
-        self._told(self.last_move)
-
-
-_TROUBLES = {"slow_calls": "slow", "tool_errors": "tool_error"}
 
 
 # the doing
@@ -261,7 +59,10 @@ _FAULTS = {"slow_calls": "has been answering too slowly", "tool_errors": "has be
 
 
 class Breaker:
-    """The layer of one upstream. `is_known_tool`: whether a name is configured, or the server has listed it."""
+    """The layer of one upstream. `is_known_tool`: whether a name is configured, or the server has listed it.
+
+    `client_of` names the client of a call; one client under two names would count as two.
+    """
 
     def __init__(
         self,
@@ -270,9 +71,11 @@ class Breaker:
         is_known_tool: Callable[[str], bool],
         emit: Emit,
         clock: Callable[[], float],
+        client_of: Callable[[Call], str] = lambda call: network_of(call.peer.address) or "stdio",
     ) -> None:
         self._upstream = upstream
         self._settings = settings
+        self._client_of = client_of
         self._is_known_tool = is_known_tool
         self._emit = emit
         self._clock = clock
@@ -318,12 +121,14 @@ class Breaker:
         reading = _WELL
         sign, is_slow = self._sign(attempt, outcome), not is_exempt and self._is_slow(call, now - began, asked, now)
         if is_slow or sign is not Sign.SUCCESS:
-            reading = Reading(sign, is_slow, call.trace.trace_id if call.trace is not None else "")
+            trace_id = call.trace.trace_id if call.trace is not None else ""
+            reading = Reading(sign, is_slow, trace_id, is_certain(attempt, outcome))
+        client = self._client_of(call)
         if tool is not None:
-            tool.report(tool_permit, reading, now)
+            tool.report(tool_permit, reading, now, client)
         if tool is not None or (self._settings.apart and _tool_of(call) in self._settings.apart):
             reading = _beside_a_tool(reading, outcome)
-        own.report(own_permit, reading, now)
+        own.report(own_permit, reading, now, client)
         return outcome
 
     def _sign(self, attempt: Attempt, outcome: Outcome) -> Sign:
