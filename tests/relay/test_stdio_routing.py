@@ -13,11 +13,13 @@ from hypothesis import strategies as st
 from support.bridges import Events, RecordingSink, modern, notification, request
 from weir.core.call import Attempt, Call, Peer, Transport
 from weir.core.events import LimitReached, LineSkipped
-from weir.core.outcome import Failed, FailureKind
+from weir.core.outcome import Blame, Failed, FailureKind
 from weir.protocol.envelope import peek
+from weir.relay.stdio_asks import ASKS_LIMIT
+from weir.relay.stdio_audience import DEPARTED_LIMIT
 from weir.relay.stdio_mailbox import Bounds, Exchange, Letter, Mailbox
 from weir.relay.stdio_pipe import Receiver
-from weir.relay.stdio_routing import ABANDONED_LIMIT, ASKS_LIMIT, Router, RoutingSettings
+from weir.relay.stdio_routing import ABANDONED_LIMIT, Router, RoutingSettings
 from weir.relay.stdio_shared import SharedRouter
 from weir.relay.tool_headers import ToolHeaders
 
@@ -315,3 +317,101 @@ def test_a_later_attempt_is_known_by_its_own_id_and_answered_by_the_callers() ->
     stage.router.expect(exchange, b'{"jsonrpc":"2.0","id":"weir-2","method":"tools/list"}')
     stage.say(b'{"jsonrpc":"2.0","id":"weir-2","result":{"tools":[]}}')
     assert [b'{"jsonrpc":"2.0","id":7,"result":{"tools":[]}}'] == bodies(exchange)
+
+
+LOG = b'{"jsonrpc":"2.0","method":"notifications/message","params":{"level":"info","data":"x"}}'
+LOG_LEVEL = {"io.modelcontextprotocol/logLevel": "info"}
+
+
+def test_what_a_shared_server_says_for_a_caller_that_left_reaches_nobody() -> None:
+    """Until the server has answered the request of that caller, its messages may be meant for it."""
+    stage = Stage(shared)
+    one, sent = stage.post(modern("x", 1, {**LOG_LEVEL, "progressToken": 1}))
+    two, _ = stage.post(modern("x", 1, LOG_LEVEL))
+    stage.router.forget(one)
+    token = renamed(sent).encode()
+    progress = b'{"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":%b,"progress":1}}' % token
+    nameless = b'{"jsonrpc":"2.0","id":null,"error":{"code":-32603,"message":"secret"}}'
+    for line in (LOG, progress, nameless, notification("notifications/vendor", {"for": "one"})):
+        stage.say(line)
+    stage.router.overflowed()
+    assert ([], False) == (bodies(two), two.is_over)
+    stage.say(b'{"jsonrpc":"2.0","id":%b,"result":{}}' % token)
+    stage.say(LOG)
+    assert [LOG] == bodies(two)
+
+
+def test_changes_without_a_subscription_reach_no_caller_of_a_shared_server() -> None:
+    """2026-07-28 requires the id of the subscription on each."""
+    stage = Stage(shared)
+    waiting, _ = stage.post(modern("x", 1, LOG_LEVEL))
+    for method in ("tools/list_changed", "prompts/list_changed", "resources/list_changed", "resources/updated"):
+        stage.say(notification(f"notifications/{method}", {}))
+        stage.say(notification(f"notifications/{method}", {"_meta": {"io.modelcontextprotocol/subscriptionId": 9}}))
+    assert [] == bodies(waiting)
+    assert ["orphans"] * 8 == [event.limit for event in stage.events.of(LimitReached)]
+
+
+def test_a_question_of_a_shared_server_is_refused_at_once() -> None:
+    """No caller of 2026-07-28 can answer it over HTTP."""
+    stage, answers = Stage(shared), list[bytes]()
+    stage.router.answer = answers.append
+    waiting, _ = stage.post(modern("x", 1))
+    stage.say(request("elicitation/create", {"message": "password?"}, "q"))
+    assert [] == bodies(waiting)
+    assert [("q", -32601)] == [(each["id"], each["error"]["code"]) for each in map(json.loads, answers)]
+
+
+def test_a_question_that_no_stream_had_room_for_is_refused() -> None:
+    """Its server must not wait for an answer that cannot come."""
+    stage, answers = Stage(bounds=Bounds(1, 1000)), list[bytes]()
+    stage.router.answer = answers.append
+    for number in range(2):
+        stage.say(request("roots/list", {}, number))
+    assert [0] == [json.loads(each)["id"] for each in answers]
+
+
+def test_doubt_about_callers_that_left_is_bounded_in_memory_and_stays() -> None:
+    """A server that never answers them cannot grow it."""
+    stage = Stage(shared)
+    for number in range(DEPARTED_LIMIT + 1):
+        exchange, sent = stage.post(modern("x", number))
+        stage.router.forget(exchange)
+        stage.say(b'{"jsonrpc":"2.0","id":%b,"result":{}}' % renamed(sent).encode())
+    waiting, _ = stage.post(modern("x", 1, LOG_LEVEL))
+    stage.say(LOG)
+    assert [LOG] == bodies(waiting)
+    for number in range(DEPARTED_LIMIT + 1):
+        stage.router.forget(stage.post(modern("x", number))[0])
+    stage.say(LOG)
+    assert [] == bodies(waiting)
+
+
+@pytest.mark.parametrize(
+    "raw_id",
+    [b"9" * 5000, b'"%b"' % (b"9" * 5000), b"1e400", b"1e308", b"[[]]", b"{}", b"true", b"-0", b'"\\ud800"'],
+    ids=["digits", "digits-text", "infinite", "large", "array", "object", "true", "minus-zero", "surrogate"],
+)
+def test_ids_of_any_kind_cost_one_line(raw_id: bytes) -> None:
+    """The caller that waits is not touched."""
+    for kind in (Router, shared):
+        stage = Stage(kind)
+        exchange, _ = stage.post(modern("x", 1))
+        for line in (
+            b'{"jsonrpc":"2.0","id":%b,"result":{}}',
+            b'{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":%b}}',
+            b'{"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":%b}}',
+        ):
+            stage.say(line % raw_id)
+        assert [exchange] == list(stage.router.open)
+
+
+def test_a_line_that_a_bug_costs_ends_the_call_that_waited_for_it() -> None:
+    """And no other."""
+    stage = Stage()
+    one, _ = stage.post(request("x", {}, 1))
+    two, _ = stage.post(request("x", {}, 2))
+    stage.router.spoiled(peek(b'{"id":1,"result":{}}'))
+    assert (True, False) == (one.is_over, two.is_over)
+    assert one.over is not None
+    assert Blame.WEIR is one.over.blame

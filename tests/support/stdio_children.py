@@ -39,6 +39,10 @@ class Heard:
         self.bodies.append(body)
         self._changed.set()
 
+    def spoiled(self, message: Message) -> None:
+        """Nothing is to be."""
+        raise AssertionError(message)
+
     def overflowed(self) -> None:
         """Count one."""
         self.overflows += 1

@@ -4,9 +4,11 @@ import asyncio
 from collections.abc import Callable
 
 from weir.core.events import Emit, Notice
-from weir.core.outcome import Failed, FailureKind
+from weir.core.outcome import Blame, Failed, FailureKind
 from weir.relay.stdio_session import Session
 from weir.relay.stdio_sweep import WaitSettings, is_idle, look_at
+
+_LOST = Failed(FailureKind.INTERNAL, "weir lost this server; its log has the reason", Blame.WEIR)
 
 
 class Children:
@@ -73,7 +75,7 @@ class Children:
             await session.pipe.run(session.router)
         except Exception as error:  # noqa: BLE001 - a bug about one child must not end the others
             self._emit(Notice("error", "a bug in weir", {"error": repr(error), "upstream": self._upstream}))
-            session.router.ended(Failed(FailureKind.INTERNAL, "weir lost this server; its log has the reason"))
+            session.router.ended(_LOST)
         finally:
             del self._owners[task]
             self._gone(session, "exited")
@@ -94,7 +96,15 @@ class Children:
             await asyncio.sleep(pause)
             now = self._clock()
             for session in list(self._owners.values()):
-                if is_idle(session, self._waits, now):
-                    self._gone(session, "idle")
-                else:
-                    look_at(session, self._waits, now, self._emit)
+                self._look(session, now)
+
+    def _look(self, session: Session, now: float) -> None:
+        try:
+            if is_idle(session, self._waits, now):
+                self._gone(session, "idle")
+            else:
+                look_at(session, self._waits, now, self._emit)
+        except Exception as error:  # noqa: BLE001 - one look is for all: it must not end the processes of others
+            self._emit(Notice("error", "a bug in weir", {"error": repr(error), "upstream": self._upstream}))
+            session.router.ended(_LOST)
+            session.pipe.stop()

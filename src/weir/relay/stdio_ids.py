@@ -2,6 +2,8 @@
 
 import msgspec
 
+from weir.protocol.envelope import UNREADABLE
+
 
 def key_of(raw: bytes) -> bytes:
     """One key for every spelling of an id, and for `7` and `"7"`, which some servers do not keep apart.
@@ -14,7 +16,7 @@ def key_of(raw: bytes) -> bytes:
         return raw[1:-1]
     try:
         value = msgspec.json.decode(raw)
-    except msgspec.DecodeError:
+    except UNREADABLE:
         return raw
     if isinstance(value, str):
         return value.encode("utf-8", "surrogatepass")

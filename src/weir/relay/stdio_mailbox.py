@@ -131,7 +131,7 @@ class Bounds(NamedTuple):
 class Exchange(Mailbox):
     """A POST that waits for its answer, or for several (a batch)."""
 
-    __slots__ = ("answer", "pending", "renamed", "tokens", "told_silent_since")
+    __slots__ = ("answer", "asks_logs", "is_sent", "pending", "renamed", "tokens", "told_silent_since")
 
     def __init__(self, attempt: Attempt, limit: Bounds, now: float) -> None:
         super().__init__(attempt, limit, now)
@@ -142,5 +142,9 @@ class Exchange(Mailbox):
         """The id under which the server knows it, where that is not the client's own."""
         self.answer: Message | None = None
         """The last answer that came."""
+        self.is_sent = True
+        """False while it waits for a server that does not read: the server can say nothing about it yet."""
+        self.asks_logs: bool | None = None
+        """Whether its caller asked for log messages; None until somebody wants to know."""
         self.told_silent_since = -1.0
         """The silence that was told of."""

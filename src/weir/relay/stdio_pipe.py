@@ -12,6 +12,9 @@ class Receiver(Protocol):
     def message(self, message: Message, body: bytes) -> None:
         """One message, in the order written. JSON that is no JSON-RPC message comes as Kind.OPAQUE."""
 
+    def spoiled(self, message: Message) -> None:
+        """A bug of weir's cost this message."""
+
     def overflowed(self) -> None:
         """A line was longer than the limit, and is lost."""
 

@@ -6,28 +6,28 @@ goes to its request, progress to the request that gave the token. What has no ow
 newest POST still waiting, else it waits for one of them.
 """
 
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
 
 from weir.core.call import Call
 from weir.core.events import Emit, LimitReached, LineSkipped, Listed
-from weir.core.outcome import Failed, FailureKind, Sent
+from weir.core.outcome import Blame, Failed, FailureKind, Sent
 from weir.protocol import edit, scan
 from weir.protocol.envelope import Kind, Message
 from weir.protocol.methods import LISTS
+from weir.relay.stdio_asks import Asks
 from weir.relay.stdio_ids import key_of
 from weir.relay.stdio_mailbox import Bounds, Exchange, Letter, Mailbox
+from weir.relay.stdio_orphans import Orphans, refusal
 from weir.relay.stdio_pipe import Pipe
 
 # a client that left owes nothing; without a bound a server that answers none of its requests would grow this
 ABANDONED_LIMIT = 1024
-# a question waits for a person at worst
-ASKS_LIMIT = 1024
 AMBIGUOUS_ANSWER = Failed(
     FailureKind.PROTOCOL, "its answer can be read in two ways: it has a member twice", sent=Sent.ANSWERED
 )
+
+LOST = Failed(FailureKind.INTERNAL, "weir could not read this answer; its log has the reason", Blame.WEIR)
 
 # a burst of progress or log lines passes; more than that is a client that does not read
 _BOUNDS = Bounds(256, 4 * 1024 * 1024)
@@ -41,13 +41,6 @@ class RoutingSettings:
     """For one open reply whose client reads slowly; then the server is slowed down."""
     orphans: Bounds = _BOUNDS
     """For nobody in particular, until a stream opens; then the oldest are dropped."""
-
-
-class _Ask(NamedTuple):
-    """A question of the server that the client has not answered."""
-
-    box: Mailbox
-    asked_at: float
 
 
 class Router:
@@ -80,12 +73,13 @@ class Router:
         self._tokens: dict[bytes, Exchange] = {}
         self.resumed_at = 0.0
         """When the server last had no more to wait for a client: to answer, or to read."""
-        self._asks: dict[bytes, _Ask] = {}
+        self._asks = Asks(lambda: emit(LimitReached(upstream, "open_asks")))
         self._abandoned: dict[bytes, int] = {}
         self._abandoned_tokens: dict[bytes, None] = {}
         self._full: set[Mailbox] = set()
-        self._orphans: deque[Letter] = deque()
-        self._orphans_size = 0
+        self._orphans = Orphans(settings.orphans, self._drop)
+        self.answer: Callable[[bytes], None] = lambda body: None
+        """Writes an answer of weir's own to the server; the session sets it."""
 
     # the client's side
 
@@ -136,16 +130,19 @@ class Router:
         return exchange if exchange is not None and exchange.call.message.method != "initialize" else None
 
     @property
+    def _has_departed(self) -> bool:
+        """Another caller left before its answer came, so an answer without an id may be that one's."""
+        return False
+
+    @property
     def is_held(self) -> bool:
         """The server waits for a client, to answer or to read, and cannot be blamed for its silence."""
         return bool(self._asks or self._full)
 
     def forget_asks(self, before: float) -> None:
         """Questions asked before an instant are not waited for any longer. An answer still passes."""
-        for key, ask in list(self._asks.items()):
-            if ask.asked_at <= before:
-                del self._asks[key]
-                self.resumed_at = self._clock()
+        if self._asks.forget(before):
+            self.resumed_at = self._clock()
 
     def taken(self, box: Mailbox) -> None:
         """A message was written: the server may go on when no reply is full any more."""
@@ -173,11 +170,19 @@ class Router:
         else:
             self._emit(LineSkipped(self._upstream, len(body)))
 
+    def spoiled(self, message: Message) -> None:
+        """A bug of weir's cost one line. What waited for it must not wait any longer."""
+        exchange = self._find(message.id) if message.kind is Kind.RESPONSE else None
+        if exchange is not None:
+            self._close(exchange)
+            exchange.finish(LOST)
+
     def overflowed(self) -> None:
         """A line was too long to be read. It is the answer of what waits alone; of several, nobody knows whose."""
         waiting = [each for each in self.open if each.call.message.method != "subscriptions/listen"]
-        if len(waiting) == 1:
+        if len(waiting) == 1 and not self._has_departed:
             text = "the reply is over the limit for one line"
+            self._close(waiting[0])
             waiting[0].finish(Failed(FailureKind.TOO_LARGE, text, sent=Sent.ANSWERED))
 
     def ended(self, why: Failed) -> None:
@@ -217,7 +222,8 @@ class Router:
 
     def _unclaimed(self, message: Message, body: bytes) -> None:
         """An answer to nothing that waits. One with a null id can only be meant for what waits alone."""
-        if message.id in (b"null", b"") and message.error is not None and len(self.open) == 1:
+        alone = len(self.open) == 1 and not self._has_departed
+        if alone and message.id in (b"null", b"") and message.error is not None:
             exchange = next(iter(self.open))
             self._close(exchange)
             exchange.answer = message
@@ -264,7 +270,10 @@ class Router:
                 self._settle(first, key_of(member.id))
             first.answer = message
             self._deliver(first, Letter(message, body, not first.pending))
-            return
+        else:
+            self._take_apart(message, body)
+
+    def _take_apart(self, message: Message, body: bytes) -> None:
         for member, (start, end) in zip(message.members, scan.elements(body), strict=True):
             self.message(member, body[start:end])
 
@@ -275,7 +284,7 @@ class Router:
         if box is not None:
             self._deliver(box, letter)
         else:
-            self._keep(letter)
+            self._orphans.keep(letter)
 
     # the books
 
@@ -351,7 +360,7 @@ class Router:
     def _deliver(self, box: Mailbox, letter: Letter) -> None:
         box.active_at = self._clock()
         if letter.message.kind is Kind.REQUEST:
-            self._note_ask(box, key_of(letter.message.id))
+            self._asks.note(key_of(letter.message.id), box, box.active_at)
         box.put(letter)
         if box.is_full and not letter.is_last and box not in self._full:
             box.full_since = box.active_at
@@ -360,17 +369,10 @@ class Router:
 
     def _answered(self, raw: bytes) -> Mailbox | None:
         """A question of the server is answered or withdrawn: where it was asked."""
-        ask = self._asks.pop(key_of(raw), None)
-        if ask is None:
-            return None
-        self.resumed_at = self._clock()
-        return ask.box
-
-    def _note_ask(self, box: Mailbox, key: bytes) -> None:
-        if len(self._asks) >= ASKS_LIMIT:
-            del self._asks[next(iter(self._asks))]
-            self._emit(LimitReached(self._upstream, "open_asks"))
-        self._asks[key] = _Ask(box, self._clock())
+        box = self._asks.pop(key_of(raw))
+        if box is not None:
+            self.resumed_at = self._clock()
+        return box
 
     def _reroute(self, box: Mailbox) -> None:
         """What a reply did not write and does not own finds another one. A full reply that ended holds nobody up."""
@@ -380,17 +382,15 @@ class Router:
             if letter.message.kind is Kind.REQUEST or _is_announcement(letter.message):
                 self._unowned(letter)
 
-    def _keep(self, letter: Letter) -> None:
-        bounds = self._settings.orphans
-        self._orphans.append(letter)
-        self._orphans_size += len(letter.body)
-        while len(self._orphans) > bounds.messages or self._orphans_size > bounds.size_bytes:
-            self._orphans_size -= len(self._orphans.popleft().body)
-            self._emit(LimitReached(self._upstream, "orphans"))
+    def _drop(self, letter: Letter) -> None:
+        """Count a message that reaches nobody; the server must not wait for the answer to a question among them."""
+        self._emit(LimitReached(self._upstream, "orphans"))
+        answer = refusal(letter.message)
+        if answer is not None:
+            self.answer(answer)
 
     def _deliver_orphans(self, box: Mailbox) -> None:
-        letters, self._orphans, self._orphans_size = self._orphans, deque(), 0
-        for letter in letters:
+        for letter in self._orphans.take():
             self._deliver(box, letter)
 
 

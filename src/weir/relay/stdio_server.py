@@ -15,12 +15,13 @@ from weir.core.outcome import NO_ANSWER, Blame, Failed, FailureKind, Outcome, Re
 from weir.protocol.envelope import Kind
 from weir.protocol.methods import is_modern
 from weir.relay.stdio_children import Children
+from weir.relay.stdio_intake import ADDRESSED, mismatch, unfit
 from weir.relay.stdio_pipe import Pipe
 from weir.relay.stdio_reply import Head, accepted, refused_as_server
 from weir.relay.stdio_restarts import Restarts, RestartSettings
 from weir.relay.stdio_routing import Router, RoutingSettings
 from weir.relay.stdio_session import Session
-from weir.relay.stdio_shared import SharedRouter, mismatch
+from weir.relay.stdio_shared import SharedRouter
 from weir.relay.stdio_sweep import WaitSettings
 from weir.relay.tool_headers import ToolHeaders
 
@@ -183,11 +184,14 @@ class StdioUpstream:
 
     async def _post_modern(self, attempt: Attempt) -> Outcome:
         message = attempt.call.message
-        if message.kind is Kind.BATCH:
-            return refused_as_server(400, _INVALID_REQUEST, "The body must be a single JSON-RPC message")
+        problem = unfit(attempt.call)
+        if problem is not None:
+            return problem
         if message.kind is not Kind.REQUEST:
             session = self._shared
-            return accepted() if session is None or session.is_over else await session.carry(attempt)
+            if message.kind is Kind.RESPONSE or message.method in ADDRESSED or session is None or session.is_over:
+                return accepted()
+            return await session.carry(attempt)
         if not message.revision:
             # a server that sees no envelope in its first request takes itself for a legacy one, for all callers
             text = "params._meta lacks io.modelcontextprotocol/protocolVersion"

@@ -15,6 +15,8 @@ from weir.relay.stdio_routing import Router
 CANCEL_GRACE_SECONDS = 1.0
 # a notification or an answer waits so long for a server that does not read
 WRITE_SECONDS = 300.0
+# a server that asks and does not read has no use for more answers than these
+ANSWERS_LIMIT = 64
 
 _CANCELLED = Failed(FailureKind.CANCELLED, "the client cancelled this request", Blame.DOWNSTREAM)
 
@@ -36,6 +38,9 @@ class Session:
         self.opened_at = self.used_at = clock()
         self._clock = clock
         self._tasks = tasks
+        self._answers = 0
+        """Answers of weir's own that wait for the server to read."""
+        router.answer = self._answer_server
 
     @property
     def is_over(self) -> bool:
@@ -75,9 +80,11 @@ class Session:
                 self._later(self._note(note))
 
     async def _exchange(self, exchange: Exchange, body: bytes, attempt: Attempt) -> Outcome:
+        exchange.is_sent = False
         failed = await self.pipe.send(body)
         if failed is not None:
             return failed
+        exchange.is_sent = True
         attempt.sent_at = self._clock()
         method = attempt.call.message.method
         if method == "subscriptions/listen":
@@ -117,3 +124,14 @@ class Session:
 
     async def _note(self, body: bytes) -> None:
         await self.pipe.send(body)
+
+    def _answer_server(self, body: bytes) -> None:
+        if self._answers < ANSWERS_LIMIT:
+            self._answers += 1
+            self._later(self._answer(body))
+
+    async def _answer(self, body: bytes) -> None:
+        try:
+            await self.pipe.send(body)
+        finally:
+            self._answers -= 1

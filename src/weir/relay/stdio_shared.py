@@ -6,24 +6,20 @@ subscription. What comes back gets the caller's own texts again, JSON type inclu
 
 from collections.abc import Callable
 
-from weir.core.call import Call, header
-from weir.core.events import Emit, LimitReached, LineSkipped
-from weir.core.outcome import Replied
+from weir.core.events import Emit, LineSkipped
 from weir.protocol import edit
-from weir.protocol.envelope import Kind, Message
-from weir.protocol.headers import decode_value, mcp_headers, unlike
+from weir.protocol.envelope import Message
+from weir.protocol.numbers import whole_number
 from weir.protocol.shapes import SUBSCRIPTION_KEY
+from weir.relay.stdio_audience import Audience
 from weir.relay.stdio_ids import key_of
 from weir.relay.stdio_mailbox import Exchange, Letter
 from weir.relay.stdio_pipe import Pipe
-from weir.relay.stdio_reply import refused_as_server
 from weir.relay.stdio_routing import AMBIGUOUS_ANSWER, Router, RoutingSettings
 from weir.relay.tool_headers import ToolHeaders
 
 # below 2^31, as some servers read ids as 32-bit numbers, and ten digits, as a text so long stands in few messages
 FIRST_ID = 1_000_000_001
-HEADER_MISMATCH = -32020
-_LOG_LEVEL = b"io.modelcontextprotocol/logLevel"
 _SUBSCRIPTION = SUBSCRIPTION_KEY.encode()
 
 
@@ -44,6 +40,11 @@ class SharedRouter(Router):
     ) -> None:
         super().__init__(upstream, pipe, settings, emit, clock)
         self._tools = tools
+        self._audience = Audience(self.open)
+
+    @property
+    def _has_departed(self) -> bool:
+        return self._audience.has_departed
 
     def expect(self, exchange: Exchange, body: bytes) -> bytes | None:
         message = exchange.call.message
@@ -72,22 +73,8 @@ class SharedRouter(Router):
         self.taken(exchange)
         if not is_open or self.ended_by is not None:
             return None
+        self._audience.left(exchange)
         return b'{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":%b}}' % exchange.renamed
-
-    def outgoing(self, call: Call, body: bytes, cancelled: Exchange | None) -> bytes | None:
-        message = call.message
-        if message.kind is Kind.RESPONSE:
-            # any caller could send one: the server gets it only if it has asked
-            return body if self._answered(message.id) is not None else None
-        if message.method == "notifications/cancelled":
-            return edit.set_param(body, b"requestId", cancelled.renamed) if cancelled is not None else None
-        return body
-
-    def cancelled(self, call: Call) -> Exchange | None:
-        """Over HTTP a caller cancels by leaving. What it names is its own only if no other caller can be meant."""
-        key = key_of(call.message.request_id)
-        named = [each for each in self.open if key_of(each.call.message.id) == key and _is_same_caller(each.call, call)]
-        return named[0] if len(named) == 1 else None
 
     def _answer(self, message: Message, body: bytes) -> None:
         exchange = self._find(message.id)
@@ -109,9 +96,12 @@ class SharedRouter(Router):
             self._tools.learn(body)
 
     def _unclaimed(self, message: Message, body: bytes) -> None:
-        if message.id.isdigit() and FIRST_ID <= int(message.id) < self._next:
-            return  # late: its caller has gone
-        super()._unclaimed(message, body)
+        key = key_of(message.id)
+        number = whole_number(key)
+        if number is not None and FIRST_ID <= number < self._next:
+            self._audience.answered(key)
+        else:
+            super()._unclaimed(message, body)
 
     def _notified(self, message: Message, body: bytes) -> None:
         try:
@@ -120,41 +110,40 @@ class SharedRouter(Router):
             self._emit(LineSkipped(self._upstream, len(body)))
 
     def _deliver_renamed(self, message: Message, body: bytes) -> None:
-        is_last = False
-        if message.method == "notifications/progress":
-            owner = self._tokens.get(key_of(message.progress_token))
-            member = b"progressToken"
-        elif message.method == "notifications/cancelled":
-            withdrawn, is_last = self._withdrawn(message)
-            owner = withdrawn if isinstance(withdrawn, Exchange) else None
-            member = b"requestId" if is_last else b""
-        else:
-            owner, member = None, b""
-        subscribed = self._subscribed(message)
-        owner = owner or subscribed
+        owner, member, own = self._named(message)
+        subscribed = self._find(message.subscription_id) if message.subscription_id else None
+        owner = owner or subscribed or self._audience.meant(message)
         if owner is None:
-            self._unowned(Letter(message, body))
+            self._drop(Letter(message, body))
             return
-        own = owner.call.message
         if member:
-            body = edit.set_param(body, member, own.progress_token if member == b"progressToken" else own.id)
+            body = edit.set_param(body, member, own)
         if subscribed is not None:
-            body = edit.set_meta(body, message, {_SUBSCRIPTION: own.id}) or body
+            body = edit.set_meta(body, message, {_SUBSCRIPTION: owner.call.message.id}) or body
+        is_last = member == b"requestId"
+        if is_last:
+            self._close(owner)
         self._deliver(owner, Letter(message, body, is_last))
 
-    def _subscribed(self, message: Message) -> Exchange | None:
-        return self._find(message.subscription_id) if message.subscription_id else None
+    def _named(self, message: Message) -> tuple[Exchange | None, bytes, bytes]:
+        """The request that a notification names, the member that names it, and the caller's own text for that."""
+        if message.method == "notifications/progress":
+            owner = self._tokens.get(key_of(message.progress_token))
+            if owner is not None:
+                return owner, b"progressToken", owner.call.message.progress_token
+        elif message.method == "notifications/cancelled":
+            owner = self._find(message.request_id)
+            if owner is not None and owner.call.message.method == "subscriptions/listen":
+                return owner, b"requestId", owner.call.message.id
+        return None, b"", b""
+
+    def _batch(self, message: Message, body: bytes) -> None:
+        """2026-07-28 has no batches: each member goes its own way, under its caller's own id."""
+        self._take_apart(message, body)
 
     def _unowned(self, letter: Letter) -> None:
-        """What names no caller may reach one only if no other can be meant."""
-        if letter.message.method == "notifications/message":
-            candidates = [exchange for exchange in self.open if _LOG_LEVEL in exchange.call.body]
-        else:
-            candidates = list(self.open)
-        if len(candidates) == 1:
-            self._deliver(candidates[0], letter)
-        else:
-            self._emit(LimitReached(self._upstream, "orphans"))
+        """A question: 2026-07-28 has none, and over HTTP no caller could answer it."""
+        self._drop(letter)
 
 
 def _answer_restored(exchange: Exchange, message: Message, body: bytes) -> bytes:
@@ -167,31 +156,3 @@ def _answer_restored(exchange: Exchange, message: Message, body: bytes) -> bytes
     if key_of(message.subscription_id) == exchange.renamed:
         body = edit.set_result_meta(body, _SUBSCRIPTION, own)
     return body
-
-
-def mismatch(call: Call, tools: ToolHeaders) -> Replied | None:
-    """What a 2026-07-28 server says when the headers that mirror the body differ from it; None when they agree.
-
-    Whoever processes the body must check (basic/transports/streamable-http). A server on a pipe cannot: weir is
-    the one that reads the headers. Those of arguments it knows from the tools that were listed; of a tool that no
-    list has named yet it knows none, and lets the call pass.
-    """
-    message = call.message
-    for name, value in mcp_headers(message):
-        given = decode_value(header(call.headers, name).strip())
-        if given is None or given != decode_value(value):
-            return _mismatched(call, name)
-    params = tools.params(message.name) if message.method == "tools/call" else ()
-    name = unlike(call.headers, call.body, params) if params else b""
-    return _mismatched(call, name) if name else None
-
-
-def _mismatched(call: Call, name: bytes) -> Replied:
-    text = f"Header mismatch: {name.decode()} is missing, or is not what the body says"
-    return refused_as_server(400, HEADER_MISMATCH, text, call.message.id)
-
-
-def _is_same_caller(one: Call, other: Call) -> bool:
-    if one.peer.address != other.peer.address:
-        return False
-    return header(one.headers, b"authorization") == header(other.headers, b"authorization")

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from weir.core.events import ChildExited, ChildStarted, Emit, LineSkipped
+from weir.core.events import ChildExited, ChildStarted, Emit, LineSkipped, Notice
 from weir.core.outcome import Failed, FailureKind, Sent
 from weir.protocol.envelope import Kind, Message, peek
 from weir.protocol.framing import Lines, encode
@@ -32,6 +32,8 @@ _FLUSH_SECONDS = 0.5
 # nothing tells when the last grandchild is gone, so it is looked for
 _GROUP_POLL_SECONDS = 0.02
 _SEE_LOG = "weir's log has its last stderr lines"
+# a bug that every line provokes is told as often as somebody reads, and its text is the server's own
+_BUGS_LOGGED, _BUG_TEXT = 10, 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,9 @@ class Receiver(Protocol):
 
     def message(self, message: Message, body: bytes) -> None:
         """One message, in the order written. JSON that is no JSON-RPC message comes as Kind.OPAQUE."""
+
+    def spoiled(self, message: Message) -> None:
+        """A bug of weir's cost this message."""
 
     def overflowed(self) -> None:
         """A line was longer than the limit, and is lost."""
@@ -83,6 +88,7 @@ class Child:
         self._process: Process | None = None
         self._started: asyncio.Future[Failed | None] = asyncio.get_running_loop().create_future()
         self._tail = b""
+        self._bugs = 0
         self._is_stopping = False
         self._ended: Failed | None = None
         self._ending = asyncio.Event()
@@ -252,19 +258,39 @@ class Child:
                 self._receiver.overflowed()
 
     def _take_line(self, line: bytes) -> None:
-        message: Message | None = peek(line)
-        if message is not None and message.kind is Kind.OPAQUE:
-            message = salvage(line)
-        if message is None:
-            self._emit(LineSkipped(self._upstream, len(line)))
-        elif self._receiver is not None and not self._is_stopping:
-            self._receiver.message(message, line)
+        message: Message | None = None
+        try:
+            message = peek(line)
+            if message.kind is Kind.OPAQUE:
+                message = salvage(line)
+            if message is None:
+                self._emit(LineSkipped(self._upstream, len(line)))
+            elif self._receiver is not None and not self._is_stopping:
+                self._receiver.message(message, line)
+        except Exception as error:  # noqa: BLE001 - many callers may share this server: a bug costs them one line
+            self._spoiled(message, len(line), error)
+
+    def _spoiled(self, message: Message | None, size: int, error: Exception) -> None:
+        """Count a line that a bug of weir's cost, and end the call that waited for it."""
+        self._emit(LineSkipped(self._upstream, size))
+        self._note_bug(error)
+        if message is not None and self._receiver is not None and not self._is_stopping:
+            self._receiver.spoiled(message)
+
+    def _note_bug(self, error: Exception) -> None:
+        self._bugs += 1
+        if self._bugs <= _BUGS_LOGGED:
+            self._emit(Notice("error", "a bug in weir", {"error": repr(error)[:_BUG_TEXT], "upstream": self._upstream}))
 
     def take_stderr(self, data: bytes) -> None:
         """Bytes of stderr: always read, so that the child never blocks on it; the end of it is kept."""
         self._tail = (self._tail + data)[-self._settings.stderr_tail_bytes :]
-        if self._on_stderr is not None:
+        if self._on_stderr is None:
+            return
+        try:
             self._on_stderr(data)
+        except Exception as error:  # noqa: BLE001 - the event loop would close the pipe, and the child with it
+            self._note_bug(error)
 
     def pipe_lost(self, fd: int) -> None:
         """A pipe was closed at the child's end."""
