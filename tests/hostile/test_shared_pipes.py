@@ -54,7 +54,7 @@ async def last_id(port: int) -> int:
 async def told_of_cancel(weir: Running) -> None:
     """Wait until the server has read that a caller left."""
     async with asyncio.timeout(HANG_SECONDS):
-        while "told: " not in weir.log:
+        while "told: " not in weir.log():
             await call(weir.port, modern("pid"))
 
 
@@ -98,7 +98,7 @@ async def test_nobody_answers_or_cancels_for_another_client(tmp_path: Path) -> N
             answer = DONE.replace("$ID", str(number))
             assert 200 == (await call(weir.port, modern("say", 2, lines=[answer, DONE])))[0]
             assert b"done" in await waiting.rest()
-        assert "told: " not in weir.log
+        assert "told: " not in weir.log()
 
 
 @pytest.mark.parametrize(

@@ -465,8 +465,13 @@ async def test_a_message_that_can_be_read_in_two_ways_is_refused() -> None:
     """Under its exact id, where it has one only."""
     two = modern("echo", 1).replace(b'"id": 1', b'"id": 1, "id": 2')
     names = modern("echo", "a").replace(b'"name": "echo"', b'"name": "echo", "name": "exit"')
+    kept = modern("echo", "a", {"progressToken": 1}, text="progressToken, ProgressToken")
+    foreign = modern("echo", "a", {"ProgressToken": 1_000_000_001})
+    escaped = foreign.replace(b"Progress", b"\\u0050rogress")
+    second = modern("echo", "a", {"progressToken": 1, "progresstoken": 1_000_000_001})
     async with bridge() as upstream:
-        for body, raw_id in ((two, b"null"), (names, b'"a"')):
+        assert 200 == reply(await Client(upstream).post(kept)).status
+        for body, raw_id in ((two, b"null"), *((each, b'"a"') for each in (names, foreign, escaped, second))):
             outcome = reply(await Client(upstream).post(body))
             assert (400, -32600) == (outcome.status, outcome.verdict.error_code)
             assert b'"id":' + raw_id in (outcome.body or b"")

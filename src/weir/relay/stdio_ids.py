@@ -2,7 +2,7 @@
 
 import msgspec
 
-from weir.protocol.envelope import UNREADABLE
+from weir.protocol.decoding import FAILURES
 
 
 def key_of(raw: bytes) -> bytes:
@@ -16,7 +16,7 @@ def key_of(raw: bytes) -> bytes:
         return raw[1:-1]
     try:
         value = msgspec.json.decode(raw)
-    except UNREADABLE:
+    except FAILURES:
         return raw
     if isinstance(value, str):
         return value.encode("utf-8", "surrogatepass")

@@ -3,11 +3,14 @@
 from weir.core.call import Call, header
 from weir.core.outcome import Replied
 from weir.protocol import scan
-from weir.protocol.envelope import Kind, is_ambiguous
+from weir.protocol.envelope import Kind, has_escaped_letters, is_ambiguous
 from weir.protocol.headers import decode_value, mcp_headers, unlike
 from weir.relay.stdio_reply import refused_as_server
 from weir.relay.tool_headers import ToolHeaders
 
+_TOKEN = b"progresstoken"
+# letters that are no ASCII and become one of the token's where case is folded (the Kelvin sign and the long s)
+_FOLDING = (b"\xe2\x84\xaa", b"\xc5\xbf")
 INVALID_REQUEST, HEADER_MISMATCH = -32600, -32020
 ADDRESSED = frozenset({"notifications/cancelled", "notifications/progress"})
 """Notifications that name a request by an id which another caller may have chosen too.
@@ -21,13 +24,32 @@ def unfit(call: Call) -> Replied | None:
     message = call.message
     if message.kind is Kind.BATCH:
         return refused_as_server(400, INVALID_REQUEST, "The body must be a single JSON-RPC message")
-    if is_ambiguous(call.body):
+    if is_ambiguous(call.body) or (message.kind is Kind.REQUEST and _has_odd_token(call)):
         text = "The message can be read in two ways: a member stands there twice, or differs from another in case only"
         return refused_as_server(400, INVALID_REQUEST, text, _exact_id(call))
     if message.kind is Kind.REQUEST and message.method.startswith("notifications/"):
         # a lenient server would cancel by it, under an id that another caller has there
         return refused_as_server(400, INVALID_REQUEST, "A notification has no id", message.id)
     return None
+
+
+def _has_odd_token(call: Call) -> bool:
+    """True when a reader that does not mind case could see another progress token than the one that weir renames.
+
+    Ids and tokens of other callers can be guessed: progress of this call would reach one of them.
+    """
+    body, has_token = call.body, bool(call.message.progress_token)
+    is_plain = not has_escaped_letters(body) and not any(letter in body for letter in _FOLDING)
+    if is_plain and body.lower().count(_TOKEN) <= has_token:
+        return False
+    try:
+        _, params = scan.request(body)
+        meta = [member for member in params or [] if member.key == "_meta"]
+        found = [each.key for member in meta for each in scan.members(body, member.start, member.end)]
+    except ValueError:
+        return True
+    alike = [key for key in found if key.upper().casefold() == _TOKEN.decode()]
+    return alike != ["progressToken"] * has_token
 
 
 def _exact_id(call: Call) -> bytes:
