@@ -5,8 +5,9 @@ from collections.abc import Callable
 
 from weir.core.events import Emit, Notice
 from weir.core.outcome import Blame, Failed, FailureKind
+from weir.relay.stdio_places import Places
 from weir.relay.stdio_session import Session
-from weir.relay.stdio_sweep import WaitSettings, is_idle, look_at
+from weir.relay.stdio_sweep import WaitSettings, is_idle, is_unspoken, look_at
 
 _LOST = Failed(FailureKind.INTERNAL, "weir lost this server; its log has the reason", Blame.WEIR)
 
@@ -21,6 +22,8 @@ class Children:
         gone: Callable[[Session, str], None],
         emit: Emit,
         clock: Callable[[], float],
+        *,
+        places_max: int,
     ) -> None:
         self._upstream = upstream
         self._waits = waits
@@ -29,6 +32,8 @@ class Children:
         self._clock = clock
         self._tasks: asyncio.TaskGroup | None = None
         self._owners: dict[asyncio.Task[None], Session] = {}
+        self.places = Places(places_max, self._owners.values)
+        """The places that sessions take, up to the end of their processes."""
         self._closing = asyncio.Event()
         self._closed = asyncio.Event()
 
@@ -79,6 +84,7 @@ class Children:
         finally:
             del self._owners[task]
             self._gone(session, "exited")
+            self.places.freed()
 
     async def _stop_all(self, stop_seconds: float) -> None:
         for session in list(self._owners.values()):
@@ -95,13 +101,16 @@ class Children:
         while True:
             await asyncio.sleep(pause)
             now = self._clock()
+            is_crowded = self.places.is_crowded
             for session in list(self._owners.values()):
-                self._look(session, now)
+                self._look(session, now, is_crowded=is_crowded)
 
-    def _look(self, session: Session, now: float) -> None:
+    def _look(self, session: Session, now: float, *, is_crowded: bool) -> None:
         try:
             if is_idle(session, self._waits, now):
                 self._gone(session, "idle")
+            elif is_crowded and is_unspoken(session, self._waits, now):
+                self._gone(session, "evicted")
             else:
                 look_at(session, self._waits, now, self._emit)
         except Exception as error:  # noqa: BLE001 - one look is for all: it must not end the processes of others

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 
 from weir.core.call import Attempt, Call, Peer, Transport
 from weir.core.events import Emit, LimitReached, SessionClosed, SessionOpened
+from weir.core.origin import network_of
 from weir.core.outcome import NO_ANSWER, Blame, Failed, FailureKind, Outcome, RefusalKind, Refused, Replied, Sent
 from weir.protocol.envelope import Kind
 from weir.protocol.methods import is_modern
@@ -70,7 +71,7 @@ class StdioUpstream:
         waits = settings.waits
         if settings.is_dedicated:
             waits = replace(waits, session_idle_seconds=None, client_read_seconds=None, keepalive_seconds=None)
-        self._children = Children(settings.upstream, waits, self._end, emit, clock)
+        self._children = Children(settings.upstream, waits, self._end, emit, clock, places_max=settings.sessions_max)
 
     @property
     def sessions(self) -> int:
@@ -89,7 +90,7 @@ class StdioUpstream:
         """Answer one attempt as the server would over Streamable HTTP."""
         attempt.peer = _PEER
         if not self._children.is_running:
-            return Refused(RefusalKind.DRAINING, "weir is shutting down.")
+            return _DRAINING
         call = attempt.call
         if call.verb == b"POST":
             return await self._post(attempt)
@@ -121,10 +122,11 @@ class StdioUpstream:
     # up to 2025-11-25
 
     async def _initialize(self, attempt: Attempt) -> Outcome:
-        if len(self._sessions) >= self._settings.sessions_max:
-            self._emit(LimitReached(self._settings.upstream, "sessions"))
-            return Refused(RefusalKind.SESSIONS_FULL, "All sessions of this server are in use.")
+        refused = await self._place(attempt)
+        if refused is not None:
+            return refused
         session = self._begin(self._mint())
+        session.client = network_of(attempt.call.peer.address)
         self._sessions[session.id] = session
         attempt.call.session = session.id
         is_open = False
@@ -139,6 +141,14 @@ class StdioUpstream:
         elif is_open and session.id in self._sessions:
             self._note_open(session)
         return outcome
+
+    async def _place(self, attempt: Attempt) -> Refused | None:
+        call, began = attempt.call, self._clock()
+        refused = await self._children.places.find(call, max(0.0, call.may_connect_for(self._settings.connect_seconds)))
+        call.connect_left_seconds -= self._clock() - began
+        if refused is not None:
+            self._emit(LimitReached(self._settings.upstream, "sessions"))
+        return refused if self._children.is_running else _DRAINING
 
     async def _first(self, session: Session, attempt: Attempt) -> Outcome:
         """A message for a process that may just have been started."""
@@ -169,7 +179,10 @@ class StdioUpstream:
             return Refused(RefusalKind.BAD_MESSAGE, "A session is needed: send `initialize`, then its Mcp-Session-Id.")
         else:
             session = self._sessions.get(call.session)
-        return _GONE if session is None or session.is_over else session
+        if session is None or session.is_over:
+            return _GONE
+        session.has_spoken = True
+        return session
 
     async def _get(self, session: Session, attempt: Attempt) -> Outcome:
         if session.router.listener is not None:
@@ -277,6 +290,7 @@ _ENDS = {
     "shutdown": Failed(FailureKind.CANCELLED, "weir was stopped before the answer came", Blame.WEIR),
 }
 """What is told to calls under way when a session ends, and not by its server."""
+_DRAINING = Refused(RefusalKind.DRAINING, "weir is shutting down.")
 _GONE = Refused(RefusalKind.UNKNOWN_SESSION, "This session has ended; send `initialize` for a new one.")
 
 

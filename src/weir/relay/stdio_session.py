@@ -32,6 +32,10 @@ class Session:
         self.router = router
         self.head = Head(name)
         self.revision = ""
+        self.client: str | None = None
+        """Where its client is (see core/origin); None where it takes no place, as clients share it."""
+        self.has_spoken = False
+        """Its client sent something after `initialize`, or opened the GET stream."""
         self.is_started = False
         self.is_counted = False
         """Its beginning was told, so its end is."""

@@ -18,6 +18,8 @@ class WaitSettings:
 
     session_idle_seconds: float | None = 1800.0
     """A session with nothing open and nothing sent for so long is closed."""
+    unspoken_seconds: float = 30.0
+    """While more than half of the places are taken: a session whose client sent nothing after `initialize` ends."""
     silence_seconds: float = 300.0
     """A request to which the server says nothing for so long has failed. Not a subscription: it may stay silent."""
     shortest_silence_seconds: float | None = None
@@ -35,7 +37,8 @@ class WaitSettings:
     def pause_seconds(self) -> float:
         """Between two looks: a quarter of the shortest limit at most."""
         silences = (self.silence_seconds, self.shortest_silence_seconds, self.watched_silence_seconds)
-        limits = (self.session_idle_seconds, *silences, self.client_read_seconds, self.keepalive_seconds)
+        clients = (self.session_idle_seconds, self.unspoken_seconds, self.client_read_seconds, self.keepalive_seconds)
+        limits = (*silences, *clients)
         return min(_PAUSE_SECONDS, *(limit / 4 for limit in limits if limit is not None))
 
 
@@ -45,6 +48,12 @@ def is_idle(session: Session, settings: WaitSettings, now: float) -> bool:
     if limit is None or session.router.open or session.router.listener is not None:
         return False
     return now - session.used_at >= limit
+
+
+def is_unspoken(session: Session, settings: WaitSettings, now: float) -> bool:
+    """Its client was answered `initialize`, and has sent nothing since for the limit."""
+    is_silent = session.client is not None and not session.has_spoken and not session.router.open
+    return is_silent and now - session.used_at >= settings.unspoken_seconds
 
 
 def look_at(session: Session, settings: WaitSettings, now: float, emit: Emit) -> None:
