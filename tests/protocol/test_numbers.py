@@ -2,7 +2,7 @@
 
 import pytest
 
-from weir.protocol.numbers import MOST_DIGITS, whole_number
+from weir.protocol.numbers import MOST_DIGITS, integer, whole_number
 
 
 @pytest.mark.parametrize(("text", "value"), [("0", 0), ("007", 7), (b"42", 42), ("9" * 18, 10**18 - 1)])
@@ -20,3 +20,16 @@ def test_anything_else_is_none(text: bytes | str) -> None:
 
 def test_a_number_over_the_most_is_none() -> None:
     assert (10, None) == (whole_number("10", 10), whole_number("11", 10))
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        *[("7", 7), ("-7", -7), ("7.0", 7), ("1e2", 100), ("7.5", None), ("1e999", None), ("²", None), ("", None)],
+        *[("9" * 5000, None), ("1_0", None), ("nan", None), ("-", None), ("--1", None)],
+    ],
+    ids=lambda value: repr(value)[:12],
+)
+def test_an_integer_is_read_however_json_spells_it(text: str, value: int | None) -> None:
+    """Nothing that somebody else wrote raises."""
+    assert value == integer(text)

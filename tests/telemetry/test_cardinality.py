@@ -6,6 +6,7 @@ from support.watched import CHILD, Watch, answer, call_of, giving, tool_call, wa
 from weir.core.events import Listed, ServerNotified
 from weir.core.outcome import Replied, Verdict
 from weir.protocol.envelope import peek
+from weir.protocol.listing import LISTED_LIMIT
 from weir.telemetry.labels import CODES_LIMIT, Labels
 from weir.telemetry.series import CHILDREN_LIMIT, counter
 
@@ -52,7 +53,7 @@ async def test_invented_error_codes_are_bounded() -> None:
 
 
 async def test_listed_tools_get_names_up_to_the_limit() -> None:
-    """Of a server that lists ten thousand, the first five hundred; what found no room is counted."""
+    """Of a server that lists ten thousand, the first five hundred; what is read and found no room is counted."""
     listed = ",".join(f'{{"name":"t{number}"}}' for number in range(FLOOD))
     body = f'{{"jsonrpc":"2.0","id":1,"result":{{"tools":[{listed}]}}}}'.encode()
     async with watching(exporter="none") as watch:
@@ -64,7 +65,7 @@ async def test_listed_tools_get_names_up_to_the_limit() -> None:
             for labels in await watch.samples("mcp_server_operation_duration_seconds_count")
         }
         assert {*(f"t{number}" for number in range(500)), "_OTHER"} == names
-        assert FLOOD - 500 == await watch.value("weir_label_values_refused_total")
+        assert LISTED_LIMIT - 500 == await watch.value("weir_label_values_refused_total")
 
 
 async def test_a_list_reply_with_a_complete_body_is_learnt_from_by_itself() -> None:

@@ -1,5 +1,6 @@
 """What is never written down."""
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -40,6 +41,17 @@ def test_a_url_keeps_host_and_path(written: str, left: str) -> None:
         "X-API-Key: SECRET",
         "got Bearer SECRETSECRET from client",
         "https://host/x?whatever=SECRET",
+        "api key is SECRET",
+        "api key: SECRET",
+        "started with --password SECRET",
+        "sk-SECRETSECRET",
+        "postgres://u:p@SECRET@h/",
+        '{\\"token\\": \\"SECRET\\"}',
+        "token='a SECRET'",
+        "Cookie: a=b; session=SECRET",
+        "authorization: Token SECRET",
+        "access_token%3DSECRET",
+        "X-Auth-Key: SECRET",
     ],
 )
 def test_free_text_loses_what_looks_like_a_credential(written: str) -> None:
@@ -49,7 +61,7 @@ def test_free_text_loses_what_looks_like_a_credential(written: str) -> None:
 
 def test_free_text_keeps_what_an_operator_needs() -> None:
     """A word alone is no credential."""
-    for written in ("invalid token", "connection refused: 127.0.0.1:8000", "the bearer is unknown", "no such tool: x"):
+    for written in ("invalid token", "connection refused: 127.0.0.1:8000", "the bearer is unknown", "token is expired"):
         assert written == redact.text(written)
 
 
@@ -71,3 +83,28 @@ def test_a_cut_text_is_the_beginning_of_it_within_so_many_bytes(value: str, limi
 def test_a_printable_text_holds_no_control_characters(value: str) -> None:
     """Nor anything else that a terminal could obey."""
     assert redact.printable(value).isprintable()
+
+
+@pytest.mark.parametrize(
+    ("hidden", "shown"),
+    [
+        ("a\x9bb", "a\\x9bb"),
+        ("a\u202eb", "a\\u202eb"),
+        ("a\u200bb", "a\\u200bb"),
+        ("a\u2028b", "a\\u2028b"),
+        ("a\ud800b", "a\\ud800b"),
+        ("é\x7f", "é\\x7f"),
+    ],
+    ids=["C1", "direction", "width", "separator", "surrogate", "delete"],
+)
+def test_what_changes_how_a_line_reads_is_escaped(hidden: str, shown: str) -> None:
+    """And nothing else."""
+    assert shown == redact.printable(hidden)
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"])))
+def test_a_line_of_json_is_printable_and_says_the_same(value: str) -> None:
+    """A reader of JSON gets the text as it was."""
+    line = redact.printable_json(msgspec.json.encode({"a": value}))
+    assert line.decode().isprintable()
+    assert {"a": value} == msgspec.json.decode(line)

@@ -1,5 +1,6 @@
 """What a file is made of before it means anything: values that know their line."""
 
+import math
 import re
 from dataclasses import dataclass, field
 
@@ -52,5 +53,6 @@ def plain(text: str) -> object:
     if _INTEGER.fullmatch(text):
         return int(text)
     if _DECIMAL.fullmatch(text):
-        return float(text)
+        number = float(text)
+        return number if math.isfinite(number) else text
     return text

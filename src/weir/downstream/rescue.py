@@ -76,13 +76,13 @@ def _refusal(refused: Refused, call: Call) -> dict[str, Any]:
     data: dict[str, Any] = {"reason": refused.kind.value, "upstream": call.upstream, "blame": refused.blame.value}
     text = refused.detail
     if refused.scope:
-        data["scope"] = refused.scope
+        data["scope"] = redact.printable(refused.scope)
     if refused.retry_after_seconds is not None:
         data["retryAfterMs"] = round(refused.retry_after_seconds * 1000)
         text += f" Try again in {max(1, math.ceil(refused.retry_after_seconds))} s."
     is_nonsense = refused.kind is RefusalKind.BAD_MESSAGE and call.message.kind is Kind.OPAQUE
     code = _PARSE_ERROR if is_nonsense else _CODE_BASE - _REFUSED_STATUS[refused.kind]
-    return {"code": code, "message": text, "data": data}
+    return {"code": code, "message": redact.printable(text), "data": data}
 
 
 def _failure(failed: Failed, call: Call) -> dict[str, Any]:
@@ -98,4 +98,4 @@ def _failure(failed: Failed, call: Call) -> dict[str, Any]:
     # it may hold a server's own words
     detail = redact.text(failed.detail).rstrip(".")
     text = f"MCP server '{call.upstream}': {detail}. {_SENT_ADVICE[failed.sent]}"
-    return {"code": _CODE_BASE - _status(failed), "message": text, "data": data}
+    return {"code": _CODE_BASE - _status(failed), "message": redact.printable(text), "data": data}

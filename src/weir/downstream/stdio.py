@@ -18,6 +18,7 @@ from weir.downstream.rescue import error_body
 from weir.protocol import framing
 from weir.protocol.envelope import NOTHING, Kind, Message
 from weir.protocol.methods import facts, is_modern
+from weir.protocol.numbers import whole_number
 from weir.relay.http_client import HttpClient, HttpClientSettings, Wiring
 from weir.relay.posting import Posting, posting_of
 from weir.relay.unwrap import Unwrap
@@ -297,10 +298,10 @@ def failure_of(outcome: Outcome | None) -> Failed | Refused:
         return outcome
     if outcome is None or outcome.status == 200:
         return _LOST
-    retry_after = header(outcome.headers, b"retry-after").decode("latin-1")
+    retry_after = whole_number(header(outcome.headers, b"retry-after"))
     detail = _STATUS_TEXTS.get(outcome.status, f"answered HTTP {outcome.status} without a JSON-RPC message")
-    if retry_after.isdigit():
-        detail += f" and asks to wait {int(retry_after)} s"
+    if retry_after is not None:
+        detail += f" and asks to wait {retry_after} s"
     return Failed(FailureKind.PROTOCOL, detail, sent=Sent.ANSWERED)
 
 

@@ -11,6 +11,7 @@ from weir.core.call import Attempt, Headers, header
 from weir.protocol import edit
 from weir.protocol.envelope import Message
 from weir.protocol.headers import SEALS
+from weir.protocol.numbers import whole_number
 from weir.protocol.shapes import DEADLINE_KEY
 
 DEADLINE_HEADER = b"weir-deadline-ms"
@@ -42,12 +43,8 @@ def caller_waits_seconds(message: Message, special: Headers) -> float:
 
 
 def _seconds(digits: bytes) -> float:
-    # isdigit before int: no sign, no underscore, no 4,300 digits
-    if digits.isdigit() and len(digits) <= 16:
-        milliseconds = int(digits)
-        if milliseconds <= LONGEST_DEADLINE_MS:
-            return milliseconds / 1000
-    return math.inf
+    milliseconds = whole_number(digits, LONGEST_DEADLINE_MS)
+    return math.inf if milliseconds is None else milliseconds / 1000
 
 
 def tell_upstream(attempt: Attempt, special: Headers, left_seconds: float) -> None:

@@ -16,6 +16,7 @@ from typing import NamedTuple
 from weir.core.call import Call, Headers, header
 from weir.core.outcome import Blame, Failed, FailureKind, Outcome, Refused, Replied, Sent
 from weir.protocol.methods import Repeat, facts
+from weir.protocol.numbers import seconds_to_wait
 from weir.protocol.question import asks_for_task
 
 
@@ -37,6 +38,8 @@ LOST = frozenset({FailureKind.RESET, FailureKind.EXITED, FailureKind.TIMEOUT, Fa
 """Nobody knows what became of it, if it was sent."""
 
 _SERVER_FAULTS = frozenset({500, 502, 503, 504})
+LONGEST_DATE = 64
+"""Characters of a date; the longest form of HTTP has 33 (RFC 9110, section 5.6.7)."""
 # -32603 internal error, and 0, by which the SDK reports a crashed handler
 _INTERNAL_ERRORS = frozenset({-32603, 0})
 
@@ -129,13 +132,16 @@ def needs(call: Call, tools: Mapping[str, str], is_hinted: Callable[[Call], bool
 def retry_after(headers: Headers) -> float | None:
     """The seconds a `Retry-After` asks for, as a number or as a date beside the reply's own `Date`; None: none."""
     raw = header(headers, b"retry-after").strip()
-    if raw.isdigit():
-        return float(raw)
+    seconds = seconds_to_wait(raw)
+    if seconds is not None:
+        return seconds
     until, sent = _instant(raw), _instant(header(headers, b"date"))
     return max(0.0, until - sent) if until is not None and sent is not None else None
 
 
 def _instant(date: bytes) -> float | None:
+    if len(date) > LONGEST_DATE:
+        return None
     try:
         found = email.utils.parsedate_to_datetime(date.decode("latin-1"))
         # a date of HTTP that names no zone is of Greenwich (RFC 9110, section 5.6.7), not of this machine

@@ -5,7 +5,7 @@ shape has, too deep, a number out of range. No caller needs to tell them apart, 
 """
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 from msgspec import Raw
@@ -22,6 +22,14 @@ def decoded(decode: Callable[[bytes | Raw], Found], text: bytes | Raw) -> Found 
         return decode(text)
     except FAILURES:
         return None
+
+
+_decode_any = msgspec.json.Decoder().decode
+
+
+def any_of(raw: bytes | Raw) -> Any:
+    """The value of a short JSON text, such as an id; None when it cannot be decoded."""
+    return decoded(_decode_any, raw)
 
 
 _decode_text = msgspec.json.Decoder(str).decode

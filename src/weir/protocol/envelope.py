@@ -121,7 +121,7 @@ def peek(body: bytes) -> Message:
     """Look at one body. Never raises: what cannot be read is Kind.OPAQUE and is relayed as it came."""
     try:
         envelope = _decode(body)
-    except msgspec.ValidationError:
+    except (msgspec.ValidationError, UnicodeDecodeError):
         return _peek_surprising(body)
     except FAILURES:
         return OPAQUE
@@ -137,7 +137,7 @@ def _kind(envelope: Envelope) -> Kind:
 
 
 def _peek_surprising(body: bytes) -> Message:
-    """JSON whose members have other types than MCP gives them, or a batch: read what can be read."""
+    """JSON whose members have other types than MCP gives them, or bad UTF-8, or a batch: read what can be read."""
     try:
         if body.lstrip(b" \t\r\n").startswith(b"["):
             return _peek_batch(body)
@@ -153,7 +153,7 @@ def _read_surprising(loose: Loose) -> Envelope:
     if loose.method is not UNSET:
         found.method = msgspec.json.decode(loose.method, type=str)
     if loose.params is not UNSET:
-        found.params = lenient.read(Params, loose.params) or UNSET
+        found.params = lenient.read_clean(Params, loose.params) or UNSET
     if loose.result is not UNSET:
         found.result = lenient.read(Result, loose.result) or Result()
     if loose.error is not UNSET and bytes(loose.error) != b"null":

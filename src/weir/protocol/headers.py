@@ -7,14 +7,17 @@ import base64
 import binascii
 import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
+from weir.protocol import scan
+from weir.protocol.decoding import FAILURES, decoded
 from weir.protocol.envelope import Kind, Message
 from weir.protocol.methods import facts
+from weir.protocol.numbers import integer
 
 Headers = list[tuple[bytes, bytes]]
 """Header lines, names in lower case, in the order they were received."""
@@ -52,6 +55,9 @@ SEALS = frozenset(
 
 ANNOTATION = "x-mcp-header"
 """The member of a parameter's JSON Schema that asks for its value in a header (MCP 2026-07-28, server/tools)."""
+
+SCHEMAS_LIMIT = 10_000
+"""Schemas in one tool's `inputSchema` that are looked at; a large real one has some hundreds."""
 
 _ENCODED = re.compile(r"=\?base64\?(.*)\?=")
 _SAFE = re.compile(r"[\x20-\x7e]*")
@@ -166,25 +172,8 @@ def _is_same(given: bytes, wanted: bytes, param: ParamHeader) -> bool:
     if text is None or text == expected:
         return text is not None
     found = _DECIMAL.fullmatch(text) if param.is_integer else None
-    try:
-        return found is not None and int(found[1]) == _integer(expected or "")
-    except ValueError:
-        # more digits than a number is read with
-        return False
-
-
-def _integer(text: str) -> int | None:
-    """The integer that a JSON number is; None: it is none."""
-    try:
-        return int(text)
-    except ValueError:
-        # with a fraction or an exponent
-        pass
-    try:
-        number = float(text)
-        return int(number) if number.is_integer() else None
-    except (ValueError, OverflowError):
-        return None
+    given_number = integer(found[1]) if found is not None else None
+    return given_number is not None and given_number == integer(expected or "")
 
 
 def mirrored_name(message: Message) -> str | None:
@@ -204,10 +193,12 @@ def param_headers(input_schema: bytes) -> list[ParamHeader]:
     """
     try:
         schema = msgspec.json.decode(input_schema)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except FAILURES as error:
         raise ValueError(f"inputSchema cannot be read: {error}") from None
     found: dict[bytes, ParamHeader] = {}
-    for path, position in _positions(schema):
+    for number, (path, position) in enumerate(_positions(schema)):
+        if number == SCHEMAS_LIMIT:
+            raise ValueError(f"inputSchema holds more than {SCHEMAS_LIMIT} schemas")
         if ANNOTATION in position:
             param = _annotated(path, position)
             if param.header in found:
@@ -266,13 +257,12 @@ class _Call(Struct, gc=False):
 
 
 _Object = dict[str, Raw]
-_decode_call = msgspec.json.Decoder(_Call).decode
-_decode_object = msgspec.json.Decoder(_Object).decode
+_decode_call: Callable[[bytes | Raw], _Call] = msgspec.json.Decoder(_Call).decode
 
 
 def _mirrored_arguments(body: bytes, params: Iterable[ParamHeader]) -> Iterator[tuple[bytes, bytes]]:
-    call = _decode_call(body)
-    arguments = call.params.arguments if call.params is not UNSET else UNSET
+    call = decoded(_decode_call, body)
+    arguments = call.params.arguments if call is not None and call.params is not UNSET else UNSET
     objects: dict[tuple[str, ...], _Object] = {(): _as_object(arguments)}
     for param in params:
         value = _mirrored(_value_at(objects, param.path))
@@ -289,9 +279,11 @@ def _value_at(objects: dict[tuple[str, ...], _Object], path: tuple[str, ...]) ->
 
 
 def _as_object(value: Raw | UnsetType) -> _Object:
+    """The members of an object; none where there is none, or more than are looked at. Of twins the last counts."""
+    text = b"" if value is UNSET else bytes(value)
     try:
-        return {} if value is UNSET else _decode_object(value)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return {member.key: Raw(text[member.start : member.end]) for member in scan.members(text)}
+    except ValueError:
         return {}
 
 

@@ -11,6 +11,8 @@ from typing import Any, NamedTuple, TypeVar, get_args
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
+from weir.protocol.decoding import FAILURES
+
 Shape = TypeVar("Shape", bound=Struct)
 
 
@@ -21,31 +23,38 @@ class _Field(NamedTuple):
 
 
 def read(shape: type[Shape], text: bytes | Raw) -> Shape | None:
-    """`shape` with the members of the JSON object `text` that fit; None when it is no object.
+    """`shape` with the members of the JSON object `text` that can be read; None when it is no object."""
+    return _read(shape, text, FAILURES)
+
+
+def read_clean(shape: type[Shape], text: bytes | Raw) -> Shape | None:
+    """As `read`, but only a member of another type is left out.
 
     Raises:
-        msgspec.DecodeError: not JSON.
-        UnicodeDecodeError: a member that is read is not UTF-8.
-        RecursionError: too deep.
+        ValueError: a member that is read is not UTF-8. Some readers drop such bytes, and see a name that weir does not.
     """
+    return _read(shape, text, (msgspec.ValidationError,))
+
+
+def _read(shape: type[Shape], text: bytes | Raw, left_out: tuple[type[Exception], ...]) -> Shape | None:
     decode, fields = _plan(shape)
     try:
         raw = decode(text)
-    except msgspec.ValidationError:
+    except left_out:
         return None
     found = shape()
     for field in fields:
         value = getattr(raw, field.name)
         if value is not UNSET:
-            _set(found, field, value)
+            _set(found, field, value, left_out)
     return found
 
 
-def _set(found: Struct, field: _Field, value: Raw) -> None:
+def _set(found: Struct, field: _Field, value: Raw, left_out: tuple[type[Exception], ...]) -> None:
     try:
         fitting = field.decode(value)
-    except msgspec.ValidationError:
-        fitting = read(field.struct, value) if field.struct is not None else None
+    except left_out:
+        fitting = _read(field.struct, value, left_out) if field.struct is not None else None
         if fitting is None:
             return
     setattr(found, field.name, fitting)

@@ -7,6 +7,8 @@ still held, is always exactly the input.
 
 import re
 
+from weir.protocol.numbers import whole_number
+
 MAX_EVENT_BYTES = 4 * 1024 * 1024
 """An event up to this size is looked at; a larger one streams through unread."""
 
@@ -233,8 +235,8 @@ def _parse(raw: bytes, *, has_bom: bool) -> Event:
             event.event = value
         elif name == b"id" and b"\0" not in value:
             event.id = value
-        elif name == b"retry" and value.isdigit():
-            event.retry = int(value)
+        elif name == b"retry":
+            event.retry = whole_number(value)
     if lines:
         event.data = b"\n".join(lines)
     return event

@@ -8,9 +8,11 @@ from collections.abc import Callable
 from typing import Any
 
 import msgspec
-from msgspec import Struct
+from msgspec import Raw, Struct
 
 from weir.core.events import Emit, LimitReached, Listed
+from weir.protocol import listing
+from weir.protocol.decoding import decoded
 
 TOOLS_LIMIT = 2000
 """Tools remembered of one upstream; the largest servers known have some hundreds."""
@@ -26,15 +28,7 @@ class _Tool(Struct, gc=False):
     annotations: _Annotations = msgspec.field(default_factory=_Annotations)
 
 
-class _Tools(Struct, gc=False):
-    tools: list[_Tool] = []
-
-
-class _Reply(Struct, gc=False):
-    result: _Tools = msgspec.field(default_factory=_Tools)
-
-
-_decode = msgspec.json.Decoder(_Reply).decode
+_decode: Callable[[bytes | Raw], _Tool] = msgspec.json.Decoder(_Tool).decode
 
 
 class Catalog:
@@ -65,13 +59,12 @@ class Catalog:
     def _listed(self, event: Listed) -> None:
         if event.method != "tools/list":
             return
-        try:
-            tools = _decode(event.body).result.tools
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            # of a list that cannot be read nothing is believed
-            return
         known = self._hints.setdefault(event.upstream, {})
-        for tool in tools:
+        for member in listing.page(event.body, event.method).members:
+            # strictly: a tool that cannot be read as the schema has it is not believed to be harmless
+            tool = decoded(_decode, member)
+            if tool is None:
+                continue
             if tool.name not in known and len(known) >= TOOLS_LIMIT:
                 self._emit(LimitReached(event.upstream, "catalog"))
                 return

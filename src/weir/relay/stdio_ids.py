@@ -1,8 +1,6 @@
 """When two ids (or progress tokens) on a pipe are the same one."""
 
-import msgspec
-
-from weir.protocol.decoding import FAILURES
+from weir.protocol.decoding import any_of
 
 
 def key_of(raw: bytes) -> bytes:
@@ -14,10 +12,7 @@ def key_of(raw: bytes) -> bytes:
         return raw
     if raw[:1] == b'"' and b"\\" not in raw:
         return raw[1:-1]
-    try:
-        value = msgspec.json.decode(raw)
-    except FAILURES:
-        return raw
+    value = any_of(raw)
     if isinstance(value, str):
         return value.encode("utf-8", "surrogatepass")
     if isinstance(value, float) and value.is_integer():

@@ -8,11 +8,13 @@ from collections import OrderedDict
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
-from weir.protocol import scan
+from weir.protocol import listing, scan
 from weir.protocol.headers import ANNOTATION, ParamHeader, param_headers
 
 TOOLS_LIMIT = 2000
 """Annotated tools remembered; those learnt longest ago are forgotten first."""
+SCHEMAS_LIMIT_BYTES = 1024 * 1024
+"""Annotated schemas that are read in one page, as each value in them becomes an object. Real ones have a few kB."""
 
 # what makes an envelope, and where the caller's trace goes on; the rest of `_meta` belongs to the caller's request
 _ENVELOPE = frozenset(
@@ -33,18 +35,6 @@ class _Tool(Struct, gc=False):
     input_schema: Raw | UnsetType = msgspec.field(default=UNSET, name="inputSchema")
 
 
-class _Listed(Struct, gc=False):
-    tools: list[_Tool] = msgspec.field(default_factory=list)
-    next_cursor: Raw | UnsetType = msgspec.field(default=UNSET, name="nextCursor")
-
-
-class _Reply(Struct, gc=False):
-    result: _Listed = msgspec.field(default_factory=_Listed)
-
-
-_decode = msgspec.json.Decoder(_Reply).decode
-
-
 class ToolHeaders:
     """The annotated parameters of the tools seen so far. A tool that is not here mirrors nothing."""
 
@@ -53,26 +43,29 @@ class ToolHeaders:
 
     def learn(self, body: bytes) -> bytes:
         """Take one page of a tools/list reply. Returns the raw JSON text of its cursor, b"" on the last page."""
-        try:
-            listed = _decode(body).result
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            return b""
-        for tool in listed.tools:
-            self._remember(tool)
-        cursor = b"" if listed.next_cursor is UNSET else bytes(listed.next_cursor)
-        return b"" if cursor == b"null" else cursor
+        page = listing.page(body, "tools/list")
+        left = SCHEMAS_LIMIT_BYTES if _ANNOTATION in body else 0
+        for member in page.members:
+            tool = listing.read(_Tool, member)
+            if tool is not None and tool.name:
+                left -= self._remember(tool, left)
+        return page.cursor
 
     def params(self, tool: str) -> tuple[ParamHeader, ...]:
         """The annotated parameters of `tool`."""
         return self._tools.get(tool, ())
 
-    def _remember(self, tool: _Tool) -> None:
-        params = _annotated(b"" if tool.input_schema is UNSET else bytes(tool.input_schema))
+    def _remember(self, tool: _Tool, limit_bytes: int) -> int:
+        """Returns the size of the schema that was read."""
+        schema = b"" if tool.input_schema is UNSET else bytes(tool.input_schema)
+        is_read = len(schema) <= limit_bytes and _ANNOTATION in schema
+        params = _annotated(schema) if is_read else ()
         self._tools.pop(tool.name, None)
         if params:
             self._tools[tool.name] = params
         if len(self._tools) > TOOLS_LIMIT:
             self._tools.popitem(last=False)
+        return len(schema) if is_read else 0
 
 
 def list_request(caller: bytes, cursor: bytes, own_id: str) -> bytes:
@@ -97,8 +90,6 @@ def list_request(caller: bytes, cursor: bytes, own_id: str) -> bytes:
 
 
 def _annotated(schema: bytes) -> tuple[ParamHeader, ...]:
-    if _ANNOTATION not in schema:
-        return ()
     try:
         return tuple(param_headers(schema))
     except ValueError:

@@ -30,7 +30,7 @@ Render = Callable[[Line], bytes]
 
 def json_line(line: Line) -> bytes:
     """For machines."""
-    return _encode(line) + b"\n"
+    return redact.printable_json(_encode(line)) + b"\n"
 
 
 def text_line(line: Line) -> bytes:

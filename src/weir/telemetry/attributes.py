@@ -14,6 +14,8 @@ from weir.telemetry.reading import Judgement, Reading
 NAME_LIMIT_BYTES = 128
 DESCRIPTION_LIMIT_BYTES = 256
 URI_LIMIT_BYTES = 512
+URI_LOOKED_AT = 16 * 1024
+"""Characters of a URI that are searched for secrets, before it is cut: a URI may be as long as a body."""
 _HTTP_ERROR = 400
 _PHASE_NAMES = tuple(semconv.PHASE + name for name in Phases._fields)
 
@@ -113,7 +115,7 @@ def _operation(call: Call, peer: Peer | None, *, with_uri: bool) -> Attributes:
     message = call.message
     attributes = _message(message, call.upstream)
     if with_uri and message.params is not None and message.params.uri:
-        attributes[semconv.RESOURCE_URI] = redact.cut(redact.url(message.params.uri), URI_LIMIT_BYTES)
+        attributes[semconv.RESOURCE_URI] = redact.cut(redact.url(message.params.uri[:URI_LOOKED_AT]), URI_LIMIT_BYTES)
     if call.revision:
         attributes[semconv.PROTOCOL_VERSION] = redact.cut(call.revision, NAME_LIMIT_BYTES)
     _put_network(attributes, peer)

@@ -7,6 +7,7 @@ child are written once for all of its lines. Its parsers judge the result in the
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from weir.telemetry import redact
 from weir.telemetry.series import Example, Family, Histogram
 
 _ESCAPES = str.maketrans({"\\": "\\\\", '"': '\\"', "\n": "\\n"})
@@ -32,7 +33,7 @@ def render(families: Sequence[Family[Any]], *, is_openmetrics: bool) -> bytes:
 def _labels(names: Sequence[str], values: Sequence[str]) -> str:
     """An empty label is an absent one."""
     pairs = zip(names, values, strict=True)
-    return ",".join([f'{name}="{value.translate(_ESCAPES)}"' for name, value in pairs if value])
+    return ",".join([f'{name}="{redact.printable(value.translate(_ESCAPES))}"' for name, value in pairs if value])
 
 
 def _histogram(name: str, labels: str, child: Histogram, *, with_examples: bool) -> Iterator[str]:

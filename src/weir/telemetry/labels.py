@@ -6,9 +6,9 @@ revisions and HTTP versions come from fixed lists, error codes from the first fe
 
 from collections.abc import Collection, Iterable, Mapping
 
-import msgspec
 from msgspec import Struct
 
+from weir.protocol import listing
 from weir.protocol.methods import REVISIONS, WELL_KNOWN_METHODS
 from weir.telemetry.semconv import OTHER
 
@@ -22,16 +22,6 @@ class _Named(Struct, gc=False):
     name: str = ""
 
 
-class _Listed(Struct, gc=False):
-    tools: list[_Named] = []
-    prompts: list[_Named] = []
-
-
-class _ListReply(Struct, gc=False):
-    result: _Listed = msgspec.field(default_factory=_Listed)
-
-
-_decode_list = msgspec.json.Decoder(_ListReply).decode
 _REVISIONS = frozenset({"", *REVISIONS})
 _HTTP_VERSIONS = frozenset({"", "1.0", "1.1", "2", "2.0", "3"})
 _VERBS = {verb.encode(): verb for verb in ("GET", "POST", "DELETE", "OPTIONS", "HEAD", "PUT", "PATCH")}
@@ -96,10 +86,6 @@ class Labels:
             known.add(name)
 
     def learn_from_reply(self, upstream: str, list_method: str, body: bytes) -> None:
-        """Learn from one JSON-RPC reply to `tools/list` or `prompts/list`. What cannot be read teaches nothing."""
-        try:
-            listed = _decode_list(body).result
-        except (msgspec.DecodeError, RecursionError):
-            return
-        members = listed.tools if list_method == "tools/list" else listed.prompts
-        self.learn(upstream, list_method, [member.name for member in members])
+        """Learn from one JSON-RPC reply to `tools/list` or `prompts/list`. What cannot be read is left out."""
+        found = [listing.read(_Named, member) for member in listing.page(body, list_method).members]
+        self.learn(upstream, list_method, [named.name for named in found if named is not None and named.name])

@@ -53,7 +53,8 @@ def json_format() -> Format:
     timestamp = Timestamps()
 
     def line(now: float, level: str, text: str, fields: Fields) -> bytes:
-        return msgspec.json.encode({"ts": timestamp(now), "level": level, "msg": text, **fields}) + b"\n"
+        said = {"ts": timestamp(now), "level": level, "msg": text, **fields}
+        return redact.printable_json(msgspec.json.encode(said)) + b"\n"
 
     return line
 
@@ -103,8 +104,8 @@ class Log:
         """One line, without what looks like a credential."""
         if LEVELS.get(level, LEVELS["error"]) < self._least:
             return
-        clean = {name: redact.text(value) if isinstance(value, str) else value for name, value in fields.items()}
-        self._writer.add(self._form(self._wall(), level, redact.text(text), clean))
+        clean = {name: _clean(value) if isinstance(value, str) else value for name, value in fields.items()}
+        self._writer.add(self._form(self._wall(), level, _clean(text), clean))
 
     def write_once(self, level: str, text: str, fields: Fields, *key: str) -> None:
         """As `write`, but not again under the same key for a minute."""
@@ -155,3 +156,7 @@ class Log:
     def _session_closed(self, event: SessionClosed) -> None:
         fields: Fields = {"upstream": event.upstream, "side": event.side, "reason": event.reason}
         self.write("debug", "session closed", {**fields, "seconds": round(event.seconds, 3)})
+
+
+def _clean(text: str) -> str:
+    return redact.without_surrogates(redact.text(text))

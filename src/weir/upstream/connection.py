@@ -11,6 +11,7 @@ import httptools
 from weir.core.call import Headers
 from weir.core.outcome import FailureKind, Sent
 from weir.protocol.headers import HOP_BY_HOP, named_by
+from weir.protocol.numbers import whole_number
 from weir.upstream.exchange import Exchange, Unanswered
 from weir.upstream.places import Places
 
@@ -28,6 +29,8 @@ JOINED_WRITE_BYTES = 64 * 1024
 """A body up to this size is copied behind the head, which is cheaper than handing over two buffers."""
 TRUSTED_SECONDS = 0.005
 """How long after a reply a connection that has been reused before is taken to stand, without asking the kernel."""
+# a length that is there and cannot be read; -1 is one that is not there
+_NO_LENGTH = -2
 _TIMER_PRECISION_SECONDS = 0.001
 """A loop counts its timers in milliseconds; the clock is finer."""
 _TELLING = HOP_BY_HOP | {b"content-length", b"content-type", b"content-encoding"}
@@ -270,7 +273,8 @@ class Connection(asyncio.Protocol):
         if name == b"content-type":
             exchange.is_events = value[: len(_EVENT_STREAM)].lower() == _EVENT_STREAM
         elif name == b"content-length":
-            self._length = int(value)
+            length = whole_number(value.strip())
+            self._length = length if length is not None else _NO_LENGTH
         elif name == b"content-encoding":
             exchange.coding = b"" if value.strip().lower() == b"identity" else value
         else:
@@ -288,6 +292,8 @@ class Connection(asyncio.Protocol):
 
     def _fault(self, headers: Headers) -> str:
         """What is wrong with a head that the parser has accepted, "" if nothing."""
+        if self._length == _NO_LENGTH:
+            return "the reply's Content-Length is no number"
         if self._transfer_codings not in (b"", b"chunked"):
             return "the reply has a transfer coding that was not asked for"
         if len(headers) > MAX_HEADERS:
@@ -299,9 +305,9 @@ class Connection(asyncio.Protocol):
     def _heed_keep_alive(self, value: bytes) -> None:
         for part in value.split(b","):
             name, _, number = part.strip().partition(b"=")
-            if name.lower() == b"timeout" and number.isdigit():
-                kept = int(number[:9]) - KEEP_ALIVE_MARGIN_SECONDS
-                self.keep_seconds = max(0.0, min(kept, MAX_KEEP_IDLE_SECONDS))
+            seconds = whole_number(number)
+            if name.lower() == b"timeout" and seconds is not None:
+                self.keep_seconds = max(0.0, min(seconds - KEEP_ALIVE_MARGIN_SECONDS, MAX_KEEP_IDLE_SECONDS))
 
     def _pause(self) -> None:
         if not self._is_paused and self._transport is not None:

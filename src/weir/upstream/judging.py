@@ -2,11 +2,10 @@
 
 import zlib
 
-import msgspec
-
 from weir.core.call import Attempt, Call, Headers, header
 from weir.core.outcome import NO_ANSWER, PLAIN, Failed, FailureKind, Outcome, Replied, Sent, Verdict
 from weir.protocol import edit, scan
+from weir.protocol.decoding import any_of
 from weir.protocol.envelope import Kind, Message, peek
 from weir.protocol.methods import LISTS
 from weir.protocol.sse import MAX_EVENT_BYTES, Event, Splitter, replace_data
@@ -194,14 +193,14 @@ def answers(attempt: Attempt, message: Message) -> bool:
         return True
     if message.id in (b"", b"null"):
         return message.error is not None
-    return _plain(message.id) == _plain(attempt.wire_id)
+    named = _plain(message.id)
+    return named is not None and named == _plain(attempt.wire_id)
 
 
 def _plain(raw_id: bytes) -> str | None:
     """An id without its JSON type: 7, 7.0 and "7" are one."""
-    try:
-        value = msgspec.json.decode(raw_id)
-    except (msgspec.DecodeError, RecursionError):
+    value = any_of(raw_id)
+    if value is None:
         return None
     if isinstance(value, float) and value.is_integer():
         value = int(value)
