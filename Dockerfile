@@ -1,6 +1,6 @@
 # weir in a container: `docker build -t weir .`, then
 # `docker run --rm -p 127.0.0.1:8931:8931 -p 127.0.0.1:8932:8932 weir run --upstream URL --listen 0.0.0.0:8931 --diagnostics 0.0.0.0:8932`
-ARG PYTHON_IMAGE=python:3.13-slim
+ARG PYTHON_IMAGE=python:3.13.9-slim
 
 FROM ${PYTHON_IMAGE} AS build
 WORKDIR /build

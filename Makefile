@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 # most tests wait for processes and sockets; a file's tests stay together, as they share what they start
 PYTEST := $(BIN)/pytest -n logical --dist loadfile
 
-.PHONY: help demo test compiled test-compiled check fast format bench mutate nightly clean
+.PHONY: help demo test compiled test-compiled check fast format bench mutate nightly pin-images clean
 help:            ## what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
@@ -71,6 +71,9 @@ nightly: $(COMPILED) ## hours: the fuzzers at length, chaos at full size, a soak
 	WEIR_CHAOS_CALLS=10000 $(PYTEST) --timeout=3600 tests/chaos
 	WEIR_CHAOS_CALLS=100000 $(PYTEST) --timeout=14400 tests/chaos/test_chaos.py
 	$(MAKE) mutate
+
+pin-images:      ## write the digests of the container images into the compose file and the Dockerfile
+	@$(PYTHON) grafana/pin_images.py
 
 clean:           ## remove what was made here
 	rm -rf $(VENV) .bench .compiled mutants build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

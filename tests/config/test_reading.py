@@ -111,7 +111,7 @@ def test_aliases_are_values_and_never_endless() -> None:
     assert {"a": [1], "b": [1]} == parse("a: &x [1]\nb: *x\n", "f").value
     bomb = "\n".join([f"a0: &a0 [{'1,' * 30}]", *(f"a{n}: &a{n} [{f'*a{n - 1},' * 30}]" for n in range(1, 8))])
     for endless in ("a: &x [*x]\n", bomb):
-        with pytest.raises(ConfigError, match="no configuration"):
+        with pytest.raises(ConfigError, match=r"no configuration|what holds it"):
             parse(endless, "f")
 
 

@@ -244,3 +244,10 @@ def test_an_env_file_that_cannot_be_one_is_an_error(tmp_path: Path, reason: str,
         os.mkfifo(tmp_path / "e.env")
     done = weir("check", env_file_of(tmp_path, content))
     assert (1, True) == (done.returncode, f"mcpServers.a.envFile: {reason}" in done.stderr), done.stderr
+
+
+def test_aliases_of_aliases_are_refused_before_they_cost_anything(tmp_path: Path) -> None:
+    """390 bytes stood for a million values."""
+    lines = ["a0: &a0 [x]", *(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 9))]
+    code, said = checked(tmp_path, "\n".join(lines))
+    assert (1, True) == (code, "aliases repeat more than 10000 values; this is no configuration" in said)

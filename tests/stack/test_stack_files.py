@@ -3,6 +3,7 @@
 import re
 import runpy
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +59,47 @@ def test_images_are_pinned() -> None:
     services = loaded("docker-compose.yml")["services"]
     images = {service["image"] for service in services.values()} - {"weir"}
     assert images
-    assert [] == [image for image in images if not re.search(r":v?\d+\.\d+\.\d+$", image)]
+    assert [] == [image for image in images if not re.search(r":v?\d+\.\d+\.\d+(@sha256:[0-9a-f]{64})?$", image)]
+    assert re.search(r"^ARG PYTHON_IMAGE=python:\d+\.\d+\.\d+-", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
+
+
+def test_grafana_has_no_administrator_and_no_login() -> None:
+    """Anonymous viewers only: its well-known first password must open nothing."""
+    grafana = loaded("docker-compose.yml")["services"]["grafana"]["environment"]
+    expected = {
+        "GF_AUTH_ANONYMOUS_ORG_ROLE": "Viewer",
+        "GF_AUTH_BASIC_ENABLED": "false",
+        "GF_AUTH_DISABLE_LOGIN_FORM": "true",
+        "GF_SECURITY_DISABLE_INITIAL_ADMIN_CREATION": "true",
+        "GF_USERS_ALLOW_SIGN_UP": "false",
+    }
+    assert expected == {key: grafana.get(key) for key in expected}
+
+
+DIGEST = "sha256:" + "0123456789abcdef" * 4
+
+
+def test_images_are_pinned_to_the_digests_that_the_registry_names() -> None:
+    """And to those of later, when it is done again; an image that is built here has none."""
+    pin = runpy.run_path(str(ROOT / "grafana/pin_images.py"))
+    text = f"a:\n  image: weir\nb:\n  image: x/a:1.2.3\nc:\n  image: b:v1@{DIGEST}\nARG A_IMAGE=c:3-slim\n"
+    found = {"x/a:1.2.3": DIGEST, "b:v1": DIGEST[:-1] + "0", "c:3-slim": DIGEST}
+    expected = (
+        f"a:\n  image: weir\nb:\n  image: x/a:1.2.3@{DIGEST}\nc:\n  image: b:v1@{DIGEST[:-1]}0\n"
+        f"ARG A_IMAGE=c:3-slim@{DIGEST}\n"
+    )
+    assert expected == pin["pinned"](text, found.__getitem__)
+
+
+def test_without_a_registry_no_image_is_pinned(tmp_path: Path) -> None:
+    """No digest is made up, and the files stay as they are."""
+    files = [ROOT / "docker-compose.yml", ROOT / "Dockerfile"]
+    before = [file.read_bytes() for file in files]
+    argv = [sys.executable, str(ROOT / "grafana/pin_images.py")]
+    done = subprocess.run(argv, check=False, capture_output=True, text=True, env={"PATH": str(tmp_path)})
+    assert (1, True) == (done.returncode, "nothing was changed" in done.stderr)
+    assert "skopeo: not installed" in done.stderr
+    assert before == [file.read_bytes() for file in files]
 
 
 def test_every_mounted_file_is_there() -> None:

@@ -7,6 +7,9 @@ import yaml
 from weir.config.nodes import MAX_DEPTH, Leaf, Mapping, Node, Sequence, plain
 from weir.config.problems import ConfigError, Place, Problem
 
+MAX_REPEATED = 10_000
+"""Values that aliases repeat, all together: a page of them can stand for more values than memory holds."""
+
 _CORE_TAGS = {f"tag:yaml.org,2002:{name}" for name in ("null", "bool", "int", "float", "seq", "map")}
 _TEXT_TAG = "tag:yaml.org,2002:str"
 
@@ -36,6 +39,10 @@ class _Composer:
         self._name = name
         self._events = events
         self._anchors: dict[str, Node] = {}
+        self._sizes: dict[str, int] = {}
+        """Values below each anchor that has ended, aliases within it counted as what they stand for."""
+        self._count = 0
+        self._repeated = 0
 
     def root(self) -> Node | None:
         """The only document."""
@@ -54,15 +61,33 @@ class _Composer:
         if depth > MAX_DEPTH:
             raise self._error(event, f"nested deeper than {MAX_DEPTH}")
         if isinstance(event, yaml.AliasEvent):
-            if event.anchor not in self._anchors:
-                raise self._error(event, f"the alias *{event.anchor} has no anchor before it")
-            return self._anchors[event.anchor]
+            return self._repeat(event)
+        before = self._count
+        self._count += 1
         if isinstance(event, yaml.ScalarEvent):
             node: Node = self._leaf(event)
             self._note_anchor(event, node)
-            return node
-        self._check_tag(event)
-        return self._mapping(event, depth) if isinstance(event, yaml.MappingStartEvent) else self._list(event, depth)
+        else:
+            self._check_tag(event)
+            is_mapping = isinstance(event, yaml.MappingStartEvent)
+            node = self._mapping(event, depth) if is_mapping else self._list(event, depth)
+        anchor = getattr(event, "anchor", None)
+        if anchor is not None:
+            self._sizes[anchor] = self._count - before
+        return node
+
+    def _repeat(self, event: yaml.AliasEvent) -> Node:
+        """What an alias stands for, counted as if it were written out."""
+        if event.anchor not in self._anchors:
+            raise self._error(event, f"the alias *{event.anchor} has no anchor before it")
+        size = self._sizes.get(event.anchor)
+        if size is None:
+            raise self._error(event, f"the alias *{event.anchor} stands for what holds it")
+        self._count += size
+        self._repeated += size
+        if self._repeated > MAX_REPEATED:
+            raise self._error(event, f"aliases repeat more than {MAX_REPEATED} values; this is no configuration")
+        return self._anchors[event.anchor]
 
     def _list(self, start: yaml.Event, depth: int) -> Node:
         node = Sequence(_line(start))
