@@ -440,3 +440,20 @@ def test_a_proxy_of_another_kind_is_an_error(url: str) -> None:
 def test_a_proxy_does_not_show_its_password() -> None:
     """Not even its encoded form."""
     assert "Proxy(proxy:3128)" == repr(proxy_at("http://me:secret@proxy:3128"))
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        pytest.param("http://me:SECRET#1@proxy:3128", id="hash"),
+        pytest.param("http://me:SECRET/1@proxy:3128", id="slash"),
+        pytest.param("http://proxy:\u00b2", id="superscript"),
+        pytest.param("http://me:SECRET@a..b:3128", id="host"),
+        pytest.param("http://me:SECRET@[proxy:3128", id="bracket"),
+    ],
+)
+def test_a_proxy_that_cannot_be_read_is_an_error_without_its_password(url: str) -> None:
+    """The library's own text quotes it."""
+    with pytest.raises(ValueError, match=r"^https_proxy: a proxy's URL is http://HOST:PORT") as caught:
+        proxy_for(HTTPS, {"HTTPS_PROXY": url})
+    assert "SECRET" not in str(caught.value)

@@ -8,9 +8,13 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
+from weir.app import rooms
 from weir.config.model import Config, Listen, Sessions, Upstream
 from weir.config.problems import Problem, shown
 from weir.config.quantities import is_loopback
+from weir.telemetry import environment
+from weir.upstream.dialing import origin_of, proxy_for
+from weir.upstream.no_proxy import unreadable
 
 SHORT_TOKEN_LENGTH = 16
 """Sixteen random characters are beyond guessing over a network."""
@@ -56,8 +60,10 @@ def findings(config: Config, environ: Mapping[str, str] = os.environ, platform: 
     found += _of_listening(config)
     for upstream in config.upstreams:
         found += _of_command(upstream, environ) if upstream.is_stdio else _of_url(config.listen, upstream)
+        found += () if upstream.is_stdio else _of_proxy(upstream, environ)
         found += _of_tools(config, upstream)
     found += _of_orphans(config, platform)
+    found += _of_exporter(config, environ)
     found += _without_effect(config)
     return found
 
@@ -122,6 +128,31 @@ def _of_reachable_diagnostics(config: Config) -> Iterator[Finding]:
             "bind listen.diagnostics to 127.0.0.1, or set allow: false"
         )
         yield Finding(False, "faults.allow", text)
+
+
+def _of_exporter(config: Config, environ: Mapping[str, str]) -> Iterator[Finding]:
+    """What the OTEL_* variables say and no exporter can do."""
+    traces = rooms.telemetry(config, environ).traces
+    try:
+        if environment.chosen(traces.exporter, environ) == environment.OTLP:
+            environment.protocol(environ)
+            environment.check(environ)
+        environment.sample_ratio(traces.sample_ratio, environ)
+    except environment.UnknownExporterError as error:
+        yield Finding(True, "environment", str(error))
+
+
+def _of_proxy(upstream: Upstream, environ: Mapping[str, str]) -> Iterator[Finding]:
+    """What HTTPS_PROXY, HTTP_PROXY and NO_PROXY say and weir cannot do."""
+    try:
+        proxy = proxy_for(origin_of(upstream.url or ""), environ)
+    except ValueError as error:
+        yield Finding(True, upstream.name, str(error))
+        return
+    listed = environ.get("no_proxy") or environ.get("NO_PROXY") or ""
+    if proxy is not None and (entries := unreadable(listed)):
+        text = f"no_proxy: '{entries[0]}' is neither a name, nor an address, nor a range, so it exempts nothing"
+        yield Finding(False, upstream.name, text)
 
 
 def _of_url(listen: Listen, upstream: Upstream) -> Iterator[Finding]:

@@ -72,7 +72,7 @@ class Telemetry:
         self._others = OtherLoggers(self._log)
         self._epoch = EpochClock(world.clock, world.wall)
         self._pipeline = _pipeline(chosen, exporter, world, self._writer)
-        self._span_losses = SpanLosses(self._tell, world.clock, environment.endpoint(world.environ))
+        self._span_losses = SpanLosses(self._tell, world.clock, environment.shown_endpoint(world.environ))
         labels = Labels(settings.metrics.max_label_values, settings.tool_names)
         families = MetricFamilies()
         self._lag = LoopLag(families.loop_lag.child(), world.clock, INTERVAL_SECONDS)

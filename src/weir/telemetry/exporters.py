@@ -14,7 +14,12 @@ from weir.telemetry import environment
 
 
 def otlp_exporter(environ: Mapping[str, str]) -> SpanExporter:
-    """The exporter for the chosen protocol. Imported when needed: gRPC alone costs 15 MB."""
+    """The exporter for the chosen protocol. Imported when needed: gRPC alone costs 15 MB.
+
+    Raises:
+        environment.UnknownExporterError: a variable says what the exporter cannot do.
+    """
+    environment.check(environ)
     if environment.protocol(environ) == "grpc":
         from weir.telemetry.otlp_grpc import GrpcExporter  # noqa: PLC0415 - see above
 

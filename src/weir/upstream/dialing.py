@@ -14,9 +14,10 @@ from urllib.parse import SplitResult, unquote, urlsplit
 
 from weir.core.outcome import FailureKind, Sent
 from weir.core.shortage import is_shortage
-from weir.protocol.numbers import whole_number
+from weir.protocol import hosts
 from weir.upstream.connection import Connection
 from weir.upstream.exchange import Shortage, Unanswered
+from weir.upstream.no_proxy import is_exempt
 
 NEXT_ADDRESS_SECONDS = 0.25
 """How long one address may take before the next is tried beside it (RFC 8305, section 5)."""
@@ -27,11 +28,11 @@ _MISMATCHES = {
     64: "the certificate is not for the server's address",
 }
 """X509_V_ERR_HOSTNAME_MISMATCH and X509_V_ERR_IP_ADDRESS_MISMATCH, whose own texts tell the name."""
+_PROXY_FORM = "a proxy's URL is http://HOST:PORT"
 MAX_PROXY_HEAD_BYTES = 64 * 1024
 """Of a proxy's answer to CONNECT."""
 
 _TUNNEL_OPEN = re.compile(rb"HTTP/1\.[01] 2\d\d[ \r]")
-MAX_PORT = 65535
 _PORTS = {"http": 80, "https": 443}
 Address = tuple[int, tuple[str, int] | tuple[str, int, int, int] | tuple[int, bytes]]
 """Family and socket address, as getaddrinfo gives them."""
@@ -107,7 +108,7 @@ def proxy_for(origin: Origin, environ: Mapping[str, str]) -> Proxy | None:
     """
     name = f"{origin.scheme}_proxy"
     url = _variable(environ, name)
-    if not url or _is_loopback(origin.host) or _is_exempt(origin, _variable(environ, "no_proxy")):
+    if not url or _is_loopback(origin.host) or is_exempt(origin.host, origin.port, _variable(environ, "no_proxy")):
         return None
     try:
         return proxy_at(url)
@@ -121,10 +122,17 @@ def proxy_at(url: str) -> Proxy:
     Raises:
         ValueError: it is another scheme's, or names no host, or no port that there is.
     """
-    parts = urlsplit(url if "://" in url else f"http://{url}")
+    try:
+        parts = urlsplit(url if "://" in url else f"http://{url}")
+        port = parts.port
+    except ValueError:
+        # the library's own text quotes what it read, which may be the password
+        raise ValueError(f"{_PROXY_FORM}; encode other characters in its user name and password (%23, %2F)") from None
     if parts.scheme != "http" or not parts.hostname:
-        raise ValueError("a proxy's URL is http://HOST:PORT; no other scheme is spoken with it")
-    return Proxy(parts.hostname, parts.port or _PORTS["http"], _basic(parts))
+        raise ValueError(f"{_PROXY_FORM}; no other scheme is spoken with it")
+    if ":" not in parts.hostname and (reason := hosts.objection(parts.hostname)):
+        raise ValueError(f"{_PROXY_FORM}, and its host is no host name: {reason}")
+    return Proxy(parts.hostname, port or _PORTS["http"], _basic(parts))
 
 
 def _variable(environ: Mapping[str, str], name: str) -> str:
@@ -139,32 +147,11 @@ def _basic(parts: SplitResult) -> bytes:
 
 
 def _is_loopback(host: str) -> bool:
+    host = hosts.plain(host)
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost" or host.endswith(".localhost")
-
-
-def _is_exempt(origin: Origin, no_proxy: str) -> bool:
-    return any(_matches(origin, entry.strip().lower()) for entry in no_proxy.split(",") if entry.strip())
-
-
-def _matches(origin: Origin, entry: str) -> bool:
-    """One NO_PROXY entry: `*`, a name and what is below it, an address, a range, each with or without a port."""
-    if entry == "*":
-        return True
-    try:
-        return ipaddress.ip_address(origin.host) in ipaddress.ip_network(entry.strip("[]"), strict=False)
-    except ValueError:
-        pass
-    name, colon, port = entry.rpartition(":")
-    number = whole_number(port, MAX_PORT)
-    if colon and number is not None:
-        if number != origin.port:
-            return False
-        entry = name.strip("[]")
-    entry = entry.removeprefix("*").removeprefix(".")
-    return origin.host == entry or origin.host.endswith("." + entry)
 
 
 class Dialer:
@@ -192,7 +179,10 @@ class Dialer:
         try:
             # from here on the transport owns the socket, and closes it when this fails
             _, connection = await asyncio.get_running_loop().create_connection(
-                protocol, sock=sock, ssl=self._tls, server_hostname=self._origin.host if self._tls else None
+                protocol,
+                sock=sock,
+                ssl=self._tls,
+                server_hostname=self._origin.host.removesuffix(".") if self._tls else None,
             )
         except OSError as error:
             if is_shortage(error):
