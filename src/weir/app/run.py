@@ -6,19 +6,20 @@ import gc
 import signal
 import socket
 import sys
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
 from typing import Any
 
-import uvloop
-
 from weir.app import check, rooms
 from weir.app.build import Weir
 from weir.app.listen import ListenError, bind
+from weir.app.process_loop import ProcessLoop, watch_process
 from weir.app.rooms import SetupError
 from weir.config.model import Config
 from weir.config.quantities import Address
 from weir.core.events import LimitReached, Notice
+from weir.core.process_clock import ProcessClock
 from weir.downstream.asgi import asgi
 from weir.downstream.server import Server, ServerSettings, build_server
 
@@ -33,18 +34,19 @@ show in p99.9."""
 def run(config: Config) -> int:
     """Serve until SIGINT, SIGTERM or SIGHUP, or until the client on stdin leaves. Returns the process's exit code."""
     sys.setswitchinterval(SWITCH_SECONDS)
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+    clock = ProcessClock(time.monotonic)
+    with asyncio.Runner(loop_factory=partial(ProcessLoop, clock)) as runner:
         try:
-            return runner.run(_serve(config))
+            return runner.run(_serve(config, clock))
         except (ListenError, SetupError) as error:
             print(f"weir: {error}", file=sys.stderr)  # noqa: T201 - the last word of a process that cannot start
             return EXIT_FAILED
 
 
-async def _serve(config: Config) -> int:
+async def _serve(config: Config, clock: ProcessClock) -> int:
     stop = _stop_on_signals()
     ports = _bind(config)
-    weir = Weir(config)
+    weir = Weir(config, clock)
     serve_clients = partial(_serve_stdio, weir) if config.stdio else _http_service(weir, ports["mcp"])
     for finding in check.findings(config):
         weir.emit(Notice("error" if finding.is_error else "warning", finding.text, {"subject": finding.subject}))
@@ -53,6 +55,7 @@ async def _serve(config: Config) -> int:
     gc.freeze()
     gc.set_threshold(*GC_THRESHOLDS)
     async with asyncio.TaskGroup() as watching:
+        ticking = watching.create_task(watch_process(clock, weir.emit))
         flushing = watching.create_task(weir.telemetry.run())
         async with asyncio.TaskGroup() as serving:
             services = [serving.create_task(service()) for service in weir.services()]
@@ -63,6 +66,7 @@ async def _serve(config: Config) -> int:
                 service.cancel()
         await weir.telemetry.aclose()
         flushing.cancel()
+        ticking.cancel()
     return code
 
 

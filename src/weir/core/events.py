@@ -188,6 +188,12 @@ class BreakerMoved(Struct, frozen=True, gc=False):
     is_shadow: bool = False
 
 
+class StoodStill(Struct, frozen=True, gc=False):
+    """The process could not run for so long: it was stopped, or its event loop was blocked. No deadline counted it."""
+
+    seconds: float
+
+
 class Notice(Struct, frozen=True, gc=False):
     """Something an operator should read once: started, draining, a misconfiguration. Level as in logging."""
 
@@ -216,6 +222,7 @@ Event = (
     | Decided
     | LevelChanged
     | BreakerMoved
+    | StoodStill
     | Notice
 )
 

@@ -81,7 +81,7 @@ class Telemetry:
         self.metrics.refreshers.append(self._refresh_metrics)
         operations = Operations(families, labels, self._epoch, exemplars=settings.metrics.exemplars)
         self._sessions = Sessions(self._tell, world.clock, settings.session_idle_seconds, operations.streaming)
-        folds: list[Observer] = [operations, self.metrics, self._log]
+        folds: list[Observer] = [operations, self.metrics, self._log, self._epoch]
         readers: list[Fold] = [operations.read, self._sessions.read]
         if self._pipeline is not None:
             resource = _resource(world, version)

@@ -146,6 +146,10 @@ class MetricFamilies:
         )
 
     def _name_weir_itself(self) -> None:
+        self.stood_still = counter(
+            "weir_stood_still_seconds",
+            "How long weir could not run (stopped, or its event loop blocked), over 1 s each.",
+        )
         self.loop_lag = histogram(
             "weir_event_loop_lag_seconds", "How late the event loop was for a timer.", FINE_BUCKETS
         )

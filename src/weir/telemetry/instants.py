@@ -1,6 +1,9 @@
 """From weir's monotonic clock to the wall clock that spans are stamped with."""
 
 from collections.abc import Callable
+from typing import Any
+
+from weir.core.events import StoodStill
 
 # how long a span may follow a wall clock that has been set anew
 REFRESH_SECONDS = 60.0
@@ -16,6 +19,10 @@ class EpochClock:
         self._offset = 0.0
         self._offset_ns = 0
         self.refresh()
+
+    def handlers(self) -> dict[type, Callable[[Any], None]]:
+        """weir's clock stands still with the process, and the wall's does not."""
+        return {StoodStill: lambda event: self.refresh()}
 
     def refresh(self) -> None:
         """Compare the two clocks again."""

@@ -15,6 +15,7 @@ from weir.core.events import (
     Notice,
     SessionClosed,
     SessionOpened,
+    StoodStill,
 )
 from weir.telemetry import redact
 from weir.telemetry.writer import Writer
@@ -92,6 +93,7 @@ class Log:
             LimitReached: self._limit_reached,
             LineSkipped: self._line_skipped,
             BreakerMoved: self._breaker_moved,
+            StoodStill: self._stood_still,
         }
         if self._least <= LEVELS["info"]:
             handlers[ChildStarted] = self._child_started
@@ -132,6 +134,10 @@ class Log:
     def _limit_reached(self, event: LimitReached) -> None:
         fields = {"upstream": event.upstream, "limit": event.limit}
         self.write_once("warning", "limit reached", fields, event.upstream, event.limit)
+
+    def _stood_still(self, event: StoodStill) -> None:
+        text = f"weir stood still for {event.seconds:.1f} s; no deadline counts that time"
+        self.write("warning", text, {"seconds": round(event.seconds, 3)})
 
     def _line_skipped(self, event: LineSkipped) -> None:
         fields: Fields = {"upstream": event.upstream, "bytes": event.size}

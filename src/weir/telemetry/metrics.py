@@ -29,6 +29,7 @@ from weir.core.events import (
     ServerNotified,
     SessionClosed,
     SessionOpened,
+    StoodStill,
 )
 from weir.telemetry import exposition
 from weir.telemetry.families import MetricFamilies
@@ -67,6 +68,7 @@ class Metrics:
             Decided: self._decided,
             LevelChanged: self._level_changed,
             BreakerMoved: self._breaker_moved,
+            StoodStill: self._stood_still,
         }
 
     async def render(self, accept: str) -> tuple[str, bytes]:
@@ -122,6 +124,9 @@ class Metrics:
 
     def _limit_reached(self, event: LimitReached) -> None:
         self.families.limits.child(event.upstream, event.limit).value += 1
+
+    def _stood_still(self, event: StoodStill) -> None:
+        self.families.stood_still.child().value += event.seconds
 
     def _listed(self, event: Listed) -> None:
         self._labels.learn_from_reply(event.upstream, event.method, event.body)
