@@ -67,3 +67,25 @@ async def test_a_program_that_cannot_start_is_named_without_its_folder(tmp_path:
         reply = await post(weir.port, INITIALIZE)
     assert b"cannot start 'server'" in reply.body
     assert (b"MARKER" not in reply.body, str(tmp_path).encode() not in reply.body) == (True, True)
+
+
+CHATTY = """
+import sys
+for words in (
+    "api key is MARKER", "--password MARKER", "sk-MARKERMARKER", "postgres://u:p@MARKER@h/",
+    '{"error": "{\\\\"token\\\\": \\\\"MARKER\\\\"}"}',
+    "-----BEGIN PRIVATE KEY-----\\nMARKER\\n-----END PRIVATE KEY-----",
+):
+    print(words, file=sys.stderr, flush=True)
+sys.stdin.readline()
+sys.exit("api key is MARKER")
+"""
+
+
+async def test_what_servers_say_of_their_secrets_is_not_in_the_log(tmp_path: Path) -> None:
+    """In the shapes of command lines, sentences, connection strings, quoted JSON and key files."""
+    with weir_http(tmp_path, command([sys.executable, "-c", CHATTY]), WATCHED) as weir:
+        await post(weir.port, INITIALIZE)
+        lines = [*await logged(weir, '"server stderr"', 6), *await logged(weir, "exited by itself")]
+    assert any("api key is [redacted]" in line for line in lines)
+    assert [] == [line for line in lines if "MARKER" in line]

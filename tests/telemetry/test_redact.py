@@ -59,6 +59,51 @@ def test_free_text_loses_what_looks_like_a_credential(written: str) -> None:
     assert "SECRET" not in redact.text(written)
 
 
+@pytest.mark.parametrize(
+    "written",
+    [
+        pytest.param("api key is SECRET", id="is"),
+        pytest.param("my password is: SECRET", id="is-colon"),
+        pytest.param("The API key 'SECRET-SECRET' is wrong", id="quoted-beside"),
+        pytest.param("using password SECRET123", id="beside"),
+        pytest.param("the secret key is SECRET", id="secret-key"),
+        pytest.param("--password SECRET", id="option"),
+        pytest.param("--api-key=SECRET", id="option-equals"),
+        pytest.param("curl -u user:SECRET https://h", id="user"),
+        pytest.param("sk-SECRETSECRET", id="sk"),
+        pytest.param("ASIASECRETSECRET1234", id="aws-id"),
+        pytest.param("aws_secret_access_key = SECRET", id="aws-key"),
+        pytest.param("AWS4-HMAC-SHA256 Credential=SECRET/x, Signature=SECRET", id="aws-signature"),
+        pytest.param("AccountKey=SECRET;EndpointSuffix=x", id="azure"),
+        pytest.param("OPENAI_KEY=SECRET", id="key"),
+        pytest.param("postgres://u:p@SECRET@h/db", id="at-in-a-password"),
+        pytest.param("redis://:SECRET@h", id="no-user"),
+        pytest.param(r"{\"token\": \"SECRET\"}", id="escaped-json"),
+        pytest.param(r"{\u0022token\u0022: \u0022SECRET\u0022}", id="escaped-quotes"),
+        pytest.param("x?y=access_token%22%3A%22SECRET", id="percent"),
+        pytest.param('"token": "SECRET SECRET"', id="blank-in-quotes"),
+        pytest.param("'password' => 'SECRET'", id="arrow"),
+        pytest.param("<password>SECRET</password>", id="element"),
+        pytest.param("Cookie: a=1; sid=SECRET, b=SECRET", id="cookies"),
+        pytest.param("Authorization: AWS4-HMAC-SHA256 a=b, c=SECRET", id="authorization"),
+        pytest.param("-----BEGIN PRIVATE KEY-----\nSECRET\n-----END PRIVATE KEY-----", id="pem"),
+        pytest.param("-----BEGIN RSA PRIVATE KEY-----\nSECRET", id="pem-cut-at-its-end"),
+        pytest.param("SECRET\n-----END EC PRIVATE KEY-----", id="pem-cut-at-its-beginning"),
+    ],
+)
+def test_free_text_loses_what_servers_say_of_their_secrets(written: str) -> None:
+    """In the shapes of command lines, sentences, connection strings and quoted JSON."""
+    assert "SECRET" not in redact.text(written)
+
+
+def test_last_words_are_whole_lines_of_the_end() -> None:
+    """A line whose beginning was cut away may have lost the name of its secret."""
+    long = "token=" + "x" * 1500
+    assert "why" == redact.last_words(f"{long}\nwhy\n")
+    assert redact.REDACTED == redact.last_words(long[500:])
+    assert "a\nb" == redact.last_words("a\nb\n")
+
+
 def test_free_text_keeps_what_an_operator_needs() -> None:
     """A word alone is no credential."""
     for written in ("invalid token", "connection refused: 127.0.0.1:8000", "the bearer is unknown", "token is expired"):

@@ -6,7 +6,7 @@ import pytest
 
 from support.watched import Watch
 from weir.core.events import LimitReached
-from weir.telemetry.server_stderr import LINE_LIMIT_BYTES, LINES_A_SECOND, ServerStderr
+from weir.telemetry.server_stderr import KEY_LINES, LINE_LIMIT_BYTES, LINES_A_SECOND, ServerStderr
 from weir.telemetry.settings import LogsSettings, TelemetrySettings, TracesSettings
 
 pytestmark = pytest.mark.anyio
@@ -93,3 +93,21 @@ async def test_a_flood_is_cut_and_counted_once_a_second() -> None:
 async def test_nobody_reads_what_nobody_asked_for(logs: LogsSettings) -> None:
     """The level is above info, or it was switched off."""
     assert watch_with(logs).telemetry.stderr_of("files") is None
+
+
+async def test_a_private_key_over_several_lines_is_left_out() -> None:
+    """Only its first line says what it is; what comes behind its end is told again."""
+    watch = watch_with(LogsSettings("json"))
+    take = watch.telemetry.stderr_of("files")
+    assert take is not None
+    take(b"before -----BEGIN RSA PRIVATE KEY-----\nMARKER\nMARKER\n-----END RSA PRIVATE KEY----- behind\nnext\n")
+    assert ["before [redacted]", "behind", "next"] == await told(watch)
+
+
+async def test_a_private_key_that_never_ends_hides_the_server_for_a_while_only() -> None:
+    """Else one line would silence its server for ever."""
+    watch = watch_with(LogsSettings("json"))
+    take = watch.telemetry.stderr_of("files")
+    assert take is not None
+    take(b"-----BEGIN PRIVATE KEY-----\n" + b"x\n" * KEY_LINES + b"seen\n")
+    assert ["[redacted]", "seen"] == await told(watch)

@@ -127,7 +127,7 @@ class Log:
         if event.expected:
             self.write("info", "server process stopped", fields)
             return
-        if last_words := event.stderr_tail.strip():
+        if last_words := redact.last_words(event.stderr_tail):
             fields["stderr"] = last_words
         self.write("warning", "server process exited by itself", fields)
 

@@ -17,37 +17,89 @@ _DELETE = b"\x7f"
 _USERINFO = re.compile(r"://[^/\s]*@")
 _QUERY = re.compile(r"(://[^\s?#\"']*+)(?:[?#][^\s\"']*+)?")
 _SCHEME = re.compile(r"\b(bearer|basic|digest|negotiate)\s++[\w.~+/=-]{6,}+", re.IGNORECASE)
-_SECRET = r"""(?:authorization|cookie|session[_-]?id|request_?state|token|secret|passw(?:or)?d|passphrase
-    |pwd|api[ _-]?key|auth[_-]?key|access[_-]?key|private[_-]?key|credentials?)"""
-# quotes may themselves stand in a quoted text: \"token\": \"x\"
-_VALUE = r"""(?:(?:bearer|basic|digest|token)\s++)?(?:\\*+(?:"[^"\\]*+"?|'[^'\\]*+'?)|[^\s"',;&\\]++)"""
-_COOKIE = re.compile(r"(?<![\w-])((?:set-)?cookie[\"']?\s*+[:=]\s*+)[^\r\n]*+", re.IGNORECASE)
+_SECRET = r"""(?:authorization|cookie|session[ _-]?id|request_?state|token|secret|passw(?:or)?d|passphrase
+    |pwd|api[ _-]?key|auth[_-]?key|access[_-]?key|private[_-]?key|account[_-]?key|credentials?|signature)"""
+# a name that is short, or the end of a longer one: OPENAI_KEY, jwt
+_SHORT = r"(?:key|otp|jwt|pat|sig)"
+# quotes may themselves stand in a quoted text, or be escaped: \"token\": \"x\", \u0022token\u0022, %22token%22
+_QUOTE = r"""(?:\\*+["']|\\++u0022|%22)"""
+_VALUE = r"""(?:(?:bearer|basic|digest|token)\s++)?
+    (?:\\*+(?:"[^"\\]*+"?|'[^'\\]*+'?)|\\++u0022[^\s"'\\]*+|[^\s"',;&\\]++)"""
+# values with blanks and commas of their own
+_COOKIE = re.compile(
+    rf"""(?<![\w-])((?:(?:set-)?cookie|(?:proxy-)?authorization){_QUOTE}?+\s*+[:=]\s*+)[^\r\n"'\\]++""",
+    re.IGNORECASE,
+)
 _NAMED = re.compile(
-    rf"""(?<![\w-])(?=[\w-]*{_SECRET})([\w-]++(?:[ ]key)?+\\*+["']?\s*+(?:[:=]|%3d)\s*+){_VALUE}""",
+    rf"""(?<![\w-])((?:(?=[\w-]*{_SECRET})[\w-]++(?:[ ](?:key|id))?+|(?:[\w-]*[_-])?{_SHORT}(?![\w-]))
+        {_QUOTE}?+\s*+(?:=>|[:=]|%3d|%3a)\s*+(?:%22)?+){_VALUE}""",
     re.IGNORECASE | re.VERBOSE,
 )
+_ELEMENT = re.compile(rf"<([\w-]*{_SECRET}[\w-]*+)>[^<]++", re.IGNORECASE | re.VERBOSE)
 # words that say something about a secret, and are none
 _ABOUT = r"""(?:a|an|the|no|not|too|only|in|for|from|of|invalid|valid|missing|expired|required|unknown|wrong|empty|set
     |unset|incorrect|malformed|rejected|revoked|refused|denied|absent|needed|used|gone)\b"""
 _SPOKEN = re.compile(
-    rf"""(?<![\w-])(--?[\w-]*{_SECRET}[\w-]*+\s++|{_SECRET}\s++(?:is|was)\s++)(?!{_ABOUT}){_VALUE}""",
+    rf"""(?<![\w-])(--?[\w-]*{_SECRET}[\w-]*+\s++|{_SECRET}(?:[ ]key)?\s++(?:is|was):?\s++)(?!{_ABOUT}){_VALUE}""",
     re.IGNORECASE | re.VERBOSE,
 )
+# behind the name of a secret: a quoted word, or one with a digit in it, which no sentence has there
+_BESIDE = re.compile(
+    rf"""(?<![\w])([\w-]{{0,40}}{_SECRET}(?:[ ]key)?\s++)
+        (?:"[^"]{{6,}}+"?|'[^']{{6,}}+'?|(?=[^\s\d]{{0,64}}\d)[^\s,;]{{8,}}+)""",
+    re.IGNORECASE | re.VERBOSE,
+)
+_USER = re.compile(r"((?<!\S)(?:-u|--user)[ =]\s*+[^\s:]{1,64}+:)\S++")
 # keys that say by their beginning whose they are, and JSON web tokens
 _KEY = re.compile(
-    r"\b(?:(?:sk|pk|rk|ghp|gho|ghu|ghs|ghr|github_pat|glpat|xox[abeprs]|hf|npm)[-_][\w-]{8,}+|AKIA[A-Z0-9]{12,}+"
-    r"|eyJ[\w-]{8,}+\.[\w.-]++)"
+    r"\b(?:(?:sk|pk|rk|ghp|gho|ghu|ghs|ghr|github_pat|glpat|xox[abeprs]|hf|npm|whsec|dop_v1|doo_v1|shpat|pypi)[-_]"
+    r"[\w-]{8,}+|(?:AKIA|ASIA)[A-Z0-9]{12,}+|AIza[\w-]{30,}+|ya29\.[\w.-]{8,}+|SG\.[\w-]{8,}+\.[\w-]++"
+    r"|eyJ[\w-]{5,}+\.[\w.-]++)"
 )
+_BLOCK_EDGE = re.compile(r"-----(BEGIN|END) [A-Z0-9 ]{0,60}PRIVATE KEY[A-Z0-9 ]{0,20}-----")
 
 
 def text(value: str) -> str:
     """Free text without what looks like a credential, and not endlessly long."""
-    value = value[:TEXT_LIMIT_CHARACTERS]
+    value, _ = without_key_blocks(value[:TEXT_LIMIT_CHARACTERS])
     value = _COOKIE.sub(rf"\1{REDACTED}", value)
     value = _NAMED.sub(rf"\1{REDACTED}", value)
+    value = _ELEMENT.sub(rf"<\1>{REDACTED}", value)
     value = _SPOKEN.sub(rf"\1{REDACTED}", value)
+    value = _BESIDE.sub(rf"\1{REDACTED}", value)
+    value = _USER.sub(rf"\1{REDACTED}", value)
     value = _SCHEME.sub(rf"\1 {REDACTED}", value)
     return url(_KEY.sub(REDACTED, value))
+
+
+def last_words(value: str) -> str:
+    """The last whole lines of a text, as `text` shows them: the end of it says why a process ended."""
+    value, _ = without_key_blocks(value)
+    if len(value) > TEXT_LIMIT_CHARACTERS:
+        # the first line that is left may have lost the name of a secret
+        value = value[-TEXT_LIMIT_CHARACTERS:].partition("\n")[2] or REDACTED
+    return text(value.strip())
+
+
+def without_key_blocks(value: str, *, is_inside: bool = False) -> tuple[str, bool]:
+    """A text without private keys in PEM form, and whether it ends within one.
+
+    `is_inside`: it begins within one. An end without a beginning takes away all before it.
+    """
+    if not is_inside and "PRIVATE KEY-----" not in value:
+        return value, False
+    left: list[str] = []
+    start = 0
+    for edge in _BLOCK_EDGE.finditer(value):
+        is_begin = edge[1] == "BEGIN"
+        if is_begin and not is_inside:
+            left.append(value[start : edge.start()])
+        if not is_inside:
+            left.append(REDACTED)
+        is_inside, start = is_begin, edge.end()
+    if not is_inside:
+        left.append(value[start:])
+    return "".join(left), is_inside
 
 
 def url(value: str) -> str:
