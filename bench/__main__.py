@@ -1,4 +1,7 @@
-"""Prints the tables. Run from the project's folder: python -m bench [--quick] [--only TABLE ...] [--no-peers]"""
+"""Prints the tables. Run from the project's folder: python -m bench [--quick] [--only TABLE ...] [--no-peers]
+
+Or compares two revisions: python -m bench --against REV [--pairs N]
+"""
 
 import argparse
 import contextlib
@@ -10,7 +13,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from importlib.metadata import version
 
-from bench import stand, targets
+from bench import against, stand, targets
 from bench.pace import FULL, QUICK
 from bench.report import Table, keep
 from bench.stand import ROOT, MissingError, Target, ground
@@ -24,6 +27,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="fewer, shorter rounds and no peers: some 90 s")
     parser.add_argument("--only", action="append", choices=list(TABLES), help="this table (may be given again)")
     parser.add_argument("--no-peers", action="store_true", help="leave the other MCP proxies out")
+    parser.add_argument("--against", metavar="REV", help="compare HEAD with this revision; exit 1 when HEAD is slower")
+    parser.add_argument("--pairs", type=int, default=against.PAIRS, help="of rounds, for --against")
     return parser.parse_args()
 
 
@@ -52,8 +57,10 @@ def _processor() -> str:
 
 
 def main() -> int:
-    """0 whatever the figures are: this informs, it does not judge."""
+    """0 whatever the figures of the tables are: they inform. A comparison judges: 1 when HEAD is slower."""
     asked = _arguments()
+    if asked.against:
+        return against.compare(asked.against, max(2, asked.pairs))
     pace = QUICK if asked.quick else FULL
     pace = replace(pace, peers=pace.peers and not asked.no_peers)
     about = versions()

@@ -34,8 +34,9 @@ def weir(
     diagnostics: bool = True,
     stdio: bool = False,
     policies: str = " {}",
+    build: Path = COMPILED,
 ) -> Target:
-    """weir, its data path compiled, with these sections of its configuration (YAML)."""
+    """weir, its data path compiled (in the folder `build`), with these sections of its configuration (YAML)."""
 
     def command(land: Ground, port: int) -> list[str]:
         upstream = f"command: {STDIO_SERVER}" if stdio else f"url: {land.origin_url}, connections: 4000"
@@ -48,14 +49,14 @@ def weir(
             f"telemetry: {telemetry}\n"
             f"policies:{policies}\n"
         )
-        if not (COMPILED / "weir").exists():
+        if not (build / "weir").exists():
             raise MissingError("not compiled: run make compiled")
         return [needed("weir", Path(sys.executable).parent / "weir"), "run", "--config", str(file)]
 
     def version() -> str:
         return installed_version("mcp-weir")
 
-    path = {"PYTHONPATH": str(COMPILED)}
+    path = {"PYTHONPATH": str(build)}
     return Target(name, command, version, sampled=sampled, counts=diagnostics, environment=path)
 
 
@@ -70,6 +71,13 @@ def _telemetry(exporter: str, sample: float = 1.0, *, access: bool = True) -> st
 
 
 WEIR = weir("weir, metrics + access log, no traces", _telemetry("none"))
+
+
+def weir_built(name: str, build: Path) -> Target:
+    """The plain weir of another build."""
+    return weir(name, _telemetry("none"), build=build)
+
+
 WEIR_POLICED = weir("weir, every policy on", _telemetry("none"), policies=_POLICIES)
 WEIR_BARE = weir("weir, no access log, no traces", _telemetry("none", access=False), diagnostics=False)
 WEIR_10 = weir("weir, traces at 10 %", _telemetry("otlp", 0.1), sampled=0.1)
