@@ -24,3 +24,16 @@ def test_no_compiled_module_defines_a_struct() -> None:
         if isinstance(node, ast.ClassDef) and any(isinstance(b, ast.Name) and b.id == "Struct" for b in node.bases)
     ]
     assert [] == structs
+
+
+def test_no_named_tuple_of_a_compiled_module_has_a_member_that_is_an_object() -> None:
+    """mypyc looks `object` up among the module's own names and then cannot be imported (KeyError); write `Any`."""
+    members = [
+        f"{module}: {node.name}.{ast.unparse(member.target)}"
+        for module in COMPILED
+        for node in ast.walk(ast.parse((SOURCE / module).read_text()))
+        if isinstance(node, ast.ClassDef) and any(isinstance(b, ast.Name) and b.id == "NamedTuple" for b in node.bases)
+        for member in node.body
+        if isinstance(member, ast.AnnAssign) and ast.unparse(member.annotation).split(" ")[0] == "object"
+    ]
+    assert [] == members

@@ -6,7 +6,7 @@ The edge uses it through `Client`, so that another client can take its place.
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from weir.core.outcome import Blame, FailureKind, Sent
 from weir.upstream.connection import Connection
@@ -27,7 +27,7 @@ class Request(NamedTuple):
     target: bytes
     lines: Sequence[bytes]
     body: bytes
-    client: object = None
+    client: Any = None
     """Stands for who asks; None: nobody in particular. See Places."""
     is_stream: bool = False
     """It may last for ever, and takes no place of the requests."""
