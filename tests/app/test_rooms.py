@@ -7,6 +7,7 @@ import pytest
 from weir.app import rooms
 from weir.config.load import load
 from weir.config.model import Config
+from weir.core.budget import Budget
 from weir.upstream.http import WatchedLimits
 
 BOTH = """
@@ -34,7 +35,7 @@ def waits(config: Config) -> tuple[float, float | None, float]:
 @pytest.mark.parametrize("config", [""], indirect=True)
 def test_a_client_is_waited_for_equally_long_on_both_sides(config: Config) -> None:
     """By its connection, and by what queues for it before a command; the rest is what is always on."""
-    assert 7.0 == rooms.server(config).client_read_seconds
+    assert 7.0 == rooms.server(config, Budget(1), 1, 1).client_read_seconds
     assert (300.0, 7.0, 600.0) == waits(config)
 
 

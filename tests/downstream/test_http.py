@@ -16,7 +16,8 @@ from weir.core.call import Call
 from weir.core.outcome import NO_ANSWER, Blame, Failed, FailureKind, Outcome, RefusalKind, Refused, Replied
 from weir.downstream.gate import Gate, GateSettings
 from weir.downstream.http import HttpDownstream, HttpSettings
-from weir.downstream.server import ServerSettings, build_server
+from weir.downstream.server import ServerSettings
+from weir.downstream.serving import build_server
 from weir.protocol.envelope import Kind
 from weir.relay.routes import Routes, Served
 

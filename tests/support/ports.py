@@ -10,7 +10,8 @@ from support.limits import HANG_SECONDS
 from weir.app.listen import bind
 from weir.config.quantities import Address
 from weir.downstream.exchange import Exchange
-from weir.downstream.server import Server, ServerSettings, build_server
+from weir.downstream.server import ServerSettings
+from weir.downstream.serving import Server, build_server
 
 LIMIT = 1_000_000
 """Bytes that `echo` takes."""

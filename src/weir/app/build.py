@@ -17,6 +17,7 @@ from weir.app.stack import build_stack
 from weir.app.standing import Clock, standing
 from weir.app.version import installed_version
 from weir.config.model import Config, Upstream
+from weir.core.budget import Budget
 from weir.core.call import Call
 from weir.core.events import ServerNotified
 from weir.core.layer import CallHandler
@@ -60,6 +61,7 @@ class Weir:
         except UnknownExporterError as error:
             raise rooms.SetupError(str(error)) from None
         self.emit = self.telemetry.emit
+        self.budget = Budget(config.listen.max_buffered_bytes)
         self._launcher = launcher(self.emit)
         self.backchannels = {name: Backchannel(name, self.telemetry.tracing, self.emit, clock) for name in names}
         self.upstreams = {one.name: self._upstream(one) for one in config.upstreams}

@@ -50,6 +50,8 @@ class Subject:
     """How the protections of an upstream stand, by section; see app/standing.py."""
     addresses: dict[str, str] = field(default_factory=dict)
     is_draining: bool = False
+    held: Callable[[], Mapping[str, object]] = dict
+    """What clients hold of weir now; see app/capacity.py."""
 
 
 ONLY_THIS_MACHINE = AccessSettings()
@@ -152,6 +154,7 @@ def _status(subject: Subject) -> dict[str, object]:
         "streams": sum(map(subject.health.streams, names)),
         "upstreams": {one.name: _upstream(one, conditions[one.name], subject) for one in subject.upstreams},
         "limits_reached": subject.census.limits(),
+        **({"held": held} if (held := subject.held()) else {}),
     }
 
 

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 from weir.app.diagnostics_access import AccessSettings
 from weir.config.model import ClientTls, Config, Upstream
+from weir.core.budget import Budget
 from weir.downstream.gate import GateSettings
 from weir.downstream.http import HttpSettings as HttpDownstreamSettings
 from weir.downstream.identity import Forwarded
@@ -98,14 +99,21 @@ def stdio_downstream(one: Upstream) -> StdioDownstreamSettings:
     return StdioDownstreamSettings(HttpClientSettings(one.name, path), eager_stream=one.is_stdio)
 
 
-def server(config: Config) -> ServerSettings:
+def server(config: Config, budget: Budget, connections: int, of_one_client: int) -> ServerSettings:
     """The MCP port."""
     listen = config.listen
+    forwarded = Forwarded(listen.trusted_proxies)
     return ServerSettings(
         listen.http.host,
         listen.http.port,
         _server_tls(config),
         client_read_seconds=listen.client_read_seconds,
+        body_silence_seconds=listen.body_silence_seconds,
+        least_bytes_per_second=listen.min_rate_bytes,
+        connections=connections,
+        connections_of_one_client=of_one_client,
+        spares=forwarded.is_proxy,
+        budget=budget,
         drain_seconds=config.drain_seconds,
     )
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from weir.app import check, rooms
 from weir.app.build import Weir
+from weir.app.capacity import DIAGNOSTICS_CONNECTIONS, capacity, held, raised_descriptor_limit
 from weir.app.listen import ListenError, bind
 from weir.app.process_loop import ProcessLoop, watch_process
 from weir.app.rooms import SetupError
@@ -21,7 +22,8 @@ from weir.config.quantities import Address
 from weir.core.events import LimitReached, Notice
 from weir.core.process_clock import ProcessClock
 from weir.downstream.asgi import asgi
-from weir.downstream.server import Server, ServerSettings, build_server
+from weir.downstream.server import ServerSettings
+from weir.downstream.serving import Server, build_server
 
 EXIT_OK, EXIT_FAILED = 0, 1
 GC_THRESHOLDS = (20_000, 10, 10)
@@ -72,8 +74,10 @@ async def _serve(config: Config, clock: ProcessClock) -> int:
 
 def _http_service(weir: Weir, port: socket.socket) -> Callable[[asyncio.Event], Awaitable[int]]:
     """What serves the MCP port until it is told to stop. Raises SetupError."""
-    settings = rooms.server(weir.config)
+    room = capacity(weir.config, raised_descriptor_limit())
+    settings = rooms.server(weir.config, weir.budget, room.connections, room.of_one_client)
     server = build_server(weir.downstream, settings, lambda limit: weir.emit(LimitReached("", limit)))
+    weir.subject.held = lambda: held(server.open_connections, room, weir.budget)
     return partial(_serve_http, weir, server, port)
 
 
@@ -111,7 +115,9 @@ async def _diagnostics(weir: Weir, port: socket.socket | None) -> AsyncIterator[
         yield
         return
     address = weir.config.listen.diagnostics
-    settings = ServerSettings(str(address), 0, drain_seconds=1.0)
+    settings = ServerSettings(
+        str(address), 0, drain_seconds=1.0, connections=DIAGNOSTICS_CONNECTIONS, serves_on_reserve=True
+    )
     server = build_server(asgi(weir.diagnostics), settings, lambda limit: None)
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(server.serve(sockets=[port]))

@@ -230,6 +230,15 @@ def _off_or_address(written: object) -> Address | None:
     return None if written in ("off", None) else quantities.address(written)
 
 
+def _count_or_auto(written: object) -> int | None:
+    if written in ("auto", None):
+        return None
+    count = whole_number(written) if isinstance(written, str) else written
+    if isinstance(count, bool) or not isinstance(count, int) or count < 1:
+        raise ValueError("{written} is neither 'auto' nor a whole number of at least 1")
+    return count
+
+
 def _command(command: object) -> object:
     if isinstance(command, str):
         raise ValueError("must be a list of program and arguments: [npx, -y, some-server, /data]")
@@ -258,6 +267,11 @@ MAX_COUNT = 10**9
 """A larger count is a mistake; it still fits into 32 bits."""
 Count = Annotated[int, Field(ge=1, le=MAX_COUNT), WholeNumber]
 CountOrZero = Annotated[int, Field(ge=0, le=MAX_COUNT), WholeNumber]
+CountOrAuto = Annotated[
+    int | None,
+    PlainValidator(_count_or_auto),
+    WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 1}, {"enum": ["auto"]}]}),
+]
 NumberOrZero = Annotated[float, Field(ge=0, allow_inf_nan=False), BeforeValidator(_number)]
 Share = Annotated[float, Field(gt=0, le=1), BeforeValidator(_number)]
 """More than 0, up to 1."""

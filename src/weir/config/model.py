@@ -17,6 +17,7 @@ from weir.config.fields import (
     Bytes,
     Command,
     Count,
+    CountOrAuto,
     EmptyIsDefault,
     Environment,
     Headers,
@@ -106,7 +107,21 @@ class Listen(Section):
     )
 
     client_read_seconds: Seconds = default_duration(
-        "60s", alias="client_read", description="A client that takes nothing of its reply for so long is cut off."
+        "60s", alias="client_read", description="A client that reads less than min_rate for so long is cut off."
+    )
+    body_silence_seconds: Seconds = default_duration(
+        "30s", alias="body_silence", description="A request body slower than min_rate for so long is refused (408)."
+    )
+    min_rate_bytes: Bytes = default_size(
+        "500B", alias="min_rate", description="A second, on average; slower clients hold memory for nothing."
+    )
+    max_buffered_bytes: Bytes = default_size(
+        "256MiB", alias="max_buffered", description="For all bodies under way; one client has at most a quarter."
+    )
+    max_connections: CountOrAuto = Field(
+        default=None,
+        json_schema_extra={"default": "auto"},
+        description="auto: what the limit of descriptors leaves; one client has at most half.",
     )
 
     @model_validator(mode="after")

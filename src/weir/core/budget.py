@@ -35,15 +35,22 @@ class Account:
         budget.held_bytes += size
         return None
 
+    def hold(self, size: int) -> None:
+        """Hold so many bytes more, room or not: they exist already."""
+        self.held_bytes += size
+        self._budget.held_bytes += size
+
     def give_back(self, size: int) -> None:
         """Hold so many bytes less."""
         self.held_bytes -= size
         self._budget.held_bytes -= size
 
-    def has_room(self, size: int) -> bool:
-        """Whether `take` would succeed now."""
+    def lack_of(self, size: int) -> Blame | None:
+        """Returns None where `take` would find room now, else whose fault it is that there is none."""
         budget = self._budget
-        return self.held_bytes + size <= budget.share_bytes and budget.held_bytes + size <= budget.limit_bytes
+        if self.held_bytes + size > budget.share_bytes:
+            return Blame.DOWNSTREAM
+        return Blame.WEIR if budget.held_bytes + size > budget.limit_bytes else None
 
     def leave(self) -> None:
         """One user less (see Budget.account)."""

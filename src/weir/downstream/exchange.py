@@ -12,7 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 
+from weir.core.budget import Account
 from weir.core.call import Call, Headers
+from weir.core.outcome import Blame
+from weir.downstream.pace import Pace
 from weir.downstream.request_head import Head
 from weir.protocol.numbers import whole_number
 
@@ -34,6 +37,14 @@ class BodyTooLargeError(Exception):
     """The request's body is over the limit."""
 
 
+class OverloadedError(Exception):
+    """There is no room for the request's body. `blame`: downstream where its client has used up its own share."""
+
+    def __init__(self, blame: Blame) -> None:
+        super().__init__(blame.value)
+        self.blame = blame
+
+
 class MalformedBodyError(Exception):
     """The request's body is not framed as HTTP/1.1 frames bodies."""
 
@@ -50,17 +61,20 @@ class Exchange:
 
     __slots__ = (
         "_call",
+        "_charged_bytes",
         "_chunked",
         "_clock",
         "_connection",
         "_expects_continue",
-        "_is_broken",
+        "_fault",
         "_is_flush_due",
         "_left",
         "_out",
         "_out_bytes",
         "_received",
         "_waiter",
+        "account",
+        "address",
         "bytes_sent",
         "headers",
         "http_version",
@@ -94,7 +108,11 @@ class Exchange:
         self.is_gone = False
         self._expects_continue = connection.expect_100_continue
         self._received: bytes | bytearray = b""
-        self._is_broken = False
+        self.address: str = connection.client[0] if connection.client else ""
+        self.account: Account = connection.account
+        """What the client of this request holds; the connection's, unless a proxy forwards for others."""
+        self._charged_bytes = 0
+        self._fault: Exception | None = None
         self.is_request_complete = False
         self._waiter: asyncio.Future[None] | None = None
         self._out: list[bytes] = []
@@ -118,11 +136,19 @@ class Exchange:
             await app(self)
         finally:
             self._connection.exchange_over(self)
+            self._give_back()
 
     # from the connection
 
     def feed(self, data: bytes) -> bool:
         """Take bytes of the request's body. True when more have come than anybody has asked for so far."""
+        if self._fault is not None:
+            return False
+        lack = self.account.take(len(data))
+        if lack is not None:
+            self._fail(OverloadedError(lack))
+            return False
+        self._charged_bytes += len(data)
         received = self._received
         if not received:
             # most bodies come in one piece
@@ -145,7 +171,10 @@ class Exchange:
 
     def broke_off(self) -> None:
         """The rest of the request's body cannot be read."""
-        self._is_broken = True
+        self._fail(MalformedBodyError())
+
+    def _fail(self, fault: Exception) -> None:
+        self._fault, self._received = fault, b""
         self._wake()
 
     def client_gone(self) -> None:
@@ -165,17 +194,15 @@ class Exchange:
         Raises:
             BodyTooLargeError: it is over the limit, by its own word or by counting.
             MalformedBodyError: its framing is broken.
-            TimeoutError: nothing of it came for `body_silence_seconds`.
+            OverloadedError: weir, or its client, holds as much as it may.
+            TimeoutError: less than the least rate came within `body_silence_seconds`.
             ClientGoneError: the client left.
         """
         if not self.is_request_complete:
-            for name, value in self.headers:
-                if name == b"content-length" and (whole_number(value) or 0) > limit_bytes:
-                    raise BodyTooLargeError
-        while not self.is_request_complete and not self.is_gone and len(self._received) <= limit_bytes:
-            if self._is_broken:
-                raise MalformedBodyError
-            await self._more()
+            self._check_announced(limit_bytes)
+            await self._rest_of_body(limit_bytes)
+        if self._fault is not None:
+            raise self._fault
         if self.is_gone:
             raise ClientGoneError
         # a large body that came at once has left the socket unread, and only reading tells that the client leaves
@@ -185,14 +212,53 @@ class Exchange:
             raise BodyTooLargeError
         return received if isinstance(received, bytes) else bytes(received)
 
-    async def _more(self) -> None:
+    def _check_announced(self, limit_bytes: int) -> None:
+        """Refuse a body by its own word, before it takes any room."""
+        for name, value in self.headers:
+            if name != b"content-length":
+                continue
+            announced = whole_number(value) or 0
+            if announced > limit_bytes:
+                raise BodyTooLargeError
+            if (lack := self.account.lack_of(announced - self._charged_bytes)) is not None:
+                raise OverloadedError(lack)
+
+    async def _rest_of_body(self, limit_bytes: int) -> None:
+        loop, settings = self._connection.loop, self._connection.settings
+        pace = Pace(loop.time(), settings.body_silence_seconds, settings.least_bytes_per_second)
+        while not self.is_request_complete and not self.is_gone and self._fault is None:
+            if len(self._received) > limit_bytes:
+                raise BodyTooLargeError
+            await self._more(pace)
+
+    async def _more(self, pace: Pace) -> None:
         if self._expects_continue:
             self._expects_continue = False
             self._connection.transport.write(_CONTINUE)
         self._connection.flow.resume_reading()
         self._waiter = self._connection.loop.create_future()
-        async with asyncio.timeout(self._connection.settings.body_silence_seconds):
-            await self._waiter
+        try:
+            async with asyncio.timeout_at(pace.until):
+                await self._waiter
+        except TimeoutError:
+            if not pace.goes_on(self._charged_bytes):
+                raise
+
+    def is_from(self, address: str) -> None:
+        """The request is a proxy's, for a client at this address: what it takes is that client's."""
+        if address == self.address:
+            return
+        self.address = address
+        own, self.account = self.account, self._connection.settings.budget.account(address)
+        own.give_back(self._charged_bytes)
+        self.account.hold(self._charged_bytes)
+
+    def _give_back(self) -> None:
+        self.account.give_back(self._charged_bytes)
+        self._charged_bytes = 0
+        if self.account is not self._connection.account:
+            self.account.leave()
+            self.account = self._connection.account
 
     # the reply
 

@@ -8,8 +8,15 @@ from typing import Any, Protocol
 from weir.core.call import Call, Headers, Peer, Transport
 from weir.core.events import Emit, LimitReached, Notice
 from weir.core.layer import CallHandler
-from weir.core.outcome import STOPPED, Blame, Failed, FailureKind, Outcome, Replied, Sent
-from weir.downstream.exchange import BodyTooLargeError, ClientGoneError, Exchange, MalformedBodyError
+from weir.core.outcome import STOPPED, Blame, Failed, FailureKind, Outcome, RefusalKind, Refused, Replied, Sent
+from weir.core.shortage import SHORTAGE_RETRY_SECONDS
+from weir.downstream.exchange import (
+    BodyTooLargeError,
+    ClientGoneError,
+    Exchange,
+    MalformedBodyError,
+    OverloadedError,
+)
 from weir.downstream.gate import Gate
 from weir.downstream.identity import Forwarded
 from weir.downstream.rescue import rescue
@@ -19,6 +26,9 @@ from weir.protocol.headers import without_named
 
 _GONE = Failed(FailureKind.CANCELLED, "the client disconnected", Blame.DOWNSTREAM)
 _BUG = Failed(FailureKind.INTERNAL, "weir failed to handle this; its log has the reason", Blame.WEIR, Sent.NO)
+
+_FULL = "weir holds as many bytes of requests and replies as it may (listen.max_buffered)."
+_CLIENT_FULL = "This client's requests and replies under way take all the room that one client may have."
 
 _SINGLE = (b"host", b"origin", b"mcp-session-id")
 """What weir decides by: the gate by the first two (RFC 9112, section 3.2: two Hosts are a 400), routing by the last."""
@@ -95,12 +105,22 @@ class HttpDownstream:
         if route is None:
             _plain(exchange, 404, "weir serves no MCP server at this path; each is at /servers/<name>/mcp")
             return
-        body = await self._body(exchange, route.upstream)
+        if self._settings.forwarded is not None:
+            exchange.is_from(self._settings.forwarded.client(exchange.address, without_named(exchange.headers)))
+        try:
+            body = await self._body(exchange, route.upstream)
+        except OverloadedError as error:
+            self._refuse(exchange, self._call(exchange, known, route, b"", received_at), error.blame)
+            return
         if body is not None:
             await self._serve(self._call(exchange, known, route, body, received_at), route.handler, exchange)
 
     async def _body(self, exchange: Exchange, upstream: str) -> bytes | None:
-        """Returns the request's body; None when there is none to serve, and the client has been told."""
+        """Returns the request's body; None when there is none to serve, and the client has been told.
+
+        Raises:
+            OverloadedError: there is no room for it.
+        """
         limit = self._settings.body_limit_bytes
         try:
             return await exchange.body(limit)
@@ -115,6 +135,19 @@ class HttpDownstream:
         except ClientGoneError:
             pass
         return None
+
+    def _refuse(self, exchange: Exchange, call: Call, blame: Blame) -> None:
+        """Answer a request whose body there is no room for; its id stays unknown."""
+        limit = "max_buffered" if blame is Blame.WEIR else "max_buffered_of_client"
+        self._emit(LimitReached(call.upstream, limit))
+        text = _FULL if blame is Blame.WEIR else _CLIENT_FULL
+        refused = Refused(RefusalKind.OVERLOADED, text, "", SHORTAGE_RETRY_SECONDS, blame)
+        made = rescue(refused, call)
+        body = made.body or b""
+        length = (b"content-length", b"%d" % len(body))
+        call.ended_at = self._clock()
+        exchange.reply(made.status, [*made.headers, length, (b"connection", b"close")], body)
+        self._finished(call, refused, exchange)
 
     def end_streams(self) -> None:
         """Drain: end the long-lived streams, which would never end by themselves."""
@@ -132,12 +165,9 @@ class HttpDownstream:
             known = known if headers is exchange.headers else dict(headers)
         verb = exchange.method.encode()
         query = b"&".join(filter(None, (route.query, exchange.query))) if route.query else exchange.query
-        address, port = exchange.client
-        if self._settings.forwarded is not None:
-            address = self._settings.forwarded.client(address, headers)
         call = Call(
             upstream=route.upstream,
-            peer=Peer(Transport.HTTP, address, port, exchange.http_version),
+            peer=Peer(Transport.HTTP, exchange.address, exchange.client[1], exchange.http_version),
             sink=exchange,
             received_at=received_at,
             verb=verb,
@@ -152,6 +182,7 @@ class HttpDownstream:
         revision = known.get(b"mcp-protocol-version")
         if revision is not None:
             call.revision = revision.decode("latin-1")
+        call.account = exchange.account
         call.asker = self._backchannels.get(route.upstream)
         exchange.replies_to(call, self._clock)
         call.body_at = self._clock()

@@ -70,6 +70,10 @@ class Forwarded:
     def __init__(self, trusted: Sequence[IpNetwork]) -> None:
         self._trusted = tuple(map(_unmapped, trusted))
 
+    def is_proxy(self, address: str) -> bool:
+        """Whether the address is a trusted proxy's, which speaks for many clients."""
+        return self._is_trusted(address_of(address))
+
     def client(self, address: str, headers: Headers) -> str:
         """The address of the client: the last one in the chain that is no trusted proxy.
 

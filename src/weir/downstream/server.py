@@ -1,22 +1,19 @@
-"""The HTTP server: uvicorn's connection with the limits it lacks.
+"""One connection of a client: uvicorn's, with the limits it lacks.
 
 uvicorn caps neither header bytes nor their number and has no time limit on heads (docs/decisions/0001).
-It also takes the process's signals; here the owner of both ports keeps them.
 """
 
 import asyncio
-import contextlib
-from collections.abc import Awaitable, Callable, Iterator
-from dataclasses import dataclass
-from functools import partial
-from socket import socket
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from ssl import SSLContext
 from typing import Any
 
 import httptools
-import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from weir.core.budget import Account, Budget
+from weir.downstream.acceptor import Place
 from weir.downstream.exchange import STATUS_LINES, Exchange
 from weir.downstream.identity import peer_address
 from weir.downstream.message_ends import MessageEnds
@@ -43,10 +40,18 @@ class ServerSettings:
     header_limit_bytes: int = 64 * 1024  # what nginx and Envoy take at most by default, within a factor of two
     header_limit_count: int = 100  # Apache's LimitRequestFields default
     head_seconds: float = 10.0  # a whole head, and a TLS handshake; more is a slow-loris
-    body_silence_seconds: float = 30.0  # a body that makes no progress for this long is a slow-loris too
-    client_read_seconds: float = 60.0  # of a reply that waits for its client, some must be taken in this time
+    body_silence_seconds: float = 30.0  # a body below the least rate for this long is a slow-loris too
+    client_read_seconds: float = 60.0  # a reply that waits for its client is taken at the least rate over this time
     keep_alive_seconds: float = 75.0  # above what clients and load balancers use (60 s), so that they close first
     drain_seconds: float = 30.0
+    least_bytes_per_second: int = 500  # Apache's MinRate: what sends or reads more slowly holds memory for nothing
+    connections: int = 10_000
+    connections_of_one_client: int = 10_000
+    spares: Callable[[str], bool] = lambda address: False
+    """Whether an address stands for many clients (a trusted proxy)."""
+    serves_on_reserve: bool = False
+    budget: Budget = field(default_factory=lambda: Budget(256 * 1024 * 1024))
+    """Of all request bodies and of large replies; shared by what else holds memory for clients."""
 
 
 class ClientConnection(HttpToolsProtocol):
@@ -54,9 +59,14 @@ class ClientConnection(HttpToolsProtocol):
 
     cycle: Exchange | None  # type: ignore[assignment]  # ours, not uvicorn's
 
-    def __init__(self, settings: ServerSettings, on_limit: Callable[[str], None], **uvicorns: Any) -> None:
+    def __init__(
+        self, settings: ServerSettings, on_limit: Callable[[str], None], place: Place, **uvicorns: Any
+    ) -> None:
         super().__init__(**uvicorns)
         self.settings = settings
+        self._place = place
+        self.account: Account = settings.budget.account(place.client)
+        self._unsent_bytes = 0
         self._on_limit = on_limit
         self._task: asyncio.Task[None] | None = None
         self._ends = MessageEnds()
@@ -72,12 +82,17 @@ class ClientConnection(HttpToolsProtocol):
         super().connection_made(transport)
         if self.client is not None:
             self.client = (peer_address(self.client[0]), self.client[1])
-        self._unread = Unread(transport, self.loop, self.settings.client_read_seconds, self._nothing_is_read)
-        self._head_timer = self.loop.call_later(self.settings.head_seconds, self._head_is_late)
+        settings = self.settings
+        self._unread = Unread(
+            transport, self.loop, settings.client_read_seconds, settings.least_bytes_per_second, self._nothing_is_read
+        )
+        self._head_timer = self.loop.call_later(settings.head_seconds, self._head_is_late)
         self.timeout_keep_alive_handler()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.connections.discard(self)
+        self._place.release()
+        self._give_back_unsent()
         self._stop_head_timer()
         self._unread.stop()
         self._unset_keepalive_if_required()
@@ -94,10 +109,19 @@ class ClientConnection(HttpToolsProtocol):
     def pause_writing(self) -> None:
         super().pause_writing()
         self._unread.held()
+        # it is there already and must go out: it only makes room for less of what is to come
+        self._give_back_unsent()
+        self._unsent_bytes = self.transport.get_write_buffer_size()
+        self.account.hold(self._unsent_bytes)
 
     def resume_writing(self) -> None:
         super().resume_writing()
         self._unread.released()
+        self._give_back_unsent()
+
+    def _give_back_unsent(self) -> None:
+        self.account.give_back(self._unsent_bytes)
+        self._unsent_bytes = 0
 
     def data_received(self, data: bytes) -> None:
         if self._is_deaf:
@@ -322,75 +346,3 @@ class ClientConnection(HttpToolsProtocol):
         framing = b"content-type: text/plain\r\ncontent-length: %d\r\nconnection: close\r\n\r\n" % len(text)
         self.transport.write(STATUS_LINES[status] + framing + text)
         self._linger()
-
-
-class Server(uvicorn.Server):
-    """A uvicorn server on sockets that are bound already. It leaves signals to whoever runs it, limits TLS handshakes,
-    and tells when its drain cuts calls off."""
-
-    def __init__(self, config: uvicorn.Config, settings: ServerSettings, on_limit: Callable[[str], None]) -> None:
-        super().__init__(config)
-        self._handshake_seconds = settings.head_seconds if settings.tls is not None else None
-        self._drain_seconds = settings.drain_seconds
-        self._on_limit = on_limit
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Take no signals."""
-        yield
-
-    async def startup(self, sockets: list[socket] | None = None) -> None:
-        """Listen. A handshake has the time of a head: of itself uvloop gives it a minute."""
-        config, loop = self.config, asyncio.get_running_loop()
-        connection: Any = config.http_protocol_class
-        make = partial(connection, config=config, server_state=self.server_state, app_state={})
-        self.servers = [
-            await loop.create_server(
-                make,
-                sock=each,
-                ssl=config.ssl,
-                backlog=config.backlog,
-                ssl_handshake_timeout=self._handshake_seconds,
-            )
-            for each in sockets or []
-        ]
-        self.started = True
-
-    async def shutdown(self, sockets: list[socket] | None = None) -> None:
-        """Take nothing new, let what is being answered end, and end what still runs after `drain_seconds`."""
-        for server in self.servers:
-            server.close()
-        for connection in list(self.server_state.connections):
-            connection.shutdown()
-        try:
-            async with asyncio.timeout(self._drain_seconds):
-                await self._wait_tasks_to_complete()
-        except TimeoutError:
-            if self.server_state.tasks:
-                self._on_limit("drain_deadline")
-            for task in self.server_state.tasks:
-                task.cancel("the drain's deadline has passed")
-
-
-def build_server(
-    app: Callable[[Exchange], Awaitable[None]], settings: ServerSettings, on_limit: Callable[[str], None]
-) -> Server:
-    """A server that hands each exchange to `app`; `on_limit` is told the name of each limit that a client runs into."""
-    tls = settings.tls
-    config = uvicorn.Config(
-        app,
-        host=settings.host,
-        port=settings.port,
-        http=partial(ClientConnection, settings, on_limit),  # type: ignore[arg-type]  # only ever called
-        ws="none",
-        lifespan="off",
-        loop="none",
-        interface="asgi3",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        date_header=False,
-        proxy_headers=False,
-        ssl_context_factory=(lambda _config, _default: tls) if tls is not None else None,
-    )
-    return Server(config, settings, on_limit)

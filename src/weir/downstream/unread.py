@@ -8,23 +8,36 @@ import termios
 from collections.abc import Callable
 
 _LOOKS = 4
-"""Looks within the limit: a client that stops is found out at most a quarter of it later."""
+"""Looks within the limit; a client that stops is found out at the end of the limit's second window at the latest."""
 _FAREWELL_SECONDS = 0.05
 """Between looks at a closing TLS connection. Its end would otherwise be the peer's close_notify, or 30 s."""
 
 
 class Unread:
-    """Watches one connection. `give_up` is called when its client has taken nothing for `seconds` while it should."""
+    """Watches one connection. `give_up` is called when its client has read too slowly for `seconds` while it should."""
 
-    __slots__ = ("_farewell", "_give_up", "_is_held", "_left", "_loop", "_seconds", "_since", "_timer", "_transport")
+    __slots__ = (
+        "_farewell",
+        "_give_up",
+        "_is_held",
+        "_least_bytes",
+        "_left",
+        "_loop",
+        "_seconds",
+        "_since",
+        "_timer",
+        "_transport",
+    )
 
     def __init__(
         self,
         transport: asyncio.Transport,
         loop: asyncio.AbstractEventLoop,
         seconds: float,
+        least_bytes_per_second: int,
         give_up: Callable[[], None],
     ) -> None:
+        self._least_bytes = max(1, int(least_bytes_per_second * seconds))
         self._transport = transport
         self._loop = loop
         self._seconds = seconds
@@ -65,12 +78,12 @@ class Unread:
         if not self._is_held:
             return
         now, size = self._loop.time(), self._size()
-        if size < self._left:
-            self._left, self._since = size, now
         if now - self._since >= self._seconds:
-            self._give_up()
-        else:
-            self._timer = self._loop.call_later(self._seconds / _LOOKS, self._look)
+            if self._left - size < min(self._least_bytes, self._left):
+                self._give_up()
+                return
+            self._left, self._since = size, now
+        self._timer = self._loop.call_later(self._seconds / _LOOKS, self._look)
 
     def _part(self) -> None:
         """The peer has all of it, the close_notify included: whether it answers that is nobody's concern."""

@@ -85,6 +85,8 @@ class Log:
         self._least = LEVELS[level]
         self._wall = wall
         self._told: dict[tuple[str, ...], float] = {}
+        # how often each limit was reached since the last line about it; limits are words of a closed list
+        self._times: dict[tuple[str, str], int] = {}
 
     def handlers(self) -> dict[type, Callable[[Any], None]]:
         handlers: dict[type, Callable[[Any], None]] = {
@@ -109,15 +111,16 @@ class Log:
         clean = {name: _clean(value) if isinstance(value, str) else value for name, value in fields.items()}
         self._writer.add(self._form(self._wall(), level, _clean(text), clean))
 
-    def write_once(self, level: str, text: str, fields: Fields, *key: str) -> None:
-        """As `write`, but not again under the same key for a minute."""
+    def write_once(self, level: str, text: str, fields: Fields, *key: str) -> bool:
+        """As `write`, but not again under the same key for a minute; returns whether it was written."""
         now = self._wall()
         if now - self._told.get((text, *key), -REPEAT_SECONDS) < REPEAT_SECONDS:
-            return
+            return False
         if len(self._told) >= _REPEATS_LIMIT:
             self._told.clear()
         self._told[text, *key] = now
         self.write(level, text, fields)
+        return True
 
     def _child_started(self, event: ChildStarted) -> None:
         self.write("info", "server process started", {"upstream": event.upstream, "pid": event.pid})
@@ -132,8 +135,11 @@ class Log:
         self.write("warning", "server process exited by itself", fields)
 
     def _limit_reached(self, event: LimitReached) -> None:
-        fields = {"upstream": event.upstream, "limit": event.limit}
-        self.write_once("warning", "limit reached", fields, event.upstream, event.limit)
+        key = (event.upstream, event.limit)
+        times = self._times[key] = self._times.get(key, 0) + 1
+        fields: Fields = {"upstream": event.upstream, "limit": event.limit, "times": times}
+        if self.write_once("warning", "limit reached", fields, *key):
+            del self._times[key]
 
     def _stood_still(self, event: StoodStill) -> None:
         text = f"weir stood still for {event.seconds:.1f} s; no deadline counts that time"

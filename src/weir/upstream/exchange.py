@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Protocol
 
+from weir.core.budget import UNCOUNTED_BYTES, Account
 from weir.core.call import Headers
 from weir.core.outcome import Blame, FailureKind, Sent
 
@@ -65,11 +66,14 @@ class Exchange:
 
     __slots__ = (
         "_broken",
+        "_buffer_bytes",
+        "_charged_bytes",
         "_line",
         "_mark",
         "_pieces",
         "_size",
         "_waiter",
+        "account",
         "arrived",
         "coding",
         "excuse",
@@ -100,7 +104,11 @@ class Exchange:
         self._broken: Unanswered | None = None
         self._pieces: list[bytes] = []
         self._size = 0
-        self._mark = buffer_bytes
+        self._buffer_bytes = buffer_bytes
+        self._mark = min(buffer_bytes, UNCOUNTED_BYTES)
+        self.account: Account | None = None
+        """Set by the reader: who holds what a large reply takes while it is waited for; None: it is not counted."""
+        self._charged_bytes = 0
         self._waiter: asyncio.Future[None] | None = None
 
     def limit_silence(self, seconds: float, told: Callable[[], None] | None = None) -> None:
@@ -149,6 +157,7 @@ class Exchange:
         """Done with it. Unless the reply has ended, its connection is closed at once."""
         if not self.is_complete:
             self._line.abandon(self)
+        self._give_back()
 
     # the connection's side
 
@@ -156,7 +165,7 @@ class Exchange:
         """The head is complete. `length` is the body's, -1 when it is not announced."""
         self.status = status
         self.headers = headers
-        if self.is_events or length > self._mark:
+        if self.is_events or (length > self._mark and not self._grow(length)):
             self._become_stream()
 
     def take(self, piece: bytes) -> bool:
@@ -168,8 +177,28 @@ class Exchange:
         if self._size <= self._mark:
             return False
         if not self.is_stream:
+            if self._grow(self._size):
+                return False
             self._become_stream()
         return self._size > self._mark
+
+    def _grow(self, size: int) -> bool:
+        """Whether so much of a reply may be waited for: within the limit, and there is room for it."""
+        if size > self._buffer_bytes:
+            return False
+        # twice as much each time: few steps for a reply that does not say how long it is
+        mark = min(max(size, 2 * self._mark), self._buffer_bytes)
+        if self.account is not None:
+            if self.account.take(mark - self._mark) is not None:
+                return False
+            self._charged_bytes += mark - self._mark
+        self._mark = mark
+        return True
+
+    def _give_back(self) -> None:
+        if self._charged_bytes and self.account is not None:
+            self.account.give_back(self._charged_bytes)
+            self._charged_bytes = 0
 
     def end(self, broken: Unanswered | None = None) -> None:
         """Nothing more will come; `broken` unless that is as it should be."""
@@ -187,5 +216,6 @@ class Exchange:
 
     def _become_stream(self) -> None:
         self.is_stream, self._mark = True, STREAM_HIGH_WATER_BYTES
+        self._give_back()
         if not self.arrived.done():
             self.arrived.set_result(None)

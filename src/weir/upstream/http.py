@@ -96,6 +96,7 @@ class HttpUpstream:
         except Unanswered as error:
             return self._unsent(error)
         attempt.sent_at = exchange.sent_at
+        exchange.account = attempt.call.account
         if self._minds_silence:
             self._mind_silence(attempt.call, exchange)
         try:
