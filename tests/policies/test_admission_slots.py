@@ -11,12 +11,14 @@ from support.policed import (
     PlayedUpstream,
     body_of,
     call_with,
+    clock_of_loop,
     tool_call,
 )
 from support.virtual_loop import VIRTUAL, turns
 from weir.core.call import Call
 from weir.core.events import Decided
-from weir.core.outcome import Mode, Outcome
+from weir.core.outcome import PLAIN, Mode, Outcome
+from weir.policies.admission import DELIVERY_SECONDS
 from weir.policies.admission_queue import Places
 
 pytestmark = pytest.mark.anyio
@@ -101,6 +103,71 @@ async def test_a_call_that_is_cancelled_in_its_pause_gives_nothing_back_that_it_
         await turns()
         refused(await stand.serve(tool_call()))
         stand.gate.answer(0, OK)
+
+
+async def test_a_place_is_free_once_its_client_has_held_up_the_reply_for_a_second() -> None:
+    """All waits together. The call goes on without it, and gives nothing back a second time."""
+    stand, clock = Stand(limit=1, queue=5, timeout=60.0), clock_of_loop()
+    waited: list[float] = []
+
+    async def streaming(call: Call) -> Outcome:
+        for _ in range(4):
+            call.unread_began(clock())
+            await asyncio.sleep(0.4)
+            call.unread_ended(clock())
+            await asyncio.sleep(1.0)
+        return OK
+
+    async def passing(call: Call) -> Outcome:
+        waited.append(clock())
+        return OK
+
+    began = clock()
+    async with asyncio.TaskGroup() as group:
+        group.create_task(stand.through(tool_call(), streaming))
+        await turns()
+        group.create_task(stand.through(tool_call(), passing))
+    assert [pytest.approx(began + 3.0)] == waited
+    assert 0 == stand.layer.bulkheads()[0][0].in_use
+
+
+async def test_a_place_is_free_at_once_when_the_answer_waits_for_its_client() -> None:
+    """Only the delivery is left. A cancelled delivery gives back nothing more."""
+    stand, clock = Stand(limit=1, queue=0), clock_of_loop()
+
+    async def streaming(call: Call) -> Outcome:
+        call.answered(call.message.id, PLAIN)
+        call.unread_began(clock())
+        await asyncio.sleep(100.0)
+        raise AssertionError
+
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(stand.through(tool_call(), streaming))
+        await turns()
+        await started(group, stand, [tool_call()])
+        task.cancel()
+        await turns()
+        refused(await stand.serve(tool_call()))
+        stand.gate.answer(0, OK)
+    assert 0 == stand.layer.bulkheads()[0][0].in_use
+
+
+async def test_a_client_that_pauses_shortly_keeps_its_place() -> None:
+    """A large reply over a network pauses now and then; the timer of a pause does not outlive it."""
+    stand, clock = Stand(limit=1, queue=0), clock_of_loop()
+
+    async def streaming(call: Call) -> Outcome:
+        for _ in range(4):
+            call.unread_began(clock())
+            await asyncio.sleep(DELIVERY_SECONDS / 8)
+            call.unread_ended(clock())
+        await asyncio.sleep(100.0)
+        return OK
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(stand.through(tool_call(), streaming))
+        await asyncio.sleep(50.0)
+        refused(await stand.serve(tool_call()))
 
 
 async def test_a_spare_place_is_lent_only_when_it_is_free() -> None:

@@ -13,6 +13,7 @@ from support.protected import Protected
 from support.virtual_loop import turns
 from weir.core.call import Attempt, Call
 from weir.core.outcome import PLAIN, Failed, FailureKind, Outcome, Replied, Sent, Verdict
+from weir.policies.admission import DELIVERY_SECONDS
 from weir.protocol import sse
 
 CALLS = 40
@@ -75,11 +76,13 @@ def configuration(draws: Draws, modes: tuple[str, ...] = MODES) -> tuple[Json, J
 
 class Server:
     """Answers, fails, stalls, asks and streams: the same for the same attempt of the same call, whatever stands before
-    it. `most`: how many calls it had at once, of each tool and ("") in all; `executed`: how often it did each."""
+    it. `most`: how many calls it worked on at once, of each tool and ("") in all; `executed`: how often it did each.
+    A call whose client holds up the reply is not worked on."""
 
     def __init__(self, seed: int) -> None:
         self.seed = seed
-        self.running, self.most, self.executed = Counter[str](), Counter[str](), Counter[bytes]()
+        self.running: dict[Attempt, list[str]] = {}
+        self.most, self.executed = Counter[str](), Counter[bytes]()
 
     async def __call__(self, attempt: Attempt) -> Outcome:
         """One attempt."""
@@ -87,12 +90,14 @@ class Server:
         if not call.is_request:
             return ACCEPTED
         scopes = [] if call.is_exempt else ["", call.message.name][: 2 if call.message.method == "tools/call" else 1]
-        self.running.update(scopes)
-        self.most |= self.running
+        self.running[attempt] = scopes
+        now = asyncio.get_running_loop().time()
+        working = [names for each, names in self.running.items() if not _is_only_delivered(each.call, now)]
+        self.most |= Counter(name for names in working for name in names)
         try:
             return await self._do(attempt, Draws(f"{self.seed} {call.message.id!r} {attempt.number}"))
         finally:
-            self.running.subtract(scopes)
+            del self.running[attempt]
 
     async def _do(self, attempt: Attempt, draws: Draws) -> Outcome:
         call, now = attempt.call, asyncio.get_running_loop().time
@@ -140,6 +145,15 @@ def _whole(call: Call, kind: str, draws: Draws) -> Outcome:
     return Replied(200, [], result(call.message.id), PLAIN)
 
 
+def _is_only_delivered(call: Call, now: float) -> bool:
+    """One of its clients holds up the answer, or has held up the reply for as long as admission allows."""
+    for each in {call, *getattr(call, "callers", ())}:
+        seconds = each._unread_before + max(0.0, now - each._unread_since)
+        if seconds >= DELIVERY_SECONDS or (each.answer is not None and (seconds or each.is_standing)):
+            return True
+    return False
+
+
 class SlowSink(RecordingSink):
     """A client that stops reading now and then."""
 
@@ -153,7 +167,7 @@ class SlowSink(RecordingSink):
             now = asyncio.get_running_loop().time
             self._call.unread_began(now())
             try:
-                await asyncio.sleep(self._draws.choice([0.0, 0.01, 0.3, 5.0]))
+                await asyncio.sleep(self._draws.choice([0.001, 0.01, 0.3, 5.0]))
             finally:
                 self._call.unread_ended(now())
         await super().write(chunk)

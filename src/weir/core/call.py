@@ -14,6 +14,7 @@ from weir.protocol.tracecontext import TraceContext
 
 if TYPE_CHECKING:
     from weir.core.budget import Account
+    from weir.core.delivery import Delivery
     from weir.core.outcome import Outcome, Verdict
 
 Headers = list[tuple[bytes, bytes]]
@@ -98,6 +99,7 @@ FIELDS = (
     "committed",
     "connect_left_seconds",
     "deadline_at",
+    "delivery",
     "ended_at",
     "head_sent",
     "headers",
@@ -182,6 +184,7 @@ class Call:
         self.deadline_at = self.connect_left_seconds = math.inf
         self.idle_seconds: float | None = None
         self.slot: Slot | None = None
+        self.delivery: Delivery | None = None
         self.account: Account | None = None
         self.status = self.bytes_sent = 0
         # where it stands in a trace: its own SERVER span, that span's parent, and a context to link to
@@ -190,8 +193,7 @@ class Call:
         self.link: TraceContext | None = None
         # instants and durations; see core/phases.py for what they mean together
         self.received_at = self.body_at = received_at
-        self.ended_at = 0.0
-        self.queued_seconds = self.client_seconds = 0.0
+        self.ended_at = self.queued_seconds = self.client_seconds = 0.0
         self.pending_asks = self._standing = 0
         self.asked_method, self.progress_at = "", 0.0
         self._ambiguity: bool | None = None
@@ -270,12 +272,16 @@ class Call:
         """The client takes no more of the reply for now: the upstream's clocks stand still too."""
         self._unread_since = now
         self._stop_clocks(now)
+        if self.delivery is not None:
+            self.delivery.held_up(self, self._unread_before)
 
     def unread_ended(self, now: float) -> None:
         """It reads on."""
         self._unread_before += now - self._unread_since
         self._unread_since = math.inf
         self._start_clocks(now)
+        if self.delivery is not None:
+            self.delivery.goes_on()
 
     def _stop_clocks(self, now: float) -> None:
         if self._standing == 0:

@@ -8,7 +8,8 @@ queue. In adaptive mode the number of places is found from latency (admission_li
 queue is kept short: waiting longer would not get more calls through.
 
 A call that needs a place of its tool's waits for that first, so that a slow tool keeps nobody else from a place.
-Exempt calls and long-lived streams take no place.
+Exempt calls and long-lived streams take no place. A call whose reply waits for its client gives its place back: at once
+when the answer has been relayed, else when the client has held up the reply for `DELIVERY_SECONDS` in all.
 
 Actions told in `Decided`: queued, refused, would_queue, would_refuse; `detail` is the scope, upstream or tool. Levels
 told in `LevelChanged`: limit, queue, serial (1: the server works on one call at a time); a tool's have `tool:` and its
@@ -28,6 +29,10 @@ from weir.policies.admission_limit import Phase
 from weir.policies.admission_queue import Bulkhead, Places, Rank, Waiter
 from weir.policies.admission_serial import SerialWatch
 from weir.protocol.methods import Traffic, traffic_class
+
+DELIVERY_SECONDS = 1.0
+"""A client that has kept its reply waiting for longer, all waits together, is the bottleneck: the server waits for it.
+A client that reads as fast as its network allows pauses for milliseconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,9 +90,9 @@ class Way(NamedTuple):
 
 
 class Place:
-    """The places that a call holds: core's `Slot`. Whatever happens, each is given back once."""
+    """The places that a call holds: core's `Slot` and `Delivery`. Whatever happens, each is given back once."""
 
-    __slots__ = ("_admission", "_began_at", "_call", "_phases", "_turn", "_wanted")
+    __slots__ = ("_admission", "_began_at", "_call", "_delivering", "_phases", "_turn", "_wanted")
 
     def __init__(self, admission: "Admission", call: Call, wanted: Sequence[Bulkhead]) -> None:
         self._admission = admission
@@ -97,6 +102,7 @@ class Place:
         """One for each place that is held now, in the order of `wanted`."""
         self._began_at = 0.0
         self._turn = 0
+        self._delivering: asyncio.TimerHandle | None = None
 
     def take_now(self) -> bool:
         """Take a place in each bulkhead if all have one free. It says nothing of how long calls take."""
@@ -140,10 +146,37 @@ class Place:
         heir._wanted, heir._began_at, heir._turn = self._wanted, self._began_at, self._turn
         heir._phases, self._phases, self._turn = self._phases, heir._phases, 0
 
+    def held_up(self, call: Call, seconds: float) -> None:
+        """See Delivery."""
+        if not self._phases:
+            return
+        if seconds >= DELIVERY_SECONDS or _is_answered(call):
+            self._deliver(call)
+        else:
+            loop = asyncio.get_running_loop()
+            self._delivering = loop.call_later(DELIVERY_SECONDS - seconds, self._deliver, call)
+
+    def goes_on(self) -> None:
+        """See Delivery."""
+        if self._delivering is not None:
+            self._delivering.cancel()
+            self._delivering = None
+
+    def _deliver(self, call: Call) -> None:
+        """Only delivery is left. What the server took is known when its answer has come."""
+        now = self._admission.now()
+        is_known = len(call.attempts) == 1 and _is_answered(call)
+        self._give_back(now - self._began_at - call.asked_seconds(now) if is_known else None, now)
+
     def end(self, outcome: Outcome | None) -> None:
         """Give the places back, if they are held. `outcome` is the call's; None: it has none."""
-        admission, now = self._admission, self._admission.now()
-        seconds = answer_seconds(self._call, outcome, now - self._began_at)
+        now = self._admission.now()
+        self._give_back(answer_seconds(self._call, outcome, now - self._began_at), now)
+
+    def _give_back(self, seconds: float | None, now: float) -> None:
+        """`seconds`: how long the server took; None: that is not known."""
+        admission = self._admission
+        self.goes_on()
         if self._turn:
             admission.ended(self._turn, seconds is not None, now)
             self._turn = 0
@@ -195,7 +228,7 @@ class Admission:
         refused = await place.take(rank_of(call), self.now())
         if refused is not None:
             return refused
-        call.slot = place
+        call.slot = call.delivery = place
         try:
             outcome = await inner(call)
         except BaseException:
@@ -206,7 +239,7 @@ class Admission:
 
     @staticmethod
     def _leave(call: Call, place: Place, outcome: Outcome | None) -> None:
-        call.slot = None
+        call.slot = call.delivery = None
         place.end(outcome)
 
     def spare_place(self, call: Call) -> Place | None:
@@ -303,6 +336,11 @@ class Admission:
             what = f"Tool '{bulkhead.name}' of {what}"
         self._emit(Decided("admission", "refused", call, detail=scope))
         return Refused(RefusalKind.OVERLOADED, f"{what} {why}.", scope, bulkhead.retry_after(self.now()))
+
+
+def _is_answered(call: Call) -> bool:
+    """Its one answer has been relayed; a batch has several."""
+    return call.is_request and call.answer is not None
 
 
 def _scope(bulkhead: Bulkhead) -> str:

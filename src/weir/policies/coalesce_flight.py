@@ -254,6 +254,7 @@ class Flight:
         if call is self._lender and isinstance(shared.slot, _LentSlot):
             heir = next((each for each in shared.callers if each.slot is not None), None)
             shared.slot.lender_leaves(heir.slot if heir is not None else None)
+            shared.delivery = heir.delivery if heir is not None else None
             self._lender = heir or call
         if shared.callers:
             return None
