@@ -12,6 +12,12 @@ from weir.protocol.numbers import whole_number
 MAX_EVENT_BYTES = 4 * 1024 * 1024
 """An event up to this size is looked at; a larger one streams through unread."""
 
+MAX_EVENT_LINES = 100_000
+"""Lines of an event that is looked at; each costs a step. One with more passes unread, as a larger one does."""
+
+SEARCHED_BYTES = 4096
+"""How far a line feed is looked for at a time: in a stream that ends its lines with CR there is none."""
+
 _BOM = b"\xef\xbb\xbf"
 _LINE_ENDS = b"\r\n"
 _CR, _LF = 0x0D, 0x0A
@@ -121,7 +127,13 @@ class Splitter:
     def _event(self, raw: bytes) -> Event:
         has_bom = self._at_start and raw.startswith(_BOM)
         self._at_start = False
-        return _common_event(raw) or _parse(raw, has_bom=has_bom)
+        common = _common_event(raw)
+        if common is not None:
+            return common
+        # CR LF counts as two
+        if len(raw) > MAX_EVENT_LINES and raw.count(b"\n") + raw.count(b"\r") > 2 * MAX_EVENT_LINES:
+            return _opaque(raw)
+        return _parse(raw, has_bom=has_bom)
 
     def _flush_comments(self, found: list[Event]) -> None:
         """Comments in front of any field wait for nobody: they are what keeps a connection alive."""
@@ -197,19 +209,23 @@ def _piece(text: bytes | bytearray, begin: int, end: int) -> bytes:
 
 def _blank_line(text: bytes | bytearray, begin: int = 0) -> int:
     """Where the first line end from `begin` on stands that is right behind another, 0 if there is none."""
-    while True:
-        # line by line: a chunk may hold many events, and none of them should be searched for in all the others
-        at = text.find(_LF, begin)
-        end = at + 1 or len(text)
+    window = begin + SEARCHED_BYTES
+    while begin < len(text):
+        # line by line and window by window: a chunk may hold many events, and none of them should be searched for in
+        # all the others
+        at = text.find(_LF, begin, window)
+        end = at + 1 or min(window, len(text))
         # one byte is found many times faster than two in a row
         bare = text.find(_CR, begin, end)
         if 0 <= bare != at - 1:
-            bare = text.find(b"\r\r", bare, end)
+            # the second one may be the first of the next window
+            bare = text.find(b"\r\r", bare, end + 1)
             if bare >= 0:
                 return bare + 1
-        if at < 0 or text[at + 1 : at + 2] in _AFTER_LF:
+        if at >= 0 and text[at + 1 : at + 2] in _AFTER_LF:
             return at + 1
-        begin = at + 1
+        begin, window = end, max(window, end + SEARCHED_BYTES)
+    return 0
 
 
 def _behind_line_end(text: bytes | bytearray, at: int) -> int:

@@ -298,10 +298,7 @@ class StreamJudge:
         edited = [
             self._take(member, data[begin:end]) for member, (begin, end) in zip(batch.members, places, strict=True)
         ]
-        # from the back, so that the places in front stay where they are
-        for (begin, end), text in zip(reversed(places), reversed(edited), strict=True):
-            data = data[:begin] + text + data[end:]
-        return data
+        return edit.set_elements(data, edited)
 
     def _take(self, message: Message, data: bytes) -> bytes:
         """Note one message; returns its event's data, changed only for a question."""
