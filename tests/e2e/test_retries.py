@@ -159,7 +159,7 @@ async def test_a_wait_that_fits_is_waited_for(server: ScriptedServer, tmp_path: 
 
     async def busy_once(exchange: Exchange) -> None:
         if len(server.got) == 1:
-            await exchange.reply(503, [(b"Retry-After", b"1")], b"busy")
+            await exchange.reply(429, [(b"Retry-After", b"1")], b"busy")
         else:
             await exchange.json(b'{"jsonrpc":"2.0","id":%b,"result":{}}' % json.dumps(ids(server)[-1]).encode())
 

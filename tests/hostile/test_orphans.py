@@ -2,8 +2,10 @@
 
 import asyncio
 import json
+import resource
 import signal
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -124,3 +126,23 @@ async def test_the_guardian_is_started_only_for_a_stdio_server_and_knows_no_secr
         guardian = weir.guardian()
         assert "WEIR_TEST_SECRET" not in guardian.environ()
         assert guardian.memory_info().rss < 32 * 1024 * 1024
+
+
+@pytest.fixture
+def few_descriptors() -> Iterator[int]:
+    """A soft limit below the hard one, for what is started meanwhile."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    few = 512
+    resource.setrlimit(resource.RLIMIT_NOFILE, (few, hard))
+    yield few
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+async def test_servers_keep_the_descriptor_limit_that_weir_was_started_with(
+    tmp_path: Path, few_descriptors: int
+) -> None:
+    """weir raises its own; programs that use select(2) fail beyond 1,024."""
+    with weir_http(tmp_path, command(COMMAND)) as weir:
+        server = named((await post(weir.port, called("pid"), await opened(weir))).body)
+        limits = [resource.prlimit(process.pid, resource.RLIMIT_NOFILE)[0] for process in (server, weir)]
+    assert few_descriptors == limits[0] < limits[1]

@@ -8,6 +8,7 @@ import asyncio
 import errno
 import itertools
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -65,6 +66,8 @@ class Guarded:
 
     def __init__(self, emit: Emit) -> None:
         self._emit = emit
+        # before weir raises it: what is started inherits it
+        self._descriptors_limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         self._guardian: subprocess.Popen[bytes] | None = None
         self._socket: socket.socket | None = None
         self._sequence = itertools.count(1)
@@ -130,7 +133,7 @@ class Guarded:
         with theirs:
             try:
                 self._guardian = subprocess.Popen(
-                    [sys.executable, "-I", "-S", _SCRIPT, str(theirs.fileno())],
+                    [sys.executable, "-I", "-S", _SCRIPT, str(theirs.fileno()), str(self._descriptors_limit)],
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.DEVNULL,
                     stderr=subprocess.DEVNULL,

@@ -1,6 +1,6 @@
 """The guardian: a small process that is the parent of every stdio server, and ends them all when weir is gone.
 
-It runs by itself (`python -I -S guardian.py FD`) and imports nothing of weir, so that it stays small. FD is a
+It runs by itself (`python -I -S guardian.py FD LIMIT`) and imports nothing of weir, so that it stays small. FD is a
 SOCK_SEQPACKET socket to weir (upstream/guarded.py): requests and process ends go over it, and its end says that weir is
 gone, however weir ended. As a child subreaper (prctl(2), Linux) the guardian becomes the parent of every orphan below
 it, so a server that daemonizes itself cannot get away.
@@ -10,6 +10,7 @@ import contextlib
 import ctypes
 import errno
 import os
+import resource
 import select
 import signal
 import socket
@@ -268,8 +269,13 @@ def _signal(members: "set[Member] | list[Member]", number: signal.Signals) -> No
             os.kill(member.pid, number)
 
 
-def main(descriptor: int) -> None:
-    """Runs the guardian on a socket to weir."""
+def main(descriptor: int, descriptors_limit: int) -> None:
+    """Runs the guardian on a socket to weir, under the soft limit of descriptors that weir was started with.
+
+    weir raises its own limit; a server that uses select(2) fails above 1,024 descriptors.
+    """
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors_limit, hard))
     libc = ctypes.CDLL(None)
     libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     libc.prctl(_PR_SET_NAME, b"weir-guardian", 0, 0, 0)
@@ -285,4 +291,4 @@ def main(descriptor: int) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]))
+    main(*map(int, sys.argv[1:]))
