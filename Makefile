@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 # most tests wait for processes and sockets; a file's tests stay together, as they share what they start
 PYTEST := $(BIN)/pytest -n logical --dist loadfile
 
-.PHONY: help demo test compiled test-compiled check fast format bench mutate nightly pin-images clean
+.PHONY: help demo test compiled test-compiled check fast format bench mutate fuzz nightly pin-images clean
 help:            ## what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
@@ -64,6 +64,9 @@ bench: $(COMPILED) ## the tables of speed and memory, against nginx, Envoy and o
 mutate: $(STAMP) ## mutants of the pure parts, and how many the tests kill; ONLY="breaker sse": of these files
 	@$(BIN)/python -c 'import mutmut' 2> /dev/null || $(BIN)/pip install -q --disable-pip-version-check -c constraints.txt -e '.[mutate]'
 	@nice -n 10 $(BIN)/python -m mutation $(ONLY)
+
+fuzz: $(STAMP)   ## bytes at every edge of a running weir, for SECONDS (600); FUZZ_SEED repeats a run
+	PYTHONPATH=tests FUZZ_SECONDS=$(or $(SECONDS),600) $(BIN)/python fuzz
 
 nightly: $(COMPILED) ## hours: the fuzzers at length, chaos at full size, a soak, mutants
 	tests/install.sh

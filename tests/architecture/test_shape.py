@@ -136,3 +136,40 @@ def test_a_room_says_its_one_sentence_and_nothing_else() -> None:
         if path.name == "__init__.py":
             tree = ast.parse(path.read_text())
             assert (1, True) == (len(tree.body), ast.get_docstring(tree) is not None), str(path)
+
+
+NUMBERS_OF_OURS = {
+    "telemetry/": "times and ids that weir made itself, a share that a regular expression has checked",
+    "policies/": "counts and shares of weir's own",
+    "config/": "quantities that a regular expression of bounded length has checked",
+    "app/": "arguments and replies of weir's own programs",
+    "protocol/numbers.py": "the reader itself",
+    "protocol/tracecontext.py": "two hexadecimal digits that a regular expression has checked",
+    "cli.py": "arguments of weir's own program",
+    "core/origin.py": "an address that has been read",
+    "downstream/authority.py": "digits of bounded number that a regular expression has checked",
+    "downstream/exchange.py": "a length that the edge which read it has checked",
+    "downstream/pace.py": "settings",
+    "downstream/unread.py": "settings",
+    "upstream/guardian.py": "what weir and the kernel wrote",
+    "relay/stdio_ids.py": "a float that the decoder has read",
+    "upstream/judging.py": "a float that the decoder has read",
+}
+"""Where `int`, `float` and `isdigit` may stand, and why what they read is no foreign text."""
+
+
+def test_numbers_in_foreign_text_are_read_in_one_place() -> None:
+    """`²`.isdigit() is true and int() refuses it; so it does 5,000 digits (protocol/numbers.py)."""
+    found = {
+        str(path.relative_to(SOURCE))
+        for path in FILES
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call) and _reads_a_number(node.func)
+    }
+    assert [] == sorted(name for name in found if not name.startswith(tuple(NUMBERS_OF_OURS)))
+
+
+def _reads_a_number(called: ast.expr) -> bool:
+    if isinstance(called, ast.Attribute):
+        return called.attr in ("isdigit", "isdecimal", "isnumeric")
+    return isinstance(called, ast.Name) and called.id in ("int", "float")
