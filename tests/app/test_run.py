@@ -3,11 +3,15 @@
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from support.limits import HANG_SECONDS
+from weir.app.run import kept
+from weir.core.events import Notice
 
+pytestmark = pytest.mark.anyio
 READING = [sys.executable, "-c", "import sys; sys.stdin.read()"]
 UNINSTALLED = """
 import importlib.metadata
@@ -114,3 +118,18 @@ def test_files_that_cannot_be_read_are_named(
     done = weir("--config", str(file))
     assert 1 == done.returncode
     assert [f"weir: {told}; give PEM files that weir can read"] == done.stderr.decode().splitlines()
+
+
+async def test_a_service_that_a_bug_has_ended_is_logged_and_runs_again() -> None:
+    """Many share it: its end must not be the end of all their calls."""
+    runs: list[int] = []
+    told: list[Any] = []
+
+    async def service() -> None:
+        runs.append(1)
+        if len(runs) == 1:
+            raise RuntimeError("a bug")
+
+    await kept(service, told.append)
+    assert 2 == len(runs)
+    assert [Notice("error", "a bug in weir", {"error": "RuntimeError('a bug')"})] == told

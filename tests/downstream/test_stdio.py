@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -275,3 +276,22 @@ async def test_files_may_be_stdin_and_stdout(tmp_path: Path) -> None:
         os.close(stdin)
         os.close(stdout)
     assert {1, 2} == {json.loads(line)["id"] for line in (tmp_path / "out").read_bytes().splitlines()}
+
+
+async def test_a_bug_costs_one_message_its_answer_and_no_other() -> None:
+    """The request gets one error that names weir; the conversation goes on."""
+
+    async def broken(call: Call) -> Any:
+        odd: Any = 7
+        return Replied(200, [], odd) if b"broken" in call.body else await echo(call)
+
+    async with piped(edge(PlayedServer(broken))) as client:
+        client.say(modern_call_of(b"1", b"broken"))
+        error = json.loads(await client.hear())
+        client.say(modern_call_of(b"2", b"works"))
+        assert 2 == json.loads(await client.hear())["id"]
+    assert (1, "internal_error", "weir") == (
+        error["id"],
+        error["error"]["data"]["reason"],
+        error["error"]["data"]["blame"],
+    )

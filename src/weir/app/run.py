@@ -19,7 +19,7 @@ from weir.app.process_loop import ProcessLoop, watch_process
 from weir.app.rooms import SetupError
 from weir.config.model import Config
 from weir.config.quantities import Address
-from weir.core.events import LimitReached, Notice
+from weir.core.events import Emit, LimitReached, Notice
 from weir.core.process_clock import ProcessClock
 from weir.downstream.asgi import asgi
 from weir.downstream.server import ServerSettings
@@ -31,6 +31,10 @@ GC_THRESHOLDS = (20_000, 10, 10)
 SWITCH_SECONDS = 0.0005
 """How long the thread that encodes spans may keep the interpreter: a tenth of Python's default, which would
 show in p99.9."""
+
+
+RESTART_SECONDS = 1.0
+"""Before a service that a bug has ended runs again: a bug that repeats must not take the CPU."""
 
 
 def run(config: Config) -> int:
@@ -60,7 +64,7 @@ async def _serve(config: Config, clock: ProcessClock) -> int:
         ticking = watching.create_task(watch_process(clock, weir.emit))
         flushing = watching.create_task(weir.telemetry.run())
         async with asyncio.TaskGroup() as serving:
-            services = [serving.create_task(service()) for service in weir.services()]
+            services = [serving.create_task(kept(service, weir.emit)) for service in weir.services()]
             async with _diagnostics(weir, ports.get("diagnostics")):
                 code = await serve_clients(stop)
             await weir.aclose()
@@ -70,6 +74,17 @@ async def _serve(config: Config, clock: ProcessClock) -> int:
         flushing.cancel()
         ticking.cancel()
     return code
+
+
+async def kept(service: Callable[[], Awaitable[None]], emit: Emit) -> None:
+    """Runs a service that many share, and runs it again when a bug has ended it: the process goes on."""
+    while True:
+        try:
+            await service()
+            return
+        except Exception as error:  # noqa: BLE001 - a bug in one service must not end the calls of all
+            emit(Notice("error", "a bug in weir", {"error": repr(error)}))
+        await asyncio.sleep(RESTART_SECONDS)
 
 
 def _http_service(weir: Weir, port: socket.socket) -> Callable[[asyncio.Event], Awaitable[int]]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from weir.core.call import Call, Peer, Transport, header
 from weir.core.events import LimitReached, Notice
-from weir.core.outcome import STOPPED, Failed, FailureKind, Outcome, RefusalKind, Refused, Replied, Sent
+from weir.core.outcome import STOPPED, Blame, Failed, FailureKind, Outcome, RefusalKind, Refused, Replied, Sent
 from weir.downstream.backlog import Backlog, BacklogLimits
 from weir.downstream.descriptors import Input, Output
 from weir.downstream.rescue import error_body
@@ -32,6 +32,7 @@ _STATUS_TEXTS = {
     403: "forbids this (HTTP 403)",
     404: "knows no such session or endpoint (HTTP 404); a client has to initialize again",
 }
+_BUG = Failed(FailureKind.INTERNAL, "weir failed to handle this; its log has the reason", Blame.WEIR, Sent.NO)
 _LOST = Failed(FailureKind.RESET, "the reply ended before the answer", sent=Sent.YES)
 
 
@@ -211,6 +212,9 @@ class StdioDownstream:
             if self._client.is_stopped:
                 await self._tell_stopped(posting)
             raise
+        except Exception as error:  # noqa: BLE001 - a bug costs this message its answer, and no other client's message
+            self._emit(Notice("error", "a bug in weir", {"error": repr(error), "upstream": self._upstream}))
+            posting.outcome = _BUG
         is_accepted = isinstance(posting.outcome, Replied) and 200 <= posting.outcome.status < 300
         if posting.unanswered:
             await self._answer_instead(posting)
