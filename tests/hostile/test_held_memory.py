@@ -138,3 +138,28 @@ async def test_a_client_that_reads_in_drips_is_cut_off(tmp_path: Path) -> None:
                 await gone.wait()
                 dripping.cancel()
             await counted(weir, b'weir_limit_reached_total{limit="client_read"} 1')
+
+
+async def test_bodies_that_end_early_leave_nothing_behind(tmp_path: Path) -> None:
+    """Uploads that are closed before their end, and whole ones, one after the other: memory is where it was."""
+    config: Config = {**UNTRACED, "listen": {"diagnostics": "127.0.0.1:0"}}
+    async with ScriptedServer(answering) as upstream:
+        with weir_http(tmp_path, {"url": upstream.url}, config) as weir:
+            before = 0
+            for number in range(40):
+                reader, writer = await asyncio.open_connection("127.0.0.1", weir.port)
+                whole = CALL + b" " * (8 * MIB)
+                sent = whole[: 7 * MIB] if number % 2 else whole
+                writer.write(
+                    request_bytes("POST", "/mcp", [*JSON_POST, (b"Content-Length", b"%d" % len(whole))]) + sent
+                )
+                await writer.drain()
+                if number % 2 == 0:
+                    assert (await await_head(reader)).line.startswith(b"HTTP/1.1 200 ")
+                writer.transport.abort()
+                if number == 5:
+                    before = weir.rss_bytes()
+            async with asyncio.timeout(20):
+                while b'"held": 0,' not in await shown(weir, "/status"):  # noqa: ASYNC110 - a page
+                    await asyncio.sleep(0.01)
+            assert weir.rss_bytes() < before + 64 * MIB

@@ -135,8 +135,8 @@ class Exchange:
         try:
             await app(self)
         finally:
+            self._let_go()
             self._connection.exchange_over(self)
-            self._give_back()
 
     # from the connection
 
@@ -253,7 +253,9 @@ class Exchange:
         own.give_back(self._charged_bytes)
         self.account.hold(self._charged_bytes)
 
-    def _give_back(self) -> None:
+    def _let_go(self) -> None:
+        """It is over: give back what it held, and let go of what points back at it (an error has its frames)."""
+        self._call = self._fault = None
         self.account.give_back(self._charged_bytes)
         self._charged_bytes = 0
         if self.account is not self._connection.account:

@@ -71,7 +71,7 @@ class ClientConnection(HttpToolsProtocol):
         self._task: asyncio.Task[None] | None = None
         self._ends = MessageEnds()
         self._waiting = bytearray()
-        self._is_deaf = False
+        self._is_deaf = self._is_lost = False
         self._head_timer: asyncio.TimerHandle | None = None
         self._head_bytes = 0
         self._awaits_head = True
@@ -105,6 +105,18 @@ class ClientConnection(HttpToolsProtocol):
                 # the client is gone: what is being done for it ends here, upstream exchange included
                 self._task.cancel("client disconnected")
         self.parser = None  # type: ignore[assignment]  # as uvicorn does: nothing is parsed any more
+        self._is_lost = True
+        if self._task is None:
+            self._let_go()
+
+    def _let_go(self) -> None:
+        """Nothing happens here any more: let go of what points back, so that memory is free without the collector.
+
+        A body of 16 MiB is to be free when its connection ends, and a collection may be minutes away.
+        """
+        self.cycle = None
+        self._unread.stop()
+        self.account.leave()
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -286,6 +298,8 @@ class ClientConnection(HttpToolsProtocol):
             # closing without the body's proper end is what tells the client that it is not whole
             exchange.flush()
             self._hang_up()
+        if self._is_lost and self._task is None:
+            self._let_go()
 
     def timeout_keep_alive_handler(self) -> None:
         """Close a connection that nobody uses. One timer looks now and then, instead of one for each request."""

@@ -72,6 +72,7 @@ class Unread:
         for timer in (self._timer, self._farewell):
             if timer is not None:
                 timer.cancel()
+        self._give_up = _nothing
 
     def _look(self) -> None:
         self._timer = None
@@ -94,6 +95,10 @@ class Unread:
 
     def _size(self) -> int:
         return self._transport.get_write_buffer_size() + _unacknowledged(self._transport)
+
+
+def _nothing() -> None:
+    """What is called when nobody is there to be told."""
 
 
 def _unacknowledged(transport: asyncio.Transport) -> int:

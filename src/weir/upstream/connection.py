@@ -4,7 +4,7 @@ import asyncio
 import select
 import ssl
 from collections.abc import Callable
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
 import httptools
 
@@ -58,7 +58,8 @@ class Connection(asyncio.Protocol):
         self._owner = owner
         self._clock = clock
         self._idle_seconds = idle_seconds
-        self._parser = httptools.HttpResponseParser(self)
+        # None once the connection is lost
+        self._parser: Any = httptools.HttpResponseParser(self)
         self._transport: asyncio.Transport | None = None
         self._poll: select.poll | None = None
         self._exchange: Exchange | None = None
@@ -208,6 +209,8 @@ class Connection(asyncio.Protocol):
             self._cut_off(FailureKind.TLS, f"TLS failed ({exc.reason or 'no reason given'})")
         else:
             self._cut_off(FailureKind.RESET, "the connection was reset" if exc else "the connection was closed")
+        # both point back here: without this only the collector would free the connection and its last reply
+        self._parser = self._special = None
 
     # httptools
 
@@ -324,6 +327,7 @@ class Connection(asyncio.Protocol):
         """The reply is complete: the connection is free again, or closed."""
         transport = self._transport
         self._exchange, self._is_finished, self._is_until_eof, self._dry = None, False, False, 0
+        self._special = None
         # answered before it had read all of the request: it would read the rest as the next one
         if self._is_last or transport is None or transport.get_write_buffer_size():
             self.drop()
@@ -344,6 +348,7 @@ class Connection(asyncio.Protocol):
     def _fail(self, kind: FailureKind, detail: str, *, timer: str = "", after_seconds: float = 0.0) -> None:
         """Nothing more can be read here."""
         exchange, self._exchange = self._exchange, None
+        self._special = None
         self._is_finished = False
         if exchange is not None:
             sent = Sent.ANSWERED if exchange.status else Sent.YES

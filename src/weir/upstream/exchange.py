@@ -157,6 +157,9 @@ class Exchange:
         """Done with it. Unless the reply has ended, its connection is closed at once."""
         if not self.is_complete:
             self._line.abandon(self)
+        if self._broken is not None:
+            # its frames hold this exchange, which holds it
+            self._broken.__traceback__ = None
         self._give_back()
 
     # the connection's side
