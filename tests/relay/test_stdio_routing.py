@@ -415,3 +415,38 @@ def test_a_line_that_a_bug_costs_ends_the_call_that_waited_for_it() -> None:
     assert (True, False) == (one.is_over, two.is_over)
     assert one.over is not None
     assert Blame.WEIR is one.over.blame
+
+
+def test_a_slow_reader_of_a_shared_server_does_not_hold_up_others() -> None:
+    """Alone it does; beside others its reply is held up to a bound, and then ended."""
+    stage = Stage(shared, Bounds(2, 10_000))
+    slow, sent = stage.post(modern("x", 1, {"progressToken": 1}))
+    progress = b'{"method":"notifications/progress","params":{"progressToken":%b}}' % renamed(sent).encode()
+    for _ in range(2):
+        stage.say(progress)
+    assert stage.pipe.is_paused
+    other, name = stage.post(modern("x", 1))
+    assert (False, False) == (stage.pipe.is_paused, stage.router.is_held)
+    while slow.over is None:
+        stage.say(progress)
+        assert not stage.pipe.is_paused
+    assert ("client_read", Blame.DOWNSTREAM) == (slow.over.timer, slow.over.blame)
+    stage.say(b'{"id":%b,"result":{}}' % renamed(name).encode())
+    assert [b'{"id":1,"result":{}}'] == bodies(other)
+
+
+def test_a_client_that_reads_by_drips_stays_a_slow_one() -> None:
+    """Until half of what waited is read, its total time runs."""
+    stage = Stage(shared, Bounds(4, 10_000))
+    slow, sent = stage.post(modern("x", 1, {"progressToken": 1}))
+    stage.post(modern("x", 1))
+    progress = b'{"method":"notifications/progress","params":{"progressToken":%b}}' % renamed(sent).encode()
+    for _ in range(5):
+        stage.say(progress)
+    since = []
+    for _ in range(4):
+        with asyncio.Runner() as runner:
+            runner.run(slow.take())
+        stage.router.taken(slow)
+        since.append(stage.router.unread_since(slow))
+    assert [1.0, 1.0, 1.0, float("inf")] == since

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import deque
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from weir.core.call import Attempt, Call, Sink
@@ -65,6 +66,10 @@ class Mailbox:
     def is_full(self) -> bool:
         return len(self._letters) >= self.limit.messages or self.size >= self.limit.size_bytes
 
+    def fills(self, share: float) -> bool:
+        """Whether it holds at least so many times its limit."""
+        return len(self._letters) >= self.limit.messages * share or self.size >= self.limit.size_bytes * share
+
     @property
     def is_empty(self) -> bool:
         return not self._letters
@@ -126,6 +131,20 @@ class Bounds(NamedTuple):
 
     messages: int
     size_bytes: int
+
+
+# a burst of progress or log lines passes; more than that is a client that does not read
+_BOUNDS = Bounds(256, 4 * 1024 * 1024)
+
+
+@dataclass(frozen=True, slots=True)
+class RoutingSettings:
+    """How much of what a server said may wait."""
+
+    reply: Bounds = _BOUNDS
+    """For one open reply whose client reads slowly; then the server is slowed down."""
+    orphans: Bounds = _BOUNDS
+    """For nobody in particular, until a stream opens; then the oldest are dropped."""
 
 
 class Exchange(Mailbox):

@@ -6,8 +6,8 @@ goes to its request, progress to the request that gave the token. What has no ow
 newest POST still waiting, else it waits for one of them.
 """
 
+import math
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from weir.core.call import Call
 from weir.core.events import Emit, LimitReached, LineSkipped, Listed
@@ -17,7 +17,8 @@ from weir.protocol.envelope import Kind, Message
 from weir.protocol.methods import LISTS
 from weir.relay.stdio_asks import Asks
 from weir.relay.stdio_ids import key_of
-from weir.relay.stdio_mailbox import Bounds, Exchange, Letter, Mailbox
+from weir.relay.stdio_mailbox import Exchange, Letter, Mailbox
+from weir.relay.stdio_mailbox import RoutingSettings as RoutingSettings
 from weir.relay.stdio_orphans import Orphans, refusal
 from weir.relay.stdio_pipe import Pipe
 
@@ -28,19 +29,6 @@ AMBIGUOUS_ANSWER = Failed(
 )
 
 LOST = Failed(FailureKind.INTERNAL, "weir could not read this answer; its log has the reason", Blame.WEIR)
-
-# a burst of progress or log lines passes; more than that is a client that does not read
-_BOUNDS = Bounds(256, 4 * 1024 * 1024)
-
-
-@dataclass(frozen=True, slots=True)
-class RoutingSettings:
-    """How much of what a server said may wait."""
-
-    reply: Bounds = _BOUNDS
-    """For one open reply whose client reads slowly; then the server is slowed down."""
-    orphans: Bounds = _BOUNDS
-    """For nobody in particular, until a stream opens; then the oldest are dropped."""
 
 
 class Router:
@@ -146,11 +134,18 @@ class Router:
 
     def taken(self, box: Mailbox) -> None:
         """A message was written: the server may go on when no reply is full any more."""
-        if box in self._full and not box.is_full:
+        if box in self._full and self._has_room(box):
             self._full.discard(box)
             if not self._full:
                 self.resumed_at = self._clock()
                 self._pipe.resume()
+
+    def unread_since(self, box: Mailbox) -> float:
+        """Since when a client has read too little of a full reply; inf when the reply is not full."""
+        return max(box.full_since, box.written_at) if box.is_full else math.inf
+
+    def _has_room(self, box: Mailbox) -> bool:
+        return not box.is_full
 
     # the server's side
 
@@ -365,7 +360,11 @@ class Router:
         if box.is_full and not letter.is_last and box not in self._full:
             box.full_since = box.active_at
             self._full.add(box)
-            self._pipe.pause()
+            self._hold_up(box)
+
+    def _hold_up(self, box: Mailbox) -> None:
+        """A reply is full: its server waits for the client to read."""
+        self._pipe.pause()
 
     def _answered(self, raw: bytes) -> Mailbox | None:
         """A question of the server is answered or withdrawn: where it was asked."""

@@ -4,22 +4,32 @@ A request goes in under an id that only weir gives out, which also becomes its p
 subscription. What comes back gets the caller's own texts again, JSON type included. Nothing else changes.
 """
 
+import math
 from collections.abc import Callable
 
 from weir.core.events import Emit, LineSkipped
+from weir.core.outcome import Blame, Failed, FailureKind
 from weir.protocol import edit
 from weir.protocol.envelope import Message
 from weir.protocol.numbers import whole_number
 from weir.protocol.shapes import SUBSCRIPTION_KEY
 from weir.relay.stdio_audience import Audience
 from weir.relay.stdio_ids import key_of
-from weir.relay.stdio_mailbox import Exchange, Letter
+from weir.relay.stdio_mailbox import Exchange, Letter, Mailbox
 from weir.relay.stdio_pipe import Pipe
 from weir.relay.stdio_routing import AMBIGUOUS_ANSWER, Router, RoutingSettings
 from weir.relay.tool_headers import ToolHeaders
 
 # below 2^31, as some servers read ids as 32-bit numbers, and ten digits, as a text so long stands in few messages
 FIRST_ID = 1_000_000_001
+OVERFULL = 16.0
+"""Of the limit of a reply (4 MiB, 256 messages): what a client that reads slowly may leave waiting beside others."""
+TOO_SLOW = Failed(
+    FailureKind.TIMEOUT,
+    "the client reads this reply more slowly than the server writes it, and others share the server",
+    Blame.DOWNSTREAM,
+    timer="client_read",
+)
 _SUBSCRIPTION = SUBSCRIPTION_KEY.encode()
 
 
@@ -59,6 +69,9 @@ class SharedRouter(Router):
         except ValueError:
             return None
         self._next += 1
+        if self._full:
+            # from now on the server has another caller, which must not wait for those that read slowly
+            self._pipe.resume()
         self._register(exchange, raw, raw)
         if message.progress_token:
             self._register_token(exchange, raw)
@@ -75,6 +88,29 @@ class SharedRouter(Router):
             return None
         self._audience.left(exchange)
         return b'{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":%b}}' % exchange.renamed
+
+    @property
+    def is_held(self) -> bool:
+        """A slow reader holds the server up only while no other caller waits for it."""
+        return bool(self._full) and len(self.open) <= 1
+
+    def _hold_up(self, box: Mailbox) -> None:
+        if not any(each is not box for each in self.open):
+            self._pipe.pause()
+
+    def unread_since(self, box: Mailbox) -> float:
+        """From when it was full until half is read: its client has one total time, however little it reads between."""
+        return box.full_since if box in self._full else math.inf
+
+    def _has_room(self, box: Mailbox) -> bool:
+        """Half of it has been read: a client that reads by drips stays a slow one (see stdio_sweep)."""
+        return not box.fills(0.5)
+
+    def _deliver(self, box: Mailbox, letter: Letter) -> None:
+        super()._deliver(box, letter)
+        if not letter.is_last and box.fills(OVERFULL):
+            box.abort(TOO_SLOW)
+            self.taken(box)
 
     def _answer(self, message: Message, body: bytes) -> None:
         exchange = self._find(message.id)

@@ -64,9 +64,9 @@ def look_at(session: Session, settings: WaitSettings, now: float, emit: Emit) ->
     silent_since = now if router.is_held else router.resumed_at
     for exchange in list(router.open):
         _watch_exchange(exchange, settings, now, silent_since, emit)
-        _look_at_exchange(exchange, settings, now, silent_since)
-    if session.router.listener is not None:
-        _look_at_stream(session.router.listener, settings, now)
+        _look_at_exchange(exchange, settings, now, silent_since, router.unread_since(exchange))
+    if router.listener is not None:
+        _look_at_stream(router.listener, settings, now, router.unread_since(router.listener))
 
 
 def _watch_exchange(exchange: Exchange, settings: WaitSettings, now: float, silent_since: float, emit: Emit) -> None:
@@ -79,18 +79,20 @@ def _watch_exchange(exchange: Exchange, settings: WaitSettings, now: float, sile
         emit(Decided("deadline", "would_time_out", exchange.call, True, limit, "idle"))
 
 
-def _look_at_exchange(exchange: Exchange, settings: WaitSettings, now: float, silent_since: float) -> None:
+def _look_at_exchange(
+    exchange: Exchange, settings: WaitSettings, now: float, silent_since: float, unread_since: float
+) -> None:
     limit = settings.silence_seconds if exchange.call.idle_seconds is None else exchange.call.idle_seconds
     is_silent = now - max(exchange.active_at, silent_since) >= limit
     if is_silent and exchange.call.message.method != "subscriptions/listen":
         exchange.abort(_silent(limit))
     elif exchange.is_streaming:
-        _look_at_stream(exchange, settings, now)
+        _look_at_stream(exchange, settings, now, unread_since)
 
 
-def _look_at_stream(box: Mailbox, settings: WaitSettings, now: float) -> None:
+def _look_at_stream(box: Mailbox, settings: WaitSettings, now: float, unread_since: float) -> None:
     limit, keepalive = settings.client_read_seconds, settings.keepalive_seconds
-    if limit is not None and box.is_full and now - max(box.full_since, box.written_at) >= limit:
+    if limit is not None and now - unread_since >= limit:
         box.abort(_unread(limit))
     elif keepalive is not None and box.is_empty and now - box.written_at >= keepalive:
         box.put(KEEPALIVE)
