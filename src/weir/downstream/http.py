@@ -21,10 +21,13 @@ from weir.downstream.gate import Gate
 from weir.downstream.identity import Forwarded
 from weir.downstream.rescue import rescue
 from weir.protocol import sse
-from weir.protocol.envelope import NOTHING, Kind, Message, peek
+from weir.protocol.envelope import BATCH_LIMIT, NOTHING, OVERLONG_BATCH, Kind, Message, peek
 from weir.protocol.headers import without_named
 
 _GONE = Failed(FailureKind.CANCELLED, "the client disconnected", Blame.DOWNSTREAM)
+_OVERLONG = Refused(
+    RefusalKind.BAD_MESSAGE, f"A batch of more than {BATCH_LIMIT} messages was not sent; send them in smaller batches."
+)
 _BUG = Failed(FailureKind.INTERNAL, "weir failed to handle this; its log has the reason", Blame.WEIR, Sent.NO)
 
 _FULL = "weir holds as many bytes of requests and replies as it may (listen.max_buffered)."
@@ -195,7 +198,7 @@ class HttpDownstream:
         outcome: Outcome = _BUG
         stream = self._began_stream() if call.is_stream else None
         try:
-            outcome = await handler(call)
+            outcome = _OVERLONG if call.message is OVERLONG_BATCH else await handler(call)
         except asyncio.CancelledError:
             outcome = await self._cancelled(call, exchange)
             raise
