@@ -57,6 +57,9 @@ class PlayedPipe:
     def stop(self) -> None:
         """Nothing runs."""
 
+    def unwanted(self, size: int) -> None:
+        """Not counted."""
+
 
 shared = partial(SharedRouter, tools=ToolHeaders())
 

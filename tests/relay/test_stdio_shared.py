@@ -389,6 +389,9 @@ class Unstarted:
     def resume(self) -> None: ...
     def stop(self) -> None: ...
 
+    def unwanted(self, size: int) -> None:
+        """Not counted."""
+
 
 async def test_starting_a_server_has_the_time_to_connect_which_all_attempts_share() -> None:
     """The second try of the call finds nothing left."""

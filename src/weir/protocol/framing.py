@@ -22,6 +22,11 @@ class Lines:
         self._kept = bytearray()
         self._is_skipping = False
 
+    @property
+    def is_skipping(self) -> bool:
+        """The current line is too long, and is not kept."""
+        return self._is_skipping
+
     def feed(self, data: bytes) -> list[bytes]:
         """The lines that `data` completes, in order, without their ends. Blank lines say nothing and are left out."""
         first, *others = data.split(b"\n")

@@ -46,3 +46,6 @@ class Pipe(Protocol):
 
     def stop(self) -> None:
         """Begin to end it; nothing it says from now on is handed on."""
+
+    def unwanted(self, size: int) -> None:
+        """A message of so many bytes reached nobody."""

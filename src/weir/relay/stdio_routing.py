@@ -384,6 +384,7 @@ class Router:
     def _drop(self, letter: Letter) -> None:
         """Count a message that reaches nobody; the server must not wait for the answer to a question among them."""
         self._emit(LimitReached(self._upstream, "orphans"))
+        self._pipe.unwanted(len(letter.body))
         answer = refusal(letter.message)
         if answer is not None:
             self.answer(answer)

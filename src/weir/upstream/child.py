@@ -10,17 +10,18 @@ ended by the guardian (upstream/guardian.py).
 
 import asyncio
 import os
-import shutil
 import signal
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from weir.core.events import ChildExited, ChildStarted, Emit, LineSkipped, Notice
+from weir.core.events import ChildExited, ChildStarted, Emit, LimitReached, LineSkipped, Notice
 from weir.core.outcome import Failed, FailureKind, Sent
 from weir.protocol.envelope import Kind, Message, peek
 from weir.protocol.framing import Lines, encode
 from weir.protocol.salvage import salvage
+from weir.upstream.child_texts import signal_name, why_not_started
+from weir.upstream.flood import LINE_BYTES, Flood
 from weir.upstream.guarded import Command, Launcher
 from weir.upstream.process import Process
 
@@ -96,6 +97,12 @@ class Child:
         self._drained = asyncio.Event()
         self._writable = asyncio.Event()
         self._turn = asyncio.Lock()
+        self._is_held = False
+        """The owner has paused it."""
+        self._throttled = 0
+        """Pauses of weir's own that have not run out."""
+        now = asyncio.get_running_loop().time()
+        self._flood, self._stderr_flood = Flood(now), Flood(now)
 
     @property
     def pid(self) -> int:
@@ -145,13 +152,50 @@ class Child:
 
     def pause(self) -> None:
         """Read no more of what the child says, until `resume`: it will block when the pipe is full."""
+        self._is_held = True
         if self._process is not None and not self._is_stopping and not self._exited.is_set():
             self._process.stdout.pause_reading()
 
     def resume(self) -> None:
         """Read again."""
-        if self._process is not None and not self._drained.is_set():
+        self._is_held = False
+        self._read_on()
+
+    def unwanted(self, size: int) -> None:
+        """A message of so many bytes reached nobody: a child that says such things without end is paced and ended."""
+        self._flood.waste(size + LINE_BYTES, asyncio.get_running_loop().time())
+
+    def _read_on(self) -> None:
+        is_over = self._exited.is_set()
+        if self._process is not None and not self._drained.is_set() and (is_over or not self._throttled):
             self._process.stdout.resume_reading()
+
+    def _pace(self) -> None:
+        """Read nothing for as long as the unwanted bytes were too many; end a child that goes on."""
+        seconds, loop = self._flood.pause_seconds(), asyncio.get_running_loop()
+        if not seconds or self._process is None or self._exited.is_set():
+            return
+        self._end_flood(self._flood, "stdout")
+        if not self._throttled:
+            self._throttled = 1
+            self._emit(LimitReached(self._upstream, "unwanted_output"))
+            self._process.stdout.pause_reading()
+            loop.call_later(seconds, self._unthrottled)
+
+    def _unthrottled(self) -> None:
+        self._throttled = 0
+        if not self._is_held or self._is_stopping:
+            self._read_on()
+
+    def _end_flood(self, flood: Flood, pipe: str) -> None:
+        if self._ending.is_set() or not flood.is_endless(asyncio.get_running_loop().time()):
+            return
+        self._ended = self._ended or Failed(FailureKind.EXITED, f"was ended by weir: it wrote to {pipe} without end")
+        self._emit(
+            Notice("error", "a server that writes without end is ended", {"upstream": self._upstream, "pipe": pipe})
+        )
+        self._tell_end()
+        self._ending.set()
 
     def stop(self) -> None:
         """Ask the supervisor to end it; nothing it says from now on is handed on."""
@@ -171,7 +215,7 @@ class Child:
         try:
             self._process = await Process.start(Command(command, env, cwd), self, self._launcher)
         except (OSError, ValueError) as error:
-            return Failed(FailureKind.CONNECT, _why_not_started(command[0], cwd, env, error), sent=Sent.NO)
+            return Failed(FailureKind.CONNECT, why_not_started(command[0], cwd, env, error), sent=Sent.NO)
         self._writable.set()
         self._emit(ChildStarted(self._upstream, self.pid))
         return None
@@ -231,7 +275,7 @@ class Child:
         if code is None:
             text = "closed its stdout and ran on"
         elif code < 0:
-            text = f"was ended by {_signal_name(-code)}"
+            text = f"was ended by {signal_name(-code)}"
         else:
             text = f"exited with code {code}"
         # callers read this, and stderr may quote what another caller sent or a secret of the server's
@@ -252,10 +296,14 @@ class Child:
         oversized = self._lines.oversized
         for line in self._lines.feed(data):
             self._take_line(line)
+        if self._lines.is_skipping:
+            self._flood.waste(len(data), asyncio.get_running_loop().time())
         for _ in range(self._lines.oversized - oversized):
             self._emit(LineSkipped(self._upstream, self._settings.line_limit_bytes))
             if self._receiver is not None and not self._is_stopping:
                 self._receiver.overflowed()
+        if self._flood.pause_seconds():
+            self._pace()
 
     def _take_line(self, line: bytes) -> None:
         message: Message | None = None
@@ -265,8 +313,12 @@ class Child:
                 message = salvage(line)
             if message is None:
                 self._emit(LineSkipped(self._upstream, len(line)))
+                self.unwanted(len(line))
             elif self._receiver is not None and not self._is_stopping:
                 self._receiver.message(message, line)
+                if message.kind is Kind.RESPONSE:
+                    self._flood.excuse()
+                    self._stderr_flood.excuse()
         except Exception as error:  # noqa: BLE001 - many callers may share this server: a bug costs them one line
             self._spoiled(message, len(line), error)
 
@@ -285,6 +337,12 @@ class Child:
     def take_stderr(self, data: bytes) -> None:
         """Bytes of stderr: always read, so that the child never blocks on it; the end of it is kept."""
         self._tail = (self._tail + data)[-self._settings.stderr_tail_bytes :]
+        flood, loop = self._stderr_flood, asyncio.get_running_loop()
+        flood.waste(len(data), loop.time())
+        if flood.pause_seconds() and self._process is not None and not self._exited.is_set():
+            self._end_flood(flood, "stderr")
+            self._process.stderr.pause_reading()
+            loop.call_later(flood.pause_seconds(), self._process.stderr.resume_reading)
         if self._on_stderr is None:
             return
         try:
@@ -330,24 +388,3 @@ async def _within(seconds: float, event: asyncio.Event) -> bool:
 def _inherited(environ: Mapping[str, str]) -> dict[str, str]:
     # a value that begins with "()" is an exported shell function
     return {name: environ[name] for name in INHERITED if name in environ and not environ[name].startswith("()")}
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"
-
-
-def _why_not_started(command: str, cwd: str | None, env: Mapping[str, str], error: Exception) -> str:
-    """One line: which program, why, and the mend. Callers read it, so it tells no folder and no argument."""
-    program = os.path.basename(command)
-    if cwd is not None and not os.path.isdir(cwd):
-        return f"cannot start '{program}': its working directory does not exist; correct `cwd`"
-    is_sought = "/" not in command
-    if isinstance(error, FileNotFoundError) or (is_sought and shutil.which(command, path=env.get("PATH")) is None):
-        return f"cannot start '{program}': there is no such command; install it, or give its full path in `command`"
-    if isinstance(error, PermissionError):
-        return f"cannot start '{program}': it is not executable; correct its permissions or `command`"
-    reason = error.strerror if isinstance(error, OSError) and error.strerror else "the command cannot be passed on"
-    return f"cannot start '{program}': {reason}; correct `command`"

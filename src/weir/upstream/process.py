@@ -51,6 +51,10 @@ class Process:
     def stdout(self) -> asyncio.ReadTransport:
         return cast(asyncio.ReadTransport, self._pipes[1])
 
+    @property
+    def stderr(self) -> asyncio.ReadTransport:
+        return cast(asyncio.ReadTransport, self._pipes[2])
+
     @classmethod
     async def start(cls, command: Command, owner: Owner, launcher: Launcher) -> "Process":
         """Start a command.
