@@ -56,6 +56,8 @@ class Owner:
     def gone(self, connection: Connection) -> None:
         self.told.append("gone")
 
+    def ended_early(self, unused_seconds: float) -> None: ...
+
 
 def received(chunks: list[bytes], *, at_end: bool) -> tuple[Exchange, Owner]:
     """An exchange after these bytes have come, and after the end of the connection."""

@@ -335,7 +335,7 @@ async def test_closing_the_pool_ends_everything() -> None:
             second = group.create_task(attempted(pool))
             await watching.has_waited.wait()
             await pool.aclose()
-        assert (FailureKind.RESET, Sent.YES) == await first
+        assert (FailureKind.CANCELLED, Sent.YES) == await first
         assert (FailureKind.CONNECT, Sent.NO) == await second
         assert (FailureKind.CONNECT, Sent.NO) == await attempted(pool)
 

@@ -13,7 +13,7 @@ from weir.config.model import Config, Listen, Sessions, Upstream
 from weir.config.problems import Problem, shown
 from weir.config.quantities import is_loopback
 from weir.telemetry import environment
-from weir.upstream.dialing import origin_of, proxy_for
+from weir.upstream.dialing import TlsSettings, client_context, origin_of, proxy_for
 from weir.upstream.no_proxy import unreadable
 
 SHORT_TOKEN_LENGTH = 16
@@ -93,7 +93,7 @@ def _of_listening(config: Config) -> Iterator[Finding]:
     listen = config.listen
     if config.stdio:
         return
-    yield from _missing_files("listen.tls", {"cert": listen.tls.cert, "key": listen.tls.key})
+    yield from _of_tls_files("listen.tls", None, listen.tls.cert, listen.tls.key)
     if not listen.http.is_loopback:
         if listen.tls.cert is None:
             text = "others can reach it, in plain text; set listen.tls, or put a TLS proxy before it"
@@ -157,7 +157,7 @@ def _of_proxy(upstream: Upstream, environ: Mapping[str, str]) -> Iterator[Findin
 
 def _of_url(listen: Listen, upstream: Upstream) -> Iterator[Finding]:
     tls = upstream.tls
-    yield from _missing_files(f"{upstream.name}.tls", {"ca": tls.ca, "cert": tls.cert, "key": tls.key})
+    yield from _of_tls_files(f"{upstream.name}.tls", tls.ca, tls.cert, tls.key)
     url = urlsplit(upstream.url or "")
     if is_loopback(url.hostname or ""):
         return
@@ -217,10 +217,18 @@ def _is_interactive(arguments: list[str]) -> bool:
     )
 
 
-def _missing_files(subject: str, files: Mapping[str, str | None]) -> Iterator[Finding]:
-    for key, name in files.items():
-        if name is not None and not os.access(name, os.R_OK):
-            yield Finding(True, f"{subject}.{key}", "there is no such file, or it may not be read")
+def _of_tls_files(subject: str, ca: str | None, cert: str | None, key: str | None) -> Iterator[Finding]:
+    """Files that are missing, or hold nothing that TLS can use."""
+    files = {"ca": ca, "cert": cert, "key": key}
+    # a pipe can be read once: it is left to the start
+    missing = {key for key, name in files.items() if name is not None and not os.access(name, os.R_OK)}
+    for name in sorted(missing):
+        yield Finding(True, f"{subject}.{name}", "there is no such file, or it may not be read")
+    if not missing and all(os.path.isfile(name) for name in files.values() if name is not None):
+        try:
+            client_context(TlsSettings(ca or "", cert or "", key or ""))
+        except OSError as error:
+            yield Finding(True, subject, rooms.tls_objection(error, ca, cert, key))
 
 
 def _of_tools(config: Config, upstream: Upstream) -> Iterator[Finding]:

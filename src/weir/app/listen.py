@@ -4,6 +4,7 @@ import errno
 import socket
 
 from weir.config.quantities import Address
+from weir.upstream.sockets import keep_alive
 
 
 class ListenError(Exception):
@@ -26,6 +27,8 @@ def bind(address: Address, key: str) -> socket.socket:
     listener = socket.socket(family, kind, proto)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        # a client that is gone without a word leaves its streams open: they have no other timer
+        keep_alive(listener)
         listener.bind(target)
         listener.listen(2048)
     except OSError as error:

@@ -138,7 +138,8 @@ class Protections:
         if all(one.mode == "off" for one in (general, *said.values())):
             return None
         tools = {tool: CoalesceSettings(Mode(own.mode), own.headers) for tool, own in said.items()}
-        replaced = frozenset(name.lower().encode() for name in self._one.headers)
+        # below a mirrored upstream there are paths that the configured headers do not go to
+        replaced = frozenset(name.lower().encode() for name in self._one.headers if self._one.path)
         settings = CoalesceSettings(Mode(general.mode), general.headers, tools, replaced)
         coalesce = Coalesce(self._one.name, settings, means.emit, means.clock, means.finished)
         self.services.append(coalesce.run)

@@ -22,6 +22,7 @@ from weir.telemetry.settings import LogsSettings, MetricsSettings, TelemetrySett
 from weir.upstream.child import ChildSettings
 from weir.upstream.dialing import TlsSettings
 from weir.upstream.http import HttpSettings, WatchedLimits
+from weir.upstream.tls import load_certificate
 
 _TRACES_VARIABLES = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_TRACES_EXPORTER")
 
@@ -175,7 +176,7 @@ def _server_tls(config: Config) -> ssl.SSLContext | None:
         return None
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     try:
-        context.load_cert_chain(tls.cert, tls.key)
+        load_certificate(context, tls.cert, tls.key)
     except (OSError, ssl.SSLError) as error:
         raise SetupError(f"listen.tls: {tls_objection(error, tls.cert, tls.key)}") from None
     return context

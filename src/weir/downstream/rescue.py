@@ -29,6 +29,7 @@ _REFUSED_STATUS = {
     RefusalKind.UNKNOWN_SESSION: 404,
     RefusalKind.BAD_MESSAGE: 400,
 }
+_UNDONE_ADVICE = "The request was sent, and was not carried out; it can be tried again."
 _SENT_ADVICE = {
     Sent.NO: "The request was not sent; it can be tried again.",
     Sent.YES: "The request was sent; whether it was carried out is unknown.",
@@ -97,5 +98,6 @@ def _failure(failed: Failed, call: Call) -> dict[str, Any]:
         data["afterMs"] = round(failed.after_seconds * 1000)
     # it may hold a server's own words
     detail = redact.text(failed.detail).rstrip(".")
-    text = f"MCP server '{call.upstream}': {detail}. {_SENT_ADVICE[failed.sent]}"
+    advice = _UNDONE_ADVICE if failed.is_undone else _SENT_ADVICE[failed.sent]
+    text = f"MCP server '{call.upstream}': {detail}. {advice}"
     return {"code": _CODE_BASE - _status(failed), "message": redact.printable(text), "data": data}

@@ -9,12 +9,15 @@ from weir.core.call import FIELDS, NOWHERE, Attempt, Call, Headers, Slot, header
 from weir.core.outcome import PLAIN, Blame, Failed, FailureKind, Outcome, Replied, Verdict
 from weir.protocol import edit, sse
 from weir.protocol.envelope import Kind, Message, peek
+from weir.protocol.headers import SEALS
 from weir.protocol.question import is_conclusive
 
 AHEAD_LIMIT_BYTES = 1024 * 1024
 """What a stream may be ahead of its leader: a client that reads slowly keeps no follower waiting before that."""
 
 _NO_ID = (b"", b"null")
+# an encoded body cannot be given another id, so it is shared only as it is
+_OF_THE_BYTES = SEALS - {b"content-encoding"}
 
 
 def copy_for(reply: Replied, raw_id: bytes) -> Replied | None:
@@ -29,10 +32,10 @@ def copy_for(reply: Replied, raw_id: bytes) -> Replied | None:
 
 
 def _shareable(headers: Headers) -> Headers | None:
-    """A reply's headers for another caller: the length differs with the id, a new cookie is for one caller only."""
+    """A reply's headers for another caller: the bytes differ with the id, a new cookie is for one caller only."""
     if header(headers, b"set-cookie"):
         return None
-    return [each for each in headers if each[0] != b"content-length"]
+    return [each for each in headers if each[0] != b"content-length" and each[0] not in _OF_THE_BYTES]
 
 
 def _with_id(body: bytes, message: Message, raw_id: bytes) -> bytes | None:

@@ -12,6 +12,7 @@ from weir.core.call import Headers
 from weir.core.outcome import FailureKind, Sent
 from weir.protocol.headers import HOP_BY_HOP, named_by
 from weir.protocol.numbers import whole_number
+from weir.upstream import tls
 from weir.upstream.exchange import Exchange, Unanswered
 from weir.upstream.places import Places
 
@@ -27,8 +28,6 @@ KEEP_ALIVE_MARGIN_SECONDS = 1.0
 """Taken off an announced timeout: the server's clock started earlier than ours."""
 JOINED_WRITE_BYTES = 64 * 1024
 """A body up to this size is copied behind the head, which is cheaper than handing over two buffers."""
-TRUSTED_SECONDS = 0.005
-"""How long after a reply a connection that has been reused before is taken to stand, without asking the kernel."""
 # a length that is there and cannot be read; -1 is one that is not there
 _NO_LENGTH = -2
 _TIMER_PRECISION_SECONDS = 0.001
@@ -42,6 +41,9 @@ class Owner(Protocol):
     """Who holds the connection: told when it may be reused, and once when it never may be again."""
 
     def freed(self, connection: "Connection") -> None: ...
+    def ended_early(self, unused_seconds: float) -> None:
+        """The server ended a connection that had been unused for so long, or a request that was sent on it then."""
+
     def gone(self, connection: "Connection") -> None: ...
 
 
@@ -72,7 +74,8 @@ class Connection(asyncio.Protocol):
         self._dry = 0
         self._is_paused = False
         self._is_gone = False
-        self._is_reused = False
+        # how long it had been unused when the request was written; -1.0 on a connection that has served none before
+        self._unused_seconds = -1.0
         # of the reply being parsed: its framing; answers a HEAD; a 1xx; complete; the last one here; without a length
         self._length = -1
         self._transfer_codings = b""
@@ -93,6 +96,8 @@ class Connection(asyncio.Protocol):
             raise Unanswered(FailureKind.CONNECT, "the server closed the connection before the request", Sent.NO)
         # before the write: it wakes the server, which may run on this core until its answer is there
         self._heard_at = now = self._clock()
+        if self.idle_since:
+            self._unused_seconds = now - self.idle_since
         if len(body) <= JOINED_WRITE_BYTES:
             transport.write(head + body)
         else:
@@ -110,17 +115,10 @@ class Connection(asyncio.Protocol):
 
     def is_usable(self, now: float) -> bool:
         """Whether it may carry another request: young enough, nothing received, not ended."""
-        idle_seconds = now - self.idle_since
-        if self._is_gone or idle_seconds >= self.keep_seconds:
+        if self._is_gone or now - self.idle_since >= self.keep_seconds:
             return False
-        # The loop has told of every end that came before its last turn, so only a turn's length is in doubt. So soon
-        # after a reply a server ends a connection only if it does so after each, and then there is no second reuse.
-        if self._is_reused and idle_seconds < TRUSTED_SECONDS:
-            return True
-        if self._poll is not None and self._poll.poll(0):
-            return False
-        self._is_reused = True
-        return True
+        # the loop tells of an end only in its next turn; the kernel knows of it now
+        return self._poll is None or not self._poll.poll(0)
 
     def limit_silence(self, exchange: Exchange, seconds: float, told: Callable[[], None] | None = None) -> None:
         """For this exchange the server may be silent so long, instead of as long as for others.
@@ -148,7 +146,7 @@ class Connection(asyncio.Protocol):
 
     def close(self) -> None:
         """End it; an exchange under way fails."""
-        self._fail(FailureKind.RESET, "weir closed the connection")
+        self._fail(FailureKind.CANCELLED, "weir closed the connection")
 
     def drop(self) -> None:
         """Close at once, without waiting for the other side, and tell the owner. Once."""
@@ -206,7 +204,9 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is gone, one way or another."""
         if isinstance(exc, ssl.SSLError):
-            self._cut_off(FailureKind.TLS, f"TLS failed ({exc.reason or 'no reason given'})")
+            has_served = self.idle_since > 0 or (self._exchange is not None and self._exchange.first_byte_at > 0)
+            is_undone = not has_served and tls.refuses_certificate(tls.alert_of(exc))
+            self._cut_off(FailureKind.TLS, tls.described(exc), is_undone=is_undone)
         else:
             self._cut_off(FailureKind.RESET, "the connection was reset" if exc else "the connection was closed")
         # both point back here: without this only the collector would free the connection and its last reply
@@ -338,21 +338,33 @@ class Connection(asyncio.Protocol):
             self._owner.freed(self)
         exchange.end()
 
-    def _cut_off(self, kind: FailureKind, how: str) -> None:
-        where = "in the middle of the reply" if self._exchange and self._exchange.status else "before the reply"
-        self._fail(kind, f"{how} {where}")
+    def _cut_off(self, kind: FailureKind, how: str, *, is_undone: bool = False) -> None:
+        exchange = self._exchange
+        where = "in the middle of the reply" if exchange and exchange.status else "before the reply"
+        error = Unanswered(kind, f"{how} {where}", Sent.ANSWERED if exchange and exchange.status else Sent.YES)
+        error.is_undone = is_undone
+        if exchange is None:
+            if self.idle_since and not self._is_gone:
+                self._owner.ended_early(self._clock() - self.idle_since)
+        elif self._unused_seconds >= 0 and not exchange.first_byte_at:
+            error.is_stale = True
+            self._owner.ended_early(self._unused_seconds)
+        self._end(error)
 
     def _garbage(self, detail: str) -> None:
         self._fail(FailureKind.PROTOCOL, detail)
 
     def _fail(self, kind: FailureKind, detail: str, *, timer: str = "", after_seconds: float = 0.0) -> None:
         """Nothing more can be read here."""
+        sent = Sent.ANSWERED if self._exchange is not None and self._exchange.status else Sent.YES
+        self._end(Unanswered(kind, detail, sent, timer=timer, after_seconds=after_seconds))
+
+    def _end(self, error: Unanswered) -> None:
         exchange, self._exchange = self._exchange, None
         self._special = None
         self._is_finished = False
         if exchange is not None:
-            sent = Sent.ANSWERED if exchange.status else Sent.YES
-            exchange.end(Unanswered(kind, detail, sent, timer=timer, after_seconds=after_seconds))
+            exchange.end(error)
         self.drop()
 
     def _watch(self) -> None:

@@ -18,6 +18,8 @@ from weir.protocol import hosts
 from weir.upstream.connection import Connection
 from weir.upstream.exchange import Shortage, Unanswered
 from weir.upstream.no_proxy import is_exempt
+from weir.upstream.sockets import keep_alive
+from weir.upstream.tls import load_certificate
 
 NEXT_ADDRESS_SECONDS = 0.25
 """How long one address may take before the next is tried beside it (RFC 8305, section 5)."""
@@ -82,7 +84,7 @@ def client_context(settings: TlsSettings) -> ssl.SSLContext:
     context = ssl.create_default_context(cafile=settings.ca or None)
     context.set_alpn_protocols(["http/1.1"])
     if settings.cert:
-        context.load_cert_chain(settings.cert, settings.key or None)
+        load_certificate(context, settings.cert, settings.key or None)
     return context
 
 
@@ -281,6 +283,7 @@ async def _connect_one(address: Address) -> socket.socket:
     try:
         sock.setblocking(False)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        keep_alive(sock)
         await asyncio.get_running_loop().sock_connect(sock, address[1])
     except BaseException:
         sock.close()

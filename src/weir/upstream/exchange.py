@@ -26,6 +26,12 @@ class Unanswered(Exception):  # noqa: N818 - it becomes an outcome, and this is 
         self.sent = sent
         self.timer = timer
         self.after_seconds = after_seconds
+        self.is_undone = False
+        """It was sent, and the way it failed proves that it was not carried out."""
+        self.is_stale = False
+        """A connection that had served before ended before any byte of this reply: the server may have closed it as
+        unused while the request was on its way.
+        """
 
 
 class Shortage(Unanswered):

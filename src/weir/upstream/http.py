@@ -1,20 +1,24 @@
 """The HTTP edge: asks an MCP server over HTTP, relays its reply, and says how it ended."""
 
+import math
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 from weir.core.call import Attempt, Call, Headers, Peer, Transport, header
 from weir.core.events import ConnectionOpened, Decided, Emit, LimitReached, Listed
 from weir.core.outcome import NO_ANSWER, PLAIN, Blame, Failed, FailureKind, Outcome, RefusalKind, Refused, Replied
 from weir.core.shortage import SHORTAGE_RETRY_SECONDS
+from weir.protocol.envelope import Kind
 from weir.protocol.headers import HOP_BY_HOP, named_by
-from weir.protocol.methods import LISTS
+from weir.protocol.methods import LISTS, Repeat, facts
+from weir.protocol.paths import carries_mcp
 from weir.protocol.tracecontext import TraceContext
 from weir.upstream.dialing import Dialer, Origin, Proxy, TlsSettings, client_context, origin_of, proxy_at, proxy_for
 from weir.upstream.exchange import Exchange, Shortage, Unanswered
 from weir.upstream.http1 import Client, Pool, PoolSettings, Request
-from weir.upstream.judging import OF_THE_BYTES, Restored, StreamJudge, decoded, judge_complete
+from weir.upstream.judging import Restored, StreamJudge, decoded, judge_complete, undescribed
 
 REPLY_BUFFER_BYTES = 4 * 1024 * 1024
 """A reply body up to this size is judged before it is relayed."""
@@ -92,12 +96,31 @@ class HttpUpstream:
         attempt.peer = self._peer
         request = self._composer.compose(attempt)
         try:
+            return await self._ask(attempt, request)
+        except Unanswered as error:
+            if not error.is_stale or not _is_read(attempt.call):
+                return _failed(error)
+        # the server had closed the unused connection; one opened by the client for this read would have stood
+        try:
+            return await self._ask(attempt, request)
+        except Unanswered as error:
+            return _failed(error)
+
+    async def _ask(self, attempt: Attempt, request: Request) -> Outcome:
+        """One exchange.
+
+        Raises:
+            Unanswered: there is no reply, or it broke off.
+        """
+        try:
             exchange = self._client.send(request) or await self._connect_and_send(attempt, request)
         except Unanswered as error:
             return self._unsent(error)
         attempt.sent_at = exchange.sent_at
         exchange.account = attempt.call.account
-        if self._minds_silence:
+        if attempt.call.is_stream:
+            exchange.limit_silence(math.inf)
+        elif self._minds_silence:
             self._mind_silence(attempt.call, exchange)
         try:
             await exchange.arrived
@@ -107,8 +130,6 @@ class HttpUpstream:
             if exchange.is_events and not exchange.coding:
                 return await self._relay_events(attempt, exchange)
             return await self._relay_opaque(attempt, exchange)
-        except Unanswered as error:
-            return _failed(error)
         finally:
             attempt.first_byte_at = exchange.first_byte_at
             exchange.close()
@@ -166,7 +187,7 @@ class HttpUpstream:
             text = decoded(headers, body, self._settings.reply_buffer_bytes)
             if text is not None and attempt.call.peer.transport is Transport.STDIO:
                 # on a pipe nobody says how a message is encoded
-                headers, body = [each for each in headers if each[0] not in OF_THE_BYTES], text
+                headers, body = undescribed(headers, is_decoded=True), text
         if text is None:
             self._emit(LimitReached(self.name, "encoded_reply"))
         elif attempt.call.message.method in LISTS:
@@ -175,7 +196,8 @@ class HttpUpstream:
 
     async def _relay_events(self, attempt: Attempt, exchange: Exchange) -> Outcome:
         call, sink, judge = attempt.call, attempt.sink, StreamJudge(attempt)
-        headers = _end_to_end(exchange)
+        # events are edited, dropped and added on the way: by a question's trace, a retry, an error of weir's
+        headers = undescribed(_end_to_end(exchange))
         await sink.open(exchange.status, headers)
         # it may be silent for as long as the client thinks about its question
         exchange.excuse = lambda: call.pending_asks > 0
@@ -202,7 +224,7 @@ class HttpUpstream:
 
     async def _relay_opaque(self, attempt: Attempt, exchange: Exchange) -> Outcome:
         call, sink = attempt.call, attempt.sink
-        restored = Restored(attempt, _end_to_end(exchange))
+        restored = Restored(attempt, _end_to_end(exchange), is_events=exchange.is_events)
         headers = restored.headers
         await sink.open(exchange.status, headers)
         self._emit(LimitReached(self.name, "encoded_reply" if exchange.is_events else "reply_buffer"))
@@ -221,29 +243,37 @@ class _Composer:
 
     def __init__(self, settings: HttpSettings, origin: Origin, proxy: Proxy | None) -> None:
         # without TLS a proxy is asked for the whole URL (RFC 9112, section 3.2.2)
+        self._own_path = urlsplit(settings.url).path.encode()
         self._prefix = f"{origin.scheme}://{origin.authority}".encode() if proxy is not None else b""
         self._preserve_host = settings.preserve_host
-        added: Headers = [(b"accept-encoding", b"identity"), *settings.headers]
+        added: Headers = [(b"accept-encoding", b"identity")]
         if proxy is not None and proxy.authorization:
             added.append((b"proxy-authorization", proxy.authorization))
-        self._lines = [b"host: " + origin.authority.encode(), *(b": ".join(each) for each in added)]
-        self._dropped = HOP_BY_HOP | _OURS | {name for name, _ in settings.headers}
+        self._plain_lines = [b"host: " + origin.authority.encode(), *(b": ".join(each) for each in added)]
+        self._lines = self._plain_lines + [b": ".join(each) for each in settings.headers]
+        self._plain_dropped = HOP_BY_HOP | _OURS
+        self._dropped = self._plain_dropped | {name for name, _ in settings.headers}
         self._dropped_with_trace = self._dropped | _TRACE
+        self._is_guarded = bool(settings.headers)
 
     def compose(self, attempt: Attempt) -> Request:
         """The request of one attempt."""
         call, trace, received, body = attempt.call, attempt.trace, attempt.headers, attempt.body
-        lines = self._lines.copy()
+        target, dropped = attempt.target or b"/", self._dropped if trace is None else self._dropped_with_trace
+        if self._is_guarded and not carries_mcp(target, self._own_path):
+            # what the operator gave for the MCP endpoint is not for other parts of the server
+            lines = self._plain_lines.copy()
+            dropped = self._plain_dropped if trace is None else self._plain_dropped | _TRACE
+        else:
+            lines = self._lines.copy()
         if self._preserve_host and (host := header(received, b"host")):
             lines[0] = b"host: " + host
-        if trace is None:
-            _write_lines(lines, received, self._dropped)
-        else:
-            _write_lines(lines, received, self._dropped_with_trace)
+        _write_lines(lines, received, dropped)
+        if trace is not None:
             _write_trace(lines, trace)
         if body or call.verb in _WITH_BODY:
             lines.append(b"content-length: %d" % len(body))
-        return Request(call.verb, self._prefix + (attempt.target or b"/"), lines, body, call.account, call.is_stream)
+        return Request(call.verb, self._prefix + target, lines, body, call.account, call.is_stream)
 
 
 def _write_lines(lines: list[bytes], headers: Headers, dropped: frozenset[bytes]) -> None:
@@ -279,5 +309,16 @@ def _proxy(settings: HttpSettings, origin: Origin) -> Proxy | None:
 
 
 def _failed(error: Unanswered) -> Failed:
-    blame = Blame.WEIR if error.kind is FailureKind.INTERNAL else Blame.UPSTREAM
-    return Failed(error.kind, error.detail, blame, error.sent, error.timer, error.after_seconds)
+    is_weirs = error.kind in (FailureKind.INTERNAL, FailureKind.CANCELLED)
+    blame = Blame.WEIR if is_weirs else Blame.UPSTREAM
+    return Failed(error.kind, error.detail, blame, error.sent, error.timer, error.after_seconds, error.is_undone)
+
+
+def _is_read(call: Call) -> bool:
+    """Whether it changes nothing at the server, however often it is asked."""
+    if call.verb != b"POST":
+        return call.verb in (b"GET", b"HEAD", b"OPTIONS")
+    known, message = facts(call.message.method), call.message
+    if message.kind is not Kind.REQUEST or known.repeat is not Repeat.READ or known.is_handshake:
+        return False
+    return not message.is_continuation and not call.is_ambiguous and not call.committed

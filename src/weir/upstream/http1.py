@@ -4,6 +4,7 @@ The edge uses it through `Client`, so that another client can take its place.
 """
 
 import asyncio
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
@@ -13,6 +14,7 @@ from weir.upstream.connection import Connection
 from weir.upstream.dialing import Dialer
 from weir.upstream.exchange import Exchange, Shortage, Unanswered
 from weir.upstream.places import Places, Waiter, requests_share, streams_share
+from weir.upstream.reuse import Reuse
 
 _ENDS_A_LINE = b"\r\n\0"
 
@@ -96,13 +98,14 @@ class Pool:
         self._open: set[Connection] = set()
         self._requests = Places("connections", settings.connections, requests_share(settings.connections))
         self._streams = Places("streams", settings.streams, streams_share(settings.streams))
+        self._reuse = Reuse()
         self._sweeper: asyncio.TimerHandle | None = None
         self._is_closed = False
 
     def send(self, request: Request) -> Exchange | None:
         """See Client."""
         idle = self._idle
-        if not idle:
+        if not idle or not self._may_reuse(idle[-1]):
             return None
         places = self._streams if request.is_stream else self._requests
         if places.taken >= places.share and not places.admits(request.client, self._open):
@@ -152,6 +155,9 @@ class Pool:
         """It may carry another request: the waiter whose turn it is gets it."""
         if connection.places is not None:
             connection.places.free(connection)
+        if self._reuse.limit_seconds == 0.0 and self._reuse.is_off(self._clock()):
+            self._keep_to_watch(connection)
+            return
         for places in (self._requests, self._streams):
             chosen = places.next(self._open)
             if chosen is not None:
@@ -163,6 +169,28 @@ class Pool:
             # it was a stream's, and there are as many for requests as there may be
             connection.drop()
             return
+        self._keep(connection)
+
+    def ended_early(self, unused_seconds: float) -> None:
+        """The server does not keep connections for as long as weir does."""
+        self._reuse.ended_early(unused_seconds, self._clock())
+
+    def _may_reuse(self, connection: Connection) -> bool:
+        reuse = self._reuse
+        if reuse.limit_seconds == math.inf:
+            return True
+        now = self._clock()
+        return reuse.allows(now - connection.idle_since, now)
+
+    def _keep_to_watch(self, connection: Connection) -> None:
+        """Nothing is reused: one connection is left unused, to see whether the server still ends it early."""
+        if self._idle or self._requests.taken >= self._requests.limit:
+            connection.drop()
+            return
+        self._keep(connection)
+        self.offer()
+
+    def _keep(self, connection: Connection) -> None:
         self._idle.append(connection)
         if self._sweeper is None:
             self._sweeper = connection.loop.call_later(connection.keep_seconds, self._sweep)
@@ -180,7 +208,7 @@ class Pool:
 
     def take_idle(self, places: Places, client: object) -> Connection | None:
         """A connection that became free in the meantime."""
-        while self._idle:
+        while self._idle and self._may_reuse(self._idle[-1]):
             connection = self._idle.pop()
             if connection.is_usable(self._clock()):
                 places.take(connection, client)
@@ -221,6 +249,9 @@ class Pool:
             Unanswered: it cannot be opened.
         """
         began = self._clock()
+        if self._idle and self._requests.taken + len(self._idle) > self._requests.limit:
+            # it is kept, and not reused: see Reuse
+            self._idle[0].drop()
         try:
             connection = await self._dialer.dial(self._new)
         except BaseException:
@@ -254,6 +285,7 @@ class Pool:
         self._sweeper = None
         now = self._clock()
         for connection in [each for each in self._idle if now - each.idle_since >= each.keep_seconds]:
+            self._reuse.outlived()
             connection.drop()
         if self._idle:
             left = min(each.idle_since + each.keep_seconds - now for each in self._idle)

@@ -7,16 +7,24 @@ from weir.core.outcome import NO_ANSWER, PLAIN, Failed, FailureKind, Outcome, Re
 from weir.protocol import edit, scan
 from weir.protocol.decoding import any_of
 from weir.protocol.envelope import Kind, Message, peek
+from weir.protocol.headers import SEALS
 from weir.protocol.methods import LISTS
 from weir.protocol.sse import MAX_EVENT_BYTES, Event, Splitter, replace_data
 
 FIRST_STATELESS = "2026-07-28"
 """From this revision on no stream is resumed: one that ended without its answer is lost."""
 
-OF_THE_BYTES = frozenset((b"content-length", b"content-encoding"))
-"""Headers that hold for the very bytes they came with."""
+_DESCRIBING = frozenset((b"content-length",)) | SEALS - {b"content-encoding"}
+"""Headers that hold for the very bytes they came with. The coding is another matter: it says how to read them."""
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _ZLIB_OR_GZIP, _RAW_DEFLATE = 47, -15
+
+
+def undescribed(headers: Headers, *, is_decoded: bool = False) -> Headers:
+    """The headers of a reply whose bytes weir changes, or may change; `is_decoded`: its content coding is undone."""
+    return [
+        each for each in headers if each[0] not in _DESCRIBING and not (is_decoded and each[0] == b"content-encoding")
+    ]
 
 
 def decoded(headers: Headers, body: bytes, limit_bytes: int) -> bytes | None:
@@ -112,7 +120,7 @@ def _renamed(attempt: Attempt, reply: Replied, text: bytes) -> Replied:
     edited = _under_own_id(attempt, text)
     if edited != text:
         reply.body = edited
-        reply.headers = [each for each in reply.headers if each[0] not in OF_THE_BYTES]
+        reply.headers = undescribed(reply.headers, is_decoded=True)
     return reply
 
 
@@ -135,11 +143,12 @@ class Restored:
 
     __slots__ = ("_held", "_own", "_wire", "headers")
 
-    def __init__(self, attempt: Attempt, headers: Headers) -> None:
+    def __init__(self, attempt: Attempt, headers: Headers, *, is_events: bool = False) -> None:
         self._wire = attempt.wire_id if attempt.is_renamed else b""
         self._own = attempt.call.message.id
         self._held = b""
-        self.headers = [each for each in headers if each[0] != b"content-length"] if self._wire else headers
+        # an error of weir's may follow events
+        self.headers = undescribed(headers) if self._wire or is_events else headers
 
     def feed(self, data: bytes) -> bytes:
         """What of the reply is to be relayed now."""
