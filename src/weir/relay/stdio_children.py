@@ -85,6 +85,7 @@ class Children:
             del self._owners[task]
             self._gone(session, "exited")
             self.places.freed()
+            session.close()
 
     async def _stop_all(self, stop_seconds: float) -> None:
         for session in list(self._owners.values()):

@@ -1,7 +1,6 @@
 """Messages of a server that no open reply owns, kept until a stream opens for them."""
 
 from collections import deque
-from collections.abc import Callable
 
 from weir.protocol.envelope import Kind, Message
 from weir.relay.stdio_mailbox import Bounds, Letter
@@ -13,25 +12,26 @@ _NOBODY = b'{"code":-32601,"message":"No client can be asked this: nobody is cer
 
 
 class Orphans:
-    """A bounded queue: over the bound the oldest messages are handed to `drop`."""
+    """A bounded queue: over the bound the oldest messages fall out."""
 
-    def __init__(self, bounds: Bounds, drop: Callable[[Letter], None]) -> None:
+    def __init__(self, bounds: Bounds) -> None:
         self._bounds = bounds
-        self._drop = drop
         self._letters: deque[Letter] = deque()
         self._size = 0
 
     def __len__(self) -> int:
         return len(self._letters)
 
-    def keep(self, letter: Letter) -> None:
-        """Add one message at the end."""
+    def keep(self, letter: Letter) -> list[Letter]:
+        """Add one message at the end; returns those that fall out for it."""
+        fallen = []
         self._letters.append(letter)
         self._size += len(letter.body)
         while len(self._letters) > self._bounds.messages or self._size > self._bounds.size_bytes:
             oldest = self._letters.popleft()
             self._size -= len(oldest.body)
-            self._drop(oldest)
+            fallen.append(oldest)
+        return fallen
 
     def take(self) -> deque[Letter]:
         """Remove all messages and return them, oldest first."""

@@ -65,7 +65,7 @@ class Router:
         self._abandoned: dict[bytes, int] = {}
         self._abandoned_tokens: dict[bytes, None] = {}
         self._full: set[Mailbox] = set()
-        self._orphans = Orphans(settings.orphans, self._drop)
+        self._orphans = Orphans(settings.orphans)
         self.answer: Callable[[bytes], None] = lambda body: None
         """Writes an answer of weir's own to the server; the session sets it."""
 
@@ -279,7 +279,8 @@ class Router:
         if box is not None:
             self._deliver(box, letter)
         else:
-            self._orphans.keep(letter)
+            for fallen in self._orphans.keep(letter):
+                self._drop(fallen)
 
     # the books
 

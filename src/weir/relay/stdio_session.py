@@ -51,6 +51,10 @@ class Session:
         """It can be asked nothing more. What it was asked may still be answered."""
         return self.router.ended_by is not None or self.pipe.is_ending
 
+    def close(self) -> None:
+        """The server is gone. Without this the router and the session would keep each other alive."""
+        self.router.answer = lambda body: None
+
     async def carry(self, attempt: Attempt) -> Outcome:
         """Bring a POST to the server, and back what it says to that."""
         message = attempt.call.message

@@ -87,6 +87,7 @@ class Child:
         self._lines = Lines(settings.line_limit_bytes)
         self._receiver: Receiver | None = None
         self._process: Process | None = None
+        self._pid = 0
         self._started: asyncio.Future[Failed | None] = asyncio.get_running_loop().create_future()
         self._tail = b""
         self._bugs = 0
@@ -107,7 +108,7 @@ class Child:
     @property
     def pid(self) -> int:
         """The leader's process id, which is its group's id too; 0 before the start."""
-        return self._process.pid if self._process is not None else 0
+        return self._pid
 
     @property
     def is_ending(self) -> bool:
@@ -216,6 +217,7 @@ class Child:
             self._process = await Process.start(Command(command, env, cwd), self, self._launcher)
         except (OSError, ValueError) as error:
             return Failed(FailureKind.CONNECT, why_not_started(command[0], cwd, env, error), sent=Sent.NO)
+        self._pid = self._process.pid
         self._writable.set()
         self._emit(ChildStarted(self._upstream, self.pid))
         return None
@@ -262,6 +264,8 @@ class Child:
             code = -signal.SIGKILL if process.code is None else process.code
             tail = self._tail.decode("utf-8", "replace")
             self._emit(ChildExited(self._upstream, self.pid, code, self._is_stopping, tail))
+            # the two point at each other, and weir's garbage collector runs seldom
+            self._process = None
 
     def _tell_end(self) -> None:
         receiver, self._receiver = self._receiver, None
