@@ -37,6 +37,5 @@ async def test_a_client_that_opens_sessions_and_leaves_locks_out_nobody(tmp_path
         assert len(refused) >= 20 - PLACES
         assert all(b"sessions_full" in each.body and b'"downstream"' in each.body for each in refused)
         assert 200 == (await post(weir.port, INITIALIZE, HONEST)).status
-        assert 503 == (await post(weir.port, INITIALIZE, HOSTILE)).status
         servers = [each for each in weir.children() if str(COMMAND[1]) in each.cmdline()]
         assert len(servers) <= PLACES
