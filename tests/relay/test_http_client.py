@@ -287,7 +287,7 @@ async def test_something_else_than_a_stream_is_none() -> None:
 async def test_the_servers_own_time_is_honoured() -> None:
     """`retry` is in milliseconds and outlives the stream that said it."""
     settings = replace(SETTINGS, reconnect=ReconnectSettings(initial_seconds=60.0, max_seconds=60.0))
-    server = PlayedServer(Gets([b"retry: 1\n\n"], []))
+    server = PlayedServer(Gets([b"retry: 1\n\n", event(NOTE)], [], [event(NOTE)]))
     client = Client(server, settings)
     async with client.listening():
         await server.received(3)

@@ -21,7 +21,7 @@ from weir.protocol.methods import is_modern
 from weir.relay.backchannel import Backchannel
 from weir.relay.http_session import HttpSession
 from weir.relay.posting import Posting, plain
-from weir.relay.reconnect import ReconnectSettings, is_passing, is_stream, wait_seconds
+from weir.relay.reconnect import ReconnectSettings, Streak, is_passing, is_stream
 from weir.relay.tool_headers import list_request
 from weir.relay.unwrap import Unwrap
 
@@ -128,7 +128,7 @@ class HttpClient:
 
         Without `reopens` it is over when the stream has ended once.
         """
-        failures = 0
+        streak = Streak()
         stream: Unwrap | None = None
         while True:
             began = self._wiring.clock()
@@ -139,10 +139,11 @@ class HttpClient:
                 self._note_end(outcome)
                 return outcome
             # a stream that stood for long was a good one, even if weir's own idle timer ended it
-            is_lasting = self._wiring.clock() - began >= self._settings.reconnect.max_seconds
-            is_fruitful = is_stream(outcome) and (stream.messages > 0 or stream.retry_seconds is not None)
-            failures = 0 if is_lasting or is_fruitful else failures + 1
-            await self._wait(stream, failures)
+            if self._wiring.clock() - began >= self._settings.reconnect.max_seconds:
+                streak.clear()
+            else:
+                streak.note(outcome, stream.messages)
+            await self._wait(stream, streak)
 
     async def close(self) -> None:
         """End the session at the server, where there is one; the server may refuse (405)."""
@@ -169,13 +170,15 @@ class HttpClient:
 
     async def _resume(self, posting: Posting) -> None:
         """The stream ended before the answer and after an event id: ask for the rest (2025-03-26 and later)."""
-        failures, stream = 0, posting.stream
-        while stream is not None and self._is_resumable(posting) and failures < RESUME_FAILURES_LIMIT:
-            await self._wait(stream, failures)
+        streak, stream = Streak(), posting.stream
+        if stream is not None and posting.outcome is not None and is_stream(posting.outcome):
+            streak.note(posting.outcome, stream.messages)
+        while stream is not None and self._is_resumable(posting) and streak.failures < RESUME_FAILURES_LIMIT:
+            await self._wait(stream, streak)
             stream = Unwrap(_ignore_head, partial(self._take, posting), self._settings.reply_limit_bytes, stream)
             posting.stream = stream
             posting.outcome = await self._get(stream)
-            failures = 0 if is_stream(posting.outcome) else failures + 1
+            streak.note(posting.outcome, stream.messages)
 
     def _is_resumable(self, posting: Posting) -> bool:
         outcome = posting.outcome
@@ -183,9 +186,11 @@ class HttpClient:
             return False
         return is_stream(outcome) or is_passing(outcome)
 
-    async def _wait(self, stream: Unwrap, failures: int) -> None:
-        draw = self._wiring.draw()
-        await asyncio.sleep(wait_seconds(self._settings.reconnect, stream.retry_seconds, failures, draw))
+    async def _wait(self, stream: Unwrap, streak: Streak) -> None:
+        if streak.is_spinning:
+            self._wiring.emit(LimitReached(self._settings.upstream, "empty_streams"))
+        settings = self._settings.reconnect
+        await asyncio.sleep(streak.wait_seconds(settings, stream.retry_seconds, self._wiring.draw()))
 
     async def _get(self, stream: Unwrap) -> Outcome:
         return await self._exchange(self._session.get(stream, stream.last_event_id), stream, _ignore_reply)

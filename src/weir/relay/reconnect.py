@@ -23,8 +23,48 @@ class ReconnectSettings:
     """Back-off with jitter where the server names no time; `retry_max_seconds` bounds the time it names."""
 
     initial_seconds: float = 1.0
+    """Also the floor from the second stream in a row that brought no message."""
     max_seconds: float = 30.0
+    empty_max_seconds: float = 5.0
+    """The ceiling of the back-off between empty streams: a server that is polled answers so much later at most."""
     retry_max_seconds: float = 3600.0  # a server may ask for patience, not for eternity
+
+
+class Streak:
+    """Counts what came in a row without a message: failures to get a stream, and streams that ended empty."""
+
+    __slots__ = ("empty", "failures")
+
+    def __init__(self) -> None:
+        self.failures = 0
+        self.empty = 0
+
+    @property
+    def is_spinning(self) -> bool:
+        """More than one stream in a row brought nothing, so the server's own time is not believed any more."""
+        return self.empty > 1
+
+    def note(self, outcome: Outcome, messages: int) -> None:
+        """Counts one try, which brought so many messages."""
+        if messages:
+            self.clear()
+        elif is_stream(outcome):
+            self.failures = 0
+            self.empty += 1
+        else:
+            self.failures += 1
+
+    def clear(self) -> None:
+        """Begins anew: the last stream was a good one."""
+        self.failures = self.empty = 0
+
+    def wait_seconds(self, settings: ReconnectSettings, asked_seconds: float | None, draw: float) -> float:
+        """Returns how long to wait before the next try; see the function of this name."""
+        asked = wait_seconds(settings, asked_seconds, self.failures, draw)
+        if not self.is_spinning:
+            return asked
+        doubled: float = settings.initial_seconds * 2.0 ** min(self.empty - 2, DOUBLINGS_LIMIT)
+        return max(asked, min(doubled, settings.empty_max_seconds))
 
 
 def wait_seconds(settings: ReconnectSettings, asked_seconds: float | None, failures: int, draw: float) -> float:
