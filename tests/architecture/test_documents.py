@@ -112,3 +112,17 @@ def test_architectural_decisions_are_numbered_and_listed() -> None:
     for record in records:
         assert record.name in index
         assert {"## Decision", "## Price"} <= set(record.read_text().splitlines()), record.name
+
+
+def test_each_promise_against_a_threat_names_a_test_that_exists() -> None:
+    """A promise that nothing shows is a wish."""
+    page = (ROOT / "docs" / "threats.md").read_text()
+    rows = [line for line in page.splitlines() if line.startswith("| ") and not line.startswith("| who does what ")]
+    assert rows
+    assert [] == [row for row in rows if "`tests/" not in row]
+    lost = []
+    for path, name in re.findall(r"`(tests/[\w/]+\.py)(?:::(\w+))?`", page):
+        file = ROOT / path
+        if not file.exists() or (name and f"def {name}(" not in file.read_text()):
+            lost.append(f"{path}::{name}")
+    assert [] == lost
