@@ -1,10 +1,15 @@
 """The authority of a request: `name`, `name:port`, `[v6]` or `[v6]:port` (RFC 3986, section 3.2)."""
 
+import functools
 import ipaddress
 import re
 
 _HOST = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9._~!$&'()*+,;=%-]+))(?::([0-9]{0,5}))?")
 LARGEST_PORT = 65535
+LONGEST_AUTHORITY = 512
+"""Characters: a name has at most 253 (RFC 1035), in percent-encoding a little more."""
+_REMEMBERED = 256
+# Host headers: most clients send the same few
 
 
 def host_of(authority: str) -> str | None:
@@ -25,3 +30,9 @@ def host_of(authority: str) -> str | None:
         return str(ipaddress.IPv6Address(address))
     except ValueError:
         return None
+
+
+@functools.lru_cache(maxsize=_REMEMBERED)
+def is_host(authority: bytes) -> bool:
+    """Whether a Host header names a host; see `host_of`."""
+    return host_of(authority.decode("latin-1")) is not None

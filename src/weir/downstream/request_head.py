@@ -7,9 +7,10 @@ the server could follow the other.
 from typing import NamedTuple
 
 from weir.core.call import Headers
-from weir.downstream.authority import host_of
+from weir.downstream.authority import LONGEST_AUTHORITY, is_host
 from weir.protocol.numbers import whole_number
 
+_FRAMING = frozenset((b"content-length", b"transfer-encoding"))
 _SCHEMES = (b"http", b"https")
 
 
@@ -41,32 +42,40 @@ def read_head(url: bytes, headers: Headers, version: str) -> Head:
     """
     if version not in ("1.0", "1.1"):
         raise BadHeadError(505, "http_version")
-    length = _body_length(headers, version)
-    hosts = [value for name, value in headers if name == b"host"]
-    if len(hosts) > 1 or (not hosts and version == "1.1"):
+    length, hosts, host = 0, 0, b""
+    for name, value in headers:
+        if name == b"host":
+            hosts, host = hosts + 1, value
+        elif name in _FRAMING:
+            length = _body_length(name, value, version)
+    if hosts > 1 or (not hosts and version == "1.1"):
         raise BadHeadError(400, "host")
     if not url.startswith(b"/") and url != b"*":
         # the authority of the absolute form replaces Host (RFC 9112, section 3.2.2)
-        authority, url = _absolute(url)
-        hosts = [authority]
-        headers = [(b"host", authority), *(each for each in headers if each[0] != b"host")]
-    if hosts and host_of(hosts[0].decode("latin-1")) is None:
-        raise BadHeadError(400, "host")
+        host, url = _absolute(url)
+        hosts = 1
+        headers = [(b"host", host), *(each for each in headers if each[0] != b"host")]
+    if hosts:
+        _check_host(host)
     path, _, query = url.partition(b"?")
     return Head(path, query, headers, length)
 
 
-def _body_length(headers: Headers, version: str) -> int:
-    for name, value in headers:
-        if name == b"transfer-encoding":
-            _check_coding(value, version)
-        elif name == b"content-length":
-            # the parser refuses what is no number and what comes twice; a number behind many zeros is refused here
-            length = whole_number(value)
-            if length is None:
-                raise BadHeadError(400, "content_length")
-            return length
-    return 0
+def _check_host(host: bytes) -> None:
+    if len(host) > LONGEST_AUTHORITY or not is_host(host):
+        raise BadHeadError(400, "host")
+
+
+def _body_length(name: bytes, value: bytes, version: str) -> int:
+    """The parser refuses what is no number, what comes twice, and a length beside a coding."""
+    if name == b"transfer-encoding":
+        _check_coding(value, version)
+        return 0
+    # a number behind many zeros is refused here
+    length = whole_number(value)
+    if length is None:
+        raise BadHeadError(400, "content_length")
+    return length
 
 
 def _check_coding(value: bytes, version: str) -> None:

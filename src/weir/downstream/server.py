@@ -144,6 +144,9 @@ class ClientConnection(HttpToolsProtocol):
             if len(self._waiting) > WAITING_LIMIT_BYTES:
                 self.flow.pause_reading()
             return
+        if self._awaits_head and not self._head_bytes and self._ends.is_whole(data):
+            self._parse_whole(data)
+            return
         taken = self._parse(data)
         if taken < len(data):
             self._waiting += data[taken:]
@@ -151,6 +154,20 @@ class ClientConnection(HttpToolsProtocol):
     def _is_answering(self) -> bool:
         """Whether a whole request has been read and its reply is not written yet."""
         return self._awaits_head and self.cycle is not None and not self.cycle.is_complete
+
+    def _parse_whole(self, data: bytes) -> None:
+        """Feed the parser one request and nothing behind it."""
+        self._head_bytes = head_bytes = data.find(b"\r\n\r\n") + 4
+        if not self._feed(data):
+            # the head has begun again, and the body with it
+            self._parse(data[head_bytes:])
+            return
+        if self._is_deaf:
+            return
+        # all of the body was in `data`
+        self._ends.body_left = 0
+        if self._awaits_head and self._head_bytes:
+            self._head_is_partial()
 
     def _parse(self, data: bytes | bytearray) -> int:
         """Feed the parser up to the end of one request; returns how much of `data` was taken."""
@@ -167,13 +184,16 @@ class ClientConnection(HttpToolsProtocol):
             self._head_is_partial()
         return at
 
-    def _feed(self, piece: memoryview) -> None:
+    def _feed(self, piece: bytes | memoryview) -> bool:
+        """Returns False when an offered upgrade was declined: of the piece only the head has been taken."""
         try:
             self.parser.feed_data(piece)
         except httptools.HttpParserUpgrade:
             self._decline_upgrade()
+            return False
         except httptools.HttpParserError:
             self._malformed()
+        return True
 
     def _decline_upgrade(self) -> None:
         """Begin the request again, without its offer: the parser drops the body of one that offers an upgrade.

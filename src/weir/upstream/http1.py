@@ -105,7 +105,7 @@ class Pool:
     def send(self, request: Request) -> Exchange | None:
         """See Client."""
         idle = self._idle
-        if not idle or not self._may_reuse(idle[-1]):
+        if not idle or (self._reuse.limit_seconds != math.inf and not self._may_reuse(idle[-1])):
             return None
         places = self._streams if request.is_stream else self._requests
         if places.taken >= places.share and not places.admits(request.client, self._open):
@@ -158,28 +158,30 @@ class Pool:
         if self._reuse.limit_seconds == 0.0 and self._reuse.is_off(self._clock()):
             self._keep_to_watch(connection)
             return
-        for places in (self._requests, self._streams):
-            chosen = places.next(self._open)
-            if chosen is not None:
-                client, waiter = chosen
-                places.take(connection, client)
-                waiter.set_result(connection)
-                return
+        if (self._requests.has_waiters or self._streams.has_waiters) and self._hand_over(connection):
+            return
         if self._requests.taken + len(self._idle) >= self._requests.limit:
             # it was a stream's, and there are as many for requests as there may be
             connection.drop()
             return
         self._keep(connection)
 
+    def _hand_over(self, connection: Connection) -> bool:
+        for places in (self._requests, self._streams):
+            chosen = places.next(self._open)
+            if chosen is not None:
+                client, waiter = chosen
+                places.take(connection, client)
+                waiter.set_result(connection)
+                return True
+        return False
+
     def ended_early(self, unused_seconds: float) -> None:
         """The server does not keep connections for as long as weir does."""
         self._reuse.ended_early(unused_seconds, self._clock())
 
     def _may_reuse(self, connection: Connection) -> bool:
-        reuse = self._reuse
-        if reuse.limit_seconds == math.inf:
-            return True
-        now = self._clock()
+        reuse, now = self._reuse, self._clock()
         return reuse.allows(now - connection.idle_since, now)
 
     def _keep_to_watch(self, connection: Connection) -> None:

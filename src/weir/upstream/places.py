@@ -32,6 +32,11 @@ class Places:
         # the clients that wait take turns; each client's requests go in their order
         self._waiting: OrderedDict[object, OrderedDict[Waiter, None]] = OrderedDict()
 
+    @property
+    def has_waiters(self) -> bool:
+        """Whether a request waits for a place."""
+        return bool(self._waiting)
+
     def admits(self, client: object, connections: "set[Connection]") -> bool:
         """Whether the client may take a place now; `connections` are all that are open."""
         if self.taken < self.share:
