@@ -2,7 +2,7 @@
 
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -91,27 +91,13 @@ class HttpUpstream:
         self._peer = Peer(Transport.HTTP, origin.host, origin.port, "1.1")
         self._composer = _Composer(settings, origin, proxy if tls is None else None)
 
-    async def __call__(self, attempt: Attempt) -> Outcome:
+    def __call__(self, attempt: Attempt) -> Awaitable[Outcome]:
         """Ask, relay, judge. Whatever the server and the network do is an outcome; cancelling closes the connection."""
         attempt.peer = self._peer
-        request = self._composer.compose(attempt)
-        try:
-            return await self._ask(attempt, request)
-        except Unanswered as error:
-            if not error.is_stale or not _is_read(attempt.call):
-                return _failed(error)
-        # the server had closed the unused connection; one opened by the client for this read would have stood
-        try:
-            return await self._ask(attempt, request)
-        except Unanswered as error:
-            return _failed(error)
+        # not a coroutine itself: one frame less to resume
+        return self._ask(attempt, self._composer.compose(attempt), is_first=True)
 
-    async def _ask(self, attempt: Attempt, request: Request) -> Outcome:
-        """One exchange.
-
-        Raises:
-            Unanswered: there is no reply, or it broke off.
-        """
+    async def _ask(self, attempt: Attempt, request: Request, *, is_first: bool) -> Outcome:
         try:
             exchange = self._client.send(request) or await self._connect_and_send(attempt, request)
         except Unanswered as error:
@@ -130,9 +116,14 @@ class HttpUpstream:
             if exchange.is_events and not exchange.coding:
                 return await self._relay_events(attempt, exchange)
             return await self._relay_opaque(attempt, exchange)
+        except Unanswered as error:
+            if not is_first or not error.is_stale or not _is_read(attempt.call):
+                return _failed(error)
         finally:
             attempt.first_byte_at = exchange.first_byte_at
             exchange.close()
+        # the server had closed the unused connection; one opened by the client for this read would have stood
+        return await self._ask(attempt, request, is_first=False)
 
     async def aclose(self) -> None:
         """Close every connection to the server; exchanges under way fail."""
