@@ -322,19 +322,6 @@ async def test_an_error_reply_of_the_server_is_the_servers(
     assert (status, body, b"3") == (reply.status, reply.body, reply.get(b"retry-after"))
 
 
-async def test_a_silent_get_stream_is_ended_in_order(server: ScriptedServer, weir: Running) -> None:
-    """Idle is the only timer on a GET stream; its client may come back without having seen an error."""
-
-    async def comments_then_silence(exchange: Exchange) -> None:
-        await exchange.open(200, SSE)
-        await exchange.write(b": here\n\n")
-        await exchange.gone()
-
-    server.script = comments_then_silence
-    async with ask(weir.port, "GET", "/mcp", [(b"Accept", b"text/event-stream")]) as answer:
-        assert (200, b": here\n\n", b"") == (answer.head.status, await answer.event(), await answer.rest())
-
-
 async def test_a_get_stream_that_the_server_breaks_off_is_broken_off(server: ScriptedServer, weir: Running) -> None:
     """An orderly end would claim that the server had ended it."""
 

@@ -206,7 +206,8 @@ class Exchange:
         if self.is_gone:
             raise ClientGoneError
         # a large body that came at once has left the socket unread, and only reading tells that the client leaves
-        self._connection.flow.resume_reading()
+        if self._connection.flow.read_paused:
+            self._connection.flow.resume_reading()
         received, self._received = self._received, b""
         if len(received) > limit_bytes:
             raise BodyTooLargeError

@@ -227,7 +227,7 @@ class ClientConnection(HttpToolsProtocol):
             taken = self._parse(self._waiting)
             # dropping the front of a bytearray moves no bytes
             del self._waiting[:taken]
-        if len(self._waiting) <= WAITING_LIMIT_BYTES:
+        if self.flow.read_paused and len(self._waiting) <= WAITING_LIMIT_BYTES:
             self.flow.resume_reading()
 
     def _head_is_partial(self) -> None:

@@ -2,8 +2,9 @@
 
 import math
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import urlsplit
 
 from weir.core.call import Attempt, Call, Headers, Peer, Transport, header
@@ -91,7 +92,7 @@ class HttpUpstream:
         self._peer = Peer(Transport.HTTP, origin.host, origin.port, "1.1")
         self._composer = _Composer(settings, origin, proxy if tls is None else None)
 
-    def __call__(self, attempt: Attempt) -> Awaitable[Outcome]:
+    def __call__(self, attempt: Attempt) -> Coroutine[Any, Any, Outcome]:
         """Ask, relay, judge. Whatever the server and the network do is an outcome; cancelling closes the connection."""
         attempt.peer = self._peer
         # not a coroutine itself: one frame less to resume
