@@ -124,6 +124,7 @@ class HttpUpstream:
             attempt.first_byte_at = exchange.first_byte_at
             exchange.close()
         # the server had closed the unused connection; one opened by the client for this read would have stood
+        self._emit(LimitReached(self.name, "stale_connection"))
         return await self._ask(attempt, request, is_first=False)
 
     async def aclose(self) -> None:
