@@ -146,6 +146,7 @@ NUMBERS_OF_OURS = {
     "config/": "quantities that a regular expression of bounded length has checked",
     "app/": "arguments and replies of weir's own programs",
     "protocol/numbers.py": "the reader itself",
+    "protocol/paths.py": "two hexadecimal digits that a regular expression has checked",
     "protocol/tracecontext.py": "two hexadecimal digits that a regular expression has checked",
     "cli.py": "arguments of weir's own program",
     "core/origin.py": "an address that has been read",

@@ -176,6 +176,58 @@ async def test_a_reply_that_stops_short_closes_the_connection() -> None:
     assert reply.endswith(b"\r\n\r\nshort")
 
 
+FORGED = b"\r\nHTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "body", "sent"),
+    [(200, [(b"content-length", b"5")], b"hello" + FORGED, b"hello"), (204, [], FORGED, b""), (304, [], FORGED, b"")],
+    ids=["length", "204", "304"],
+)
+async def test_nothing_is_written_behind_the_declared_length(
+    status: int, headers: list[tuple[bytes, bytes]], body: bytes, sent: bytes
+) -> None:
+    """It would be taken for the next caller's reply; the connection ends instead."""
+
+    async def app(exchange: Exchange) -> None:
+        await exchange.open(status, headers)
+        await exchange.write(body)
+        await exchange.close()
+
+    async with serving(app) as port:
+        reply = await port.ask(post(b"", close=False) + post(b"", close=False))
+    assert (1, True) == (reply.count(b"HTTP/1.1"), reply.endswith(b"\r\n\r\n" + sent))
+
+
+async def test_an_event_stream_has_no_length() -> None:
+    """What is added to a stream, or left out of it, would not fit a length that its server declared."""
+
+    async def app(exchange: Exchange) -> None:
+        await exchange.open(200, [(b"content-length", b"7"), (b"content-type", b"Text/Event-Stream"), (b"x", b"y")])
+        await exchange.write(b"data: 1\n\n")
+        await exchange.close()
+
+    async with serving(app) as port:
+        reply = await port.ask(post(b""))
+    head, _, body = reply.partition(b"\r\n\r\n")
+    assert (True, False, b"9\r\ndata: 1\n\n\r\n0\r\n\r\n") == (b"chunked" in head, b"content-length" in head, body)
+
+
+async def test_a_reply_has_one_head() -> None:
+    """A second one is not written, whoever asks for it."""
+
+    async def app(exchange: Exchange) -> None:
+        await exchange.open(200, [(b"content-length", b"4")])
+        await exchange.open(500, [])
+        exchange.reply(500, [(b"content-length", b"0")], b"")
+        await exchange.write(b"body")
+        await exchange.close()
+
+    async with serving(app) as port:
+        reply = await port.ask(post(b""))
+    assert (1, True) == (reply.count(b"HTTP/1.1"), reply.endswith(b"\r\n\r\nbody"))
+
+
 async def test_a_reply_that_was_never_finished_has_no_end() -> None:
     """A proper end would claim that all is there."""
 

@@ -35,7 +35,7 @@ async def test_only_mcp_is_sent_with_the_configured_credentials(server: Scripted
         assert [(b"authorization", b"Bearer mine")] == shown(server)
 
 
-@pytest.mark.parametrize("path", ["/.well-known/oauth-authorization-server", "/authorize?x=1", "/token", "//Register"])
+@pytest.mark.parametrize("path", ["/.well-known/oauth-authorization-server", "/authorize?x=1", "/token", "/Register"])
 async def test_of_a_mirrored_server_sign_in_and_documents_are_not(
     server: ScriptedServer, tmp_path: Path, path: str
 ) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from support.watched import Watch, answer, call_of, giving, tool_call, watching
+from weir.core.events import RequestRefused
 from weir.core.outcome import Failed, FailureKind, Outcome, RefusalKind, Refused, Replied, Verdict
 from weir.telemetry.access_log import coloured_line, text_line
 from weir.telemetry.build import Telemetry
@@ -103,12 +104,34 @@ async def test_the_access_log_can_be_switched_off_or_cut_to_what_failed() -> Non
         assert count == len(await watch.lines())
 
 
-async def test_streams_and_answers_have_no_line() -> None:
-    """A GET stream, a client's answer."""
-    watch = logging("debug")
-    await watch.serve(call_of(b""), answer)
-    await watch.serve(call_of(b'{"jsonrpc":"2.0","id":1,"result":{}}'), answer)
-    assert [] == await watch.lines()
+async def test_every_other_exchange_has_a_line_of_its_own() -> None:
+    """A GET stream, a body that cannot be read; at the level of details a client's answer, too."""
+    for level, verbs in (("info", ["GET", "POST"]), ("debug", ["GET", "POST", "POST"])):
+        watch = logging(level)
+        await watch.serve(call_of(b""), answer)
+        await watch.serve(call_of(b"not JSON"), answer)
+        await watch.serve(call_of(b'{"jsonrpc":"2.0","id":1,"result":{}}'), answer)
+        lines = await watch.lines()
+        assert [("exchange", verb) for verb in verbs] == [(line["msg"], line["verb"]) for line in lines]
+
+
+async def test_a_request_that_was_refused_before_it_was_a_call_has_a_line() -> None:
+    """With the reason and the client; its path and headers are not in it."""
+    watch = logging()
+    watch.telemetry.emit(RequestRefused("", 431, "header_size", "192.0.2.7"))
+    (line,) = await watch.lines()
+    del line["ts"]
+    assert {
+        "level": "warning",
+        "msg": "request refused",
+        "upstream": "",
+        "mcp_method": "",
+        "outcome": "refused",
+        "duration_ms": 0.0,
+        "reason": "header_size",
+        "status": 431,
+        "client": "192.0.2.7",
+    } == line
 
 
 async def test_every_member_of_a_batch_has_a_line() -> None:

@@ -19,7 +19,7 @@ from weir.app.process_loop import ProcessLoop, watch_process
 from weir.app.rooms import SetupError
 from weir.config.model import Config
 from weir.config.quantities import Address
-from weir.core.events import Emit, LimitReached, Notice
+from weir.core.events import Emit, LimitReached, Notice, RequestRefused
 from weir.core.process_clock import ProcessClock
 from weir.downstream.asgi import asgi
 from weir.downstream.server import ServerSettings
@@ -91,7 +91,12 @@ def _http_service(weir: Weir, port: socket.socket) -> Callable[[asyncio.Event], 
     """What serves the MCP port until it is told to stop. Raises SetupError."""
     room = capacity(weir.config, raised_descriptor_limit())
     settings = rooms.server(weir.config, weir.budget, room.connections, room.of_one_client)
-    server = build_server(weir.downstream, settings, lambda limit: weir.emit(LimitReached("", limit)))
+    server = build_server(
+        weir.downstream,
+        settings,
+        lambda limit: weir.emit(LimitReached("", limit)),
+        lambda status, reason, address: weir.emit(RequestRefused("", status, reason, address)),
+    )
     weir.subject.held = lambda: held(server.open_connections, room, weir.budget)
     return partial(_serve_http, weir, server, port)
 

@@ -145,6 +145,18 @@ class LimitReached(Struct, frozen=True, gc=False):
     limit: str
 
 
+class RequestRefused(Struct, frozen=True, gc=False):
+    """A request was refused before it became a call: nothing of it went to an upstream.
+
+    `reason` is a word of a closed list; `address` is the client's; `upstream` is "" where the path named none.
+    """
+
+    upstream: str
+    status: int
+    reason: str
+    address: str
+
+
 class Listed(Struct, frozen=True, gc=False):
     """A server answered tools/list or prompts/list: `body` is the whole JSON-RPC response."""
 
@@ -218,6 +230,7 @@ Event = (
     | ChildExited
     | LineSkipped
     | LimitReached
+    | RequestRefused
     | Listed
     | Decided
     | LevelChanged

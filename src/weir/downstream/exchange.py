@@ -267,7 +267,8 @@ class Exchange:
 
     def reply(self, status: int, headers: Headers, body: bytes) -> None:
         """Write a whole reply at once."""
-        if self.is_gone:
+        if self.is_gone or self.is_open:
+            # a second head would be read as the next caller's reply
             return
         self._begin(status, headers)
         self._put(body)
@@ -275,7 +276,7 @@ class Exchange:
 
     async def open(self, status: int, headers: Headers) -> None:
         """Write the head, at the latest when the loop's turn ends: a stream may stay silent for long."""
-        if self.is_gone:
+        if self.is_gone or self.is_open:
             return
         self.is_open = True
         self._begin(status, headers)
@@ -310,16 +311,25 @@ class Exchange:
 
     def _begin(self, status: int, headers: Headers) -> None:
         self.status = status
-        out = self._out
+        out, length_at = self._out, -1
         out.append(STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status)
         for name, value in headers:
             out.append(b"%b: %b\r\n" % (name, value))
             if name == b"content-length":
-                self._left = int(value)
+                self._left, length_at = int(value), len(out) - 1
             elif name == b"content-type":
-                self.is_event_stream = value.startswith(b"text/event-stream")
+                self.is_event_stream = value[:17].lower() == b"text/event-stream"
             elif name == b"connection" and b"close" in value.lower():
                 self.keep_alive = False
+        if self.is_event_stream and length_at >= 0:
+            # whoever sent the head does not know what will be added to or left out of the stream
+            del out[length_at]
+            self._left = -1
+        self._frame(status)
+
+    def _frame(self, status: int) -> None:
+        """Write how the body ends, and end the head."""
+        out = self._out
         # a client that waits for 100 Continue may now send no body: what it sends next must not be taken for it
         self.keep_alive = self.keep_alive and self.is_request_complete
         if self.method == "HEAD" or status in _NO_BODY:
@@ -334,6 +344,9 @@ class Exchange:
     def _put(self, data: bytes) -> None:
         if not data or self.method == "HEAD":
             return
+        if len(data) > self._left >= 0:
+            # behind the declared length the next caller's reply would begin
+            self.keep_alive, data = False, data[: self._left]
         self.bytes_sent += len(data)
         self._out_bytes += len(data)
         if self._chunked:

@@ -3,10 +3,10 @@
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from weir.core.call import Call, Headers, Peer, Transport
-from weir.core.events import Emit, LimitReached, Notice
+from weir.core.events import Emit, LimitReached, Notice, RequestRefused
 from weir.core.layer import CallHandler
 from weir.core.outcome import STOPPED, Blame, Failed, FailureKind, Outcome, RefusalKind, Refused, Replied, Sent
 from weir.core.shortage import SHORTAGE_RETRY_SECONDS
@@ -23,6 +23,8 @@ from weir.downstream.rescue import rescue
 from weir.protocol import sse
 from weir.protocol.envelope import BATCH_LIMIT, NOTHING, OVERLONG_BATCH, Kind, Message, peek
 from weir.protocol.headers import without_named
+from weir.protocol.paths import is_document, is_plain_document, is_unsafe
+from weir.relay.routes import MCP_VERBS
 
 _GONE = Failed(FailureKind.CANCELLED, "the client disconnected", Blame.DOWNSTREAM)
 _OVERLONG = Refused(
@@ -37,6 +39,27 @@ _SINGLE = (b"host", b"origin", b"mcp-session-id")
 """What weir decides by: the gate by the first two (RFC 9112, section 3.2: two Hosts are a 400), routing by the last."""
 
 
+_BODILESS = ("GET", "HEAD", "DELETE", "OPTIONS")
+"""Verbs whose body has no meaning (RFC 9110, section 9.3): no policy would look at it, and a server might."""
+
+
+class PlainRefusal(NamedTuple):
+    """A refusal in plain text. `reason` is a word of a closed list."""
+
+    status: int
+    reason: str
+    text: str
+    verbs: tuple[str, ...] = ()
+    """The verbs that are allowed, for 405."""
+    closes: bool = False
+    """What is left of the request is not read."""
+
+
+_NOT_SERVED = PlainRefusal(404, "not_served", "weir serves no MCP server at this path; each is at /servers/<name>/mcp")
+_UNSAFE_PATH = PlainRefusal(400, "unsafe_path", "the path has dot segments or bytes that could be read as another path")
+_UNWANTED_BODY = PlainRefusal(400, "unwanted_body", "a request with this verb has no body")
+
+
 class Route(Protocol):
     """What a path leads to (relay/routes.py)."""
 
@@ -48,6 +71,8 @@ class Route(Protocol):
     def path(self) -> bytes: ...
     @property
     def query(self) -> bytes: ...
+    @property
+    def verbs(self) -> tuple[str, ...]: ...
 
 
 class Answered(Protocol):
@@ -96,27 +121,37 @@ class HttpDownstream:
         """Serve one exchange."""
         received_at = self._clock()
         known = dict(exchange.headers)
-        if len(known) < len(exchange.headers) and (doubled := _doubled(exchange.headers)):
-            _plain(exchange, 400, f"the request has more than one {doubled} header")
-            return
-        refusal = self._gate.refusal(known.get(b"host", b""), known.get(b"origin", b""))
+        refusal = self._refusal_of_head(exchange, known)
         if refusal is not None:
-            self._emit(LimitReached("", refusal.setting))
-            _plain(exchange, refusal.status, refusal.text)
+            self._refuse(exchange, "", refusal)
             return
         route = self._match(exchange.path)
-        if route is None:
-            _plain(exchange, 404, "weir serves no MCP server at this path; each is at /servers/<name>/mcp")
+        refusal = _refusal_of_target(exchange, route)
+        if route is None or refusal is not None:
+            self._refuse(exchange, "", refusal or _NOT_SERVED)
             return
         if self._settings.forwarded is not None:
             exchange.is_from(self._settings.forwarded.client(exchange.address, without_named(exchange.headers)))
         try:
             body = await self._body(exchange, route.upstream)
         except OverloadedError as error:
-            self._refuse(exchange, self._call(exchange, known, route, b"", received_at), error.blame)
+            self._refuse_for_room(exchange, self._call(exchange, known, route, b"", received_at), error.blame)
             return
-        if body is not None:
-            await self._serve(self._call(exchange, known, route, body, received_at), route.handler, exchange)
+        if body is None:
+            return
+        if body and exchange.method in _BODILESS:
+            self._refuse(exchange, route.upstream, _UNWANTED_BODY)
+            return
+        await self._serve(self._call(exchange, known, route, body, received_at), route.handler, exchange)
+
+    def _refusal_of_head(self, exchange: Exchange, known: dict[bytes, bytes]) -> PlainRefusal | None:
+        if len(known) < len(exchange.headers) and (doubled := _doubled(exchange.headers)):
+            return PlainRefusal(400, "doubled_header", f"the request has more than one {doubled} header")
+        foreign = self._gate.refusal(known.get(b"host", b""), known.get(b"origin", b""))
+        if foreign is None:
+            return None
+        self._emit(LimitReached("", foreign.setting))
+        return PlainRefusal(foreign.status, foreign.setting, foreign.text)
 
     async def _body(self, exchange: Exchange, upstream: str) -> bytes | None:
         """Returns the request's body; None when there is none to serve, and the client has been told.
@@ -129,17 +164,18 @@ class HttpDownstream:
             return await exchange.body(limit)
         except TimeoutError:
             self._emit(LimitReached(upstream, "body_silence"))
-            _plain(exchange, 408, "the body did not arrive in time", close=True)
+            refusal = PlainRefusal(408, "body_silence", "the body did not arrive in time", closes=True)
         except BodyTooLargeError:
             self._emit(LimitReached(upstream, "max_body"))
-            _plain(exchange, 413, f"the body is over {limit} bytes (listen.max_body)", close=True)
+            refusal = PlainRefusal(413, "max_body", f"the body is over {limit} bytes (listen.max_body)", closes=True)
         except MalformedBodyError:
-            _plain(exchange, 400, "the body's transfer coding is malformed", close=True)
+            refusal = PlainRefusal(400, "malformed_body", "the body's transfer coding is malformed", closes=True)
         except ClientGoneError:
-            pass
+            return None
+        self._refuse(exchange, upstream, refusal)
         return None
 
-    def _refuse(self, exchange: Exchange, call: Call, blame: Blame) -> None:
+    def _refuse_for_room(self, exchange: Exchange, call: Call, blame: Blame) -> None:
         """Answer a request whose body there is no room for; its id stays unknown."""
         limit = "max_buffered" if blame is Blame.WEIR else "max_buffered_of_client"
         self._emit(LimitReached(call.upstream, limit))
@@ -151,6 +187,17 @@ class HttpDownstream:
         call.ended_at = self._clock()
         exchange.reply(made.status, [*made.headers, length, (b"connection", b"close")], body)
         self._finished(call, refused, exchange)
+
+    def _refuse(self, exchange: Exchange, upstream: str, refusal: PlainRefusal) -> None:
+        """Answer before there is a call: no JSON-RPC message has been read."""
+        self._emit(RequestRefused(upstream, refusal.status, refusal.reason, exchange.address))
+        body = refusal.text.encode() + b"\n"
+        headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", b"%d" % len(body))]
+        if refusal.verbs:
+            headers.append((b"allow", ", ".join(refusal.verbs).encode()))
+        if refusal.closes:
+            headers.append((b"connection", b"close"))
+        exchange.reply(refusal.status, headers, body)
 
     def end_streams(self) -> None:
         """Drain: end the long-lived streams, which would never end by themselves."""
@@ -177,7 +224,7 @@ class HttpDownstream:
             target=route.path + b"?" + query if query else route.path,
             headers=headers,
             body=body,
-            message=peek(body) if body and verb == b"POST" else NOTHING,
+            message=peek(body) if body else NOTHING,
         )
         session = known.get(b"mcp-session-id")
         if session is not None:
@@ -285,10 +332,17 @@ def _is_weirs_end(outcome: Any) -> bool:
     return isinstance(outcome, Failed) and outcome.kind is FailureKind.TIMEOUT
 
 
-def _plain(exchange: Exchange, status: int, text: str, *, close: bool = False) -> None:
-    """A refusal before there is a call: no JSON-RPC message has been read."""
-    body = text.encode() + b"\n"
-    headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", b"%d" % len(body))]
-    if close:
-        headers.append((b"connection", b"close"))
-    exchange.reply(status, headers, body)
+def _refusal_of_target(exchange: Exchange, route: Route | None) -> PlainRefusal | None:
+    """Why nothing is served at this path, or not with this verb; None when it is."""
+    if route is None or route.verbs != MCP_VERBS:
+        # else the path is one that the operator named
+        path = exchange.path
+        if is_unsafe(path) or (is_document(path) and not is_plain_document(path)):
+            return _UNSAFE_PATH
+    if route is None:
+        return _NOT_SERVED
+    if exchange.method == "TRACE" or (route.verbs and exchange.method not in route.verbs):
+        # a server that answers TRACE would show the client the credentials that weir adds
+        verbs = route.verbs or MCP_VERBS
+        return PlainRefusal(405, "verb", f"only {', '.join(verbs)} may be asked here", verbs)
+    return None

@@ -93,3 +93,16 @@ def _absolute(url: bytes) -> tuple[bytes, bytes]:
     end = min((at for at in map(rest.find, (b"/", b"?", b"#")) if at >= 0), default=len(rest))
     below = rest[end:]
     return rest[:end], below if below.startswith(b"/") else b"/" + below
+
+
+def without_upgrade(verb: bytes, url: bytes, version: str, headers: Headers) -> bytes:
+    """Returns a head as it was sent, without its offer to upgrade."""
+    lines = [b"%b %b HTTP/%b" % (verb, url, version.encode())]
+    lines += [name + b": " + value for name, value in headers if name != b"upgrade"]
+    return b"\r\n".join(lines) + b"\r\n\r\n"
+
+
+def refusal_text(reason: str) -> bytes:
+    """Returns what follows the status line of a refusal that ends the connection."""
+    text = b"weir refuses this request: %b\n" % reason.replace("_", " ").encode()
+    return b"content-type: text/plain\r\ncontent-length: %d\r\nconnection: close\r\n\r\n%b" % (len(text), text)

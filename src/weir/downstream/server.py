@@ -17,7 +17,7 @@ from weir.downstream.acceptor import Place
 from weir.downstream.exchange import STATUS_LINES, Exchange
 from weir.downstream.identity import peer_address
 from weir.downstream.message_ends import MessageEnds
-from weir.downstream.request_head import BadHeadError, read_head
+from weir.downstream.request_head import BadHeadError, read_head, refusal_text, without_upgrade
 from weir.downstream.unread import Unread
 
 LINGER_SECONDS = 5.0
@@ -28,6 +28,9 @@ WAITING_LIMIT_BYTES = 64 * 1024
 
 Below the limit the socket is read, because only reading tells that the client has left.
 """
+
+
+OnRefused = Callable[[int, str, str], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +63,12 @@ class ClientConnection(HttpToolsProtocol):
     cycle: Exchange | None  # type: ignore[assignment]  # ours, not uvicorn's
 
     def __init__(
-        self, settings: ServerSettings, on_limit: Callable[[str], None], place: Place, **uvicorns: Any
+        self,
+        settings: ServerSettings,
+        on_limit: Callable[[str], None],
+        on_refused: OnRefused,
+        place: Place,
+        **uvicorns: Any,
     ) -> None:
         super().__init__(**uvicorns)
         self.settings = settings
@@ -68,6 +76,7 @@ class ClientConnection(HttpToolsProtocol):
         self.account: Account = settings.budget.account(place.client)
         self._unsent_bytes = 0
         self._on_limit = on_limit
+        self._on_refused = on_refused
         self._task: asyncio.Task[None] | None = None
         self._ends = MessageEnds()
         self._waiting = bytearray()
@@ -204,12 +213,10 @@ class ClientConnection(HttpToolsProtocol):
         if verb == b"CONNECT":
             self._reject(400, "malformed_http")
             return
-        lines = [b"%b %b HTTP/%b" % (verb, self.url, self.parser.get_http_version().encode())]
-        lines += [name + b": " + value for name, value in self.headers if name != b"upgrade"]
+        text = without_upgrade(verb, self.url, self.parser.get_http_version(), self.headers)
         self.parser = httptools.HttpRequestParser(self)
         self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
-        with memoryview(b"\r\n".join(lines) + b"\r\n\r\n") as head:
-            self._feed(head)
+        self._feed(memoryview(text))
 
     def _malformed(self) -> None:
         """The parser can make nothing of the bytes: of a head, or of the body of a request under way."""
@@ -376,7 +383,6 @@ class ClientConnection(HttpToolsProtocol):
         if self._is_deaf or self.transport.is_closing():
             return
         self._on_limit(limit)
-        text = b"weir refuses this request: %b\n" % limit.replace("_", " ").encode()
-        framing = b"content-type: text/plain\r\ncontent-length: %d\r\nconnection: close\r\n\r\n" % len(text)
-        self.transport.write(STATUS_LINES[status] + framing + text)
+        self._on_refused(status, limit, self.client[0] if self.client else "")
+        self.transport.write(STATUS_LINES[status] + refusal_text(limit))
         self._linger()

@@ -14,7 +14,7 @@ import uvicorn
 
 from weir.downstream.acceptor import Acceptor, AcceptSettings, Place
 from weir.downstream.exchange import Exchange
-from weir.downstream.server import ClientConnection, ServerSettings
+from weir.downstream.server import ClientConnection, OnRefused, ServerSettings
 
 
 class Server(uvicorn.Server):
@@ -97,15 +97,21 @@ class Server(uvicorn.Server):
 
 
 def build_server(
-    app: Callable[[Exchange], Awaitable[None]], settings: ServerSettings, on_limit: Callable[[str], None]
+    app: Callable[[Exchange], Awaitable[None]],
+    settings: ServerSettings,
+    on_limit: Callable[[str], None],
+    on_refused: OnRefused = lambda status, reason, address: None,
 ) -> Server:
-    """A server that hands each exchange to `app`; `on_limit` is told the name of each limit that a client runs into."""
+    """Returns a server that hands each exchange to `app`; `on_limit` is told each limit that a client runs into.
+
+    `on_refused` is told status, reason and client of each request that is refused before it is an exchange.
+    """
     tls = settings.tls
     config = uvicorn.Config(
         app,
         host=settings.host,
         port=settings.port,
-        http=partial(ClientConnection, settings, on_limit),  # type: ignore[arg-type]  # only ever called
+        http=partial(ClientConnection, settings, on_limit, on_refused),  # type: ignore[arg-type]  # only ever called
         ws="none",
         lifespan="off",
         loop="none",

@@ -9,8 +9,13 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from weir.core.layer import CallHandler
+from weir.protocol.paths import WELL_KNOWN, is_document
 
-_WELL_KNOWN = b"/.well-known/"
+MCP_VERBS = ("POST", "GET", "DELETE", "OPTIONS", "HEAD")
+"""What Streamable HTTP uses, and what browsers ask about it. A call in another verb would escape the policies."""
+
+DOCUMENT_VERBS = ("GET", "HEAD", "OPTIONS")
+"""Well-known documents are only ever read."""
 
 
 class Served(NamedTuple):
@@ -24,12 +29,16 @@ class Served(NamedTuple):
 
 
 class Route(NamedTuple):
-    """Where a request goes: the upstream's name and handler, the path it is asked for, and a query to put first."""
+    """Where a request goes: the upstream's name and handler, the path it is asked for, and a query to put first.
+
+    `verbs` are those that may go there; empty: all.
+    """
 
     upstream: str
     handler: CallHandler
     path: bytes
     query: bytes = b""
+    verbs: tuple[str, ...] = ()
 
 
 class Routes:
@@ -55,13 +64,13 @@ class Routes:
             name, _, rest = path[9:].partition(b"/")
             one = self._by_name.get(name)
             return _mirrored(one, b"/" + rest) if one is not None else None
-        if path.startswith(_WELL_KNOWN):
+        if path.startswith(WELL_KNOWN):
             return self._well_known(path)
         return _mirrored(self._only, path) if self._only is not None else None
 
     def _well_known(self, path: bytes) -> Route | None:
         """`/.well-known/<document><served path>` becomes `/.well-known/<document><upstream's path>`."""
-        document, separator, rest = path[len(_WELL_KNOWN) :].partition(b"/")
+        document, separator, rest = path[len(WELL_KNOWN) :].partition(b"/")
         suffix = separator + rest
         route = self._exact.get(suffix) if suffix else None
         if route is not None:
@@ -71,14 +80,15 @@ class Routes:
             one = self._only
         else:
             return None
-        return Route(one.name, one.handler, _WELL_KNOWN + document + suffix) if one.is_http else None
+        path = WELL_KNOWN + document + suffix
+        return Route(one.name, one.handler, path, verbs=DOCUMENT_VERBS) if one.is_http else None
 
 
 def _own(one: Served) -> Route:
-    return Route(one.name, one.handler, one.path or b"/mcp", one.query)
+    return Route(one.name, one.handler, one.path or b"/mcp", one.query, MCP_VERBS)
 
 
 def _mirrored(one: Served | None, path: bytes) -> Route | None:
     if one is None or one.path or not one.is_http:
         return None
-    return Route(one.name, one.handler, path, one.query)
+    return Route(one.name, one.handler, path, one.query, DOCUMENT_VERBS if is_document(path) else ())

@@ -1,4 +1,6 @@
-"""One line for each finished request: who asked what, how it ended, and where the time went.
+"""One line for each finished request and each other HTTP exchange: who asked what, how it ended, where the time went.
+
+A request that was refused before it became a call has a line too.
 
 Never in it: headers, session ids, arguments, results, URIs, and servers' error messages (they quote arguments). Where
 nobody answered it says why, in the words that the caller got.
@@ -6,14 +8,18 @@ nobody answered it says why, in the words that the caller got.
 
 from collections.abc import Callable
 from datetime import datetime
+from typing import Any
 
 import msgspec
 
+from weir.core.events import CallFinished, RequestRefused
 from weir.core.outcome import Failed, FailureKind, Refused
 from weir.core.phases import Phases
 from weir.protocol.envelope import Kind
 from weir.telemetry import redact
+from weir.telemetry.batch import WATCHED
 from weir.telemetry.instants import EpochClock
+from weir.telemetry.labels import verb_of
 from weir.telemetry.line import Line
 from weir.telemetry.log import LEVELS, Timestamps
 from weir.telemetry.reading import Reading
@@ -22,6 +28,7 @@ from weir.telemetry.writer import Writer
 NAME_LIMIT_BYTES = 128
 DETAIL_LIMIT_BYTES = 400
 _PHASES = Phases._fields
+_DETAILS = (Kind.NOTIFICATION, Kind.RESPONSE)
 _encode = msgspec.json.Encoder().encode
 
 
@@ -45,7 +52,7 @@ def coloured_line(line: Line) -> bytes:
 
 
 def _text(line: Line, colour: str, dim: str, plain: str) -> bytes:
-    what = redact.printable(f"{line.mcp_method} {line.tool}".rstrip())
+    what = redact.printable(f"{line.mcp_method or line.verb or line.msg} {line.tool}".rstrip())
     how = line.outcome if line.reason in ("", "ok") else f"{line.outcome} {line.reason}"
     spent = " ".join(f"{name} {value:g}" for name, value in line.phases.items())
     # people read their own clock; the log's other lines do so too
@@ -67,12 +74,38 @@ def _text(line: Line, colour: str, dim: str, plain: str) -> bytes:
 class AccessLog:
     """The fold."""
 
-    def __init__(self, writer: Writer, render: Render, level: str, epoch: EpochClock) -> None:
+    def __init__(
+        self, writer: Writer, render: Render, level: str, epoch: EpochClock, clock: Callable[[], float]
+    ) -> None:
         self._writer = writer
         self._render = render
         self._least = LEVELS[level]
         self._epoch = epoch
+        self._clock = clock
         self._timestamp = Timestamps()
+
+    def handlers(self) -> dict[type, Callable[[Any], None]]:
+        return {CallFinished: self._exchange_finished, RequestRefused: self._request_refused}
+
+    def _exchange_finished(self, event: CallFinished) -> None:
+        """Fold a GET stream, a DELETE, a client's answer, a body that cannot be read, any other verb."""
+        call = event.call
+        if call.message.kind in WATCHED or call.members:
+            # read in their turn
+            return
+        reading = Reading(call, event.outcome)
+        level = _level(reading)
+        if LEVELS[level] >= self._least:
+            line = self._line(reading, level)
+            line.msg, line.verb = "exchange", verb_of(call.verb)
+            self._writer.add(self._render(line))
+
+    def _request_refused(self, event: RequestRefused) -> None:
+        if LEVELS["warning"] >= self._least:
+            now = self._timestamp(self._epoch.seconds(self._clock()))
+            line = Line(now, "warning", "request refused", event.upstream, "", "refused", 0.0)
+            line.reason, line.status, line.client = event.reason, event.status, event.address
+            self._writer.add(self._render(line))
 
     def read(self, reading: Reading) -> None:
         """Fold one finished request or notification."""
@@ -117,4 +150,4 @@ def _level(reading: Reading) -> str:
         return "error"
     if judgement.outcome == "refused" or (judgement.outcome == "replied" and judgement.server_error):
         return "warning"
-    return "info" if reading.call.message.kind is Kind.REQUEST else "debug"
+    return "debug" if reading.call.message.kind in _DETAILS else "info"

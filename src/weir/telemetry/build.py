@@ -90,7 +90,9 @@ class Telemetry:
             # before the metrics: whether a span is exported decides whether it is an exemplar
             readers.insert(0, spans.read)
         if settings.logs.access:
-            access = AccessLog(self._writer, _access_format(settings.logs, world), settings.logs.level, self._epoch)
+            render = _access_format(settings.logs, world)
+            access = AccessLog(self._writer, render, settings.logs.level, self._epoch, world.clock)
+            folds.append(access)
             readers.append(access.read)
         self._reader = Reader(readers, self._observer_failed, self._sessions.exchanged)
         # the reader last: it lets go of what the others may still look at

@@ -76,6 +76,11 @@ class MetricFamilies:
             "HTTP exchanges that are neither request nor notification, by verb and outcome.",
             *("upstream", "verb", "outcome", "reason"),
         )
+        self.refused = counter(
+            "weir_requests_refused",
+            "HTTP requests that were refused before they became calls.",
+            *("upstream", "status", "reason"),
+        )
         self.attempts = counter("weir_attempts", "Attempts by outcome.", *("upstream", "try", "outcome", "reason"))
         self.in_flight = gauge("weir_requests_in_flight", "Requests that have no outcome yet.", "upstream")
         self.phases = histogram(

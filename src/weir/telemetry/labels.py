@@ -64,7 +64,7 @@ class Labels:
 
     def verb(self, verb: bytes) -> str:
         """The HTTP method, when it is one of the usual."""
-        return _VERBS.get(verb, OTHER)
+        return verb_of(verb)
 
     def code(self, code: str) -> str:
         """An error code as text, while there is room for it; words of our own always have room."""
@@ -89,3 +89,8 @@ class Labels:
         """Learn from one JSON-RPC reply to `tools/list` or `prompts/list`. What cannot be read is left out."""
         found = [listing.read(_Named, member) for member in listing.page(body, list_method).members]
         self.learn(upstream, list_method, [named.name for named in found if named is not None and named.name])
+
+
+def verb_of(verb: bytes) -> str:
+    """Returns the HTTP method, when it is one of the usual; others are for clients to invent."""
+    return _VERBS.get(verb, OTHER)

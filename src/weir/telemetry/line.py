@@ -26,4 +26,5 @@ class Line(Struct, gc=False, omit_defaults=True):
     trace_id: str = ""
     span_id: str = ""
     detail: str = ""
+    verb: str = ""
     blame: str = ""

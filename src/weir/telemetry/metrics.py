@@ -26,6 +26,7 @@ from weir.core.events import (
     LimitReached,
     LineSkipped,
     Listed,
+    RequestRefused,
     ServerNotified,
     SessionClosed,
     SessionOpened,
@@ -64,6 +65,7 @@ class Metrics:
             ChildExited: self._child_exited,
             LineSkipped: self._line_skipped,
             LimitReached: self._limit_reached,
+            RequestRefused: self._request_refused,
             Listed: self._listed,
             Decided: self._decided,
             LevelChanged: self._level_changed,
@@ -127,6 +129,9 @@ class Metrics:
 
     def _stood_still(self, event: StoodStill) -> None:
         self.families.stood_still.child().value += event.seconds
+
+    def _request_refused(self, event: RequestRefused) -> None:
+        self.families.refused.child(event.upstream, str(event.status), event.reason).value += 1
 
     def _listed(self, event: Listed) -> None:
         self._labels.learn_from_reply(event.upstream, event.method, event.body)
