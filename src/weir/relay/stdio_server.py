@@ -13,6 +13,7 @@ from weir.core.call import Attempt, Call, Peer, Transport
 from weir.core.events import Emit, LimitReached, SessionClosed, SessionOpened
 from weir.core.origin import network_of
 from weir.core.outcome import NO_ANSWER, Blame, Failed, FailureKind, Outcome, RefusalKind, Refused, Replied, Sent
+from weir.core.shortage import SHORTAGE_RETRY_SECONDS
 from weir.protocol.envelope import Kind
 from weir.protocol.methods import is_modern
 from weir.relay.stdio_children import Children
@@ -155,20 +156,26 @@ class StdioUpstream:
         failed = None if session.is_started else await self._start(session, attempt)
         return failed or await session.carry(attempt)
 
-    async def _start(self, session: Session, attempt: Attempt) -> Failed | None:
+    async def _start(self, session: Session, attempt: Attempt) -> Failed | Refused | None:
         call, began = attempt.call, self._clock()
         left = call.may_connect_for(self._settings.connect_seconds)
         try:
             async with asyncio.timeout(max(0.0, left)):
                 failed = await session.pipe.started()
             session.is_started = failed is None
-            return failed
+            return self._as_shortage(failed) if failed is not None and failed.blame is Blame.WEIR else failed
         except TimeoutError:
             text = f"not started within {left:.3g} s (timer 'connect')"
             return Failed(FailureKind.TIMEOUT, text, sent=Sent.NO, timer="connect", after_seconds=left)
         finally:
             attempt.connect_seconds = self._clock() - began
             call.connect_left_seconds -= attempt.connect_seconds
+
+    def _as_shortage(self, failed: Failed) -> Refused:
+        """The machine had no room for the process: weir's refusal, and no reason to leave the server alone."""
+        self._emit(LimitReached(self._settings.upstream, "processes"))
+        text = f"MCP server '{self._settings.upstream}' was not asked: {failed.detail}."
+        return Refused(RefusalKind.OVERLOADED, text, "upstream", SHORTAGE_RETRY_SECONDS)
 
     def _known(self, call: Call) -> Session | Refused:
         if self._settings.is_dedicated:

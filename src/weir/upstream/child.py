@@ -16,11 +16,12 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from weir.core.events import ChildExited, ChildStarted, Emit, LimitReached, LineSkipped, Notice
-from weir.core.outcome import Failed, FailureKind, Sent
+from weir.core.outcome import Blame, Failed, FailureKind, Sent
+from weir.core.shortage import is_shortage
 from weir.protocol.envelope import Kind, Message, peek
 from weir.protocol.framing import Lines, encode
 from weir.protocol.salvage import salvage
-from weir.upstream.child_texts import signal_name, why_not_started
+from weir.upstream.child_texts import signal_name, what_is_short, why_not_started
 from weir.upstream.flood import LINE_BYTES, Flood
 from weir.upstream.guarded import Command, Launcher
 from weir.upstream.process import Process
@@ -216,6 +217,8 @@ class Child:
         try:
             self._process = await Process.start(Command(command, env, cwd), self, self._launcher)
         except (OSError, ValueError) as error:
+            if is_shortage(error):
+                return Failed(FailureKind.CONNECT, what_is_short(command[0], error), Blame.WEIR, Sent.NO)
             return Failed(FailureKind.CONNECT, why_not_started(command[0], cwd, env, error), sent=Sent.NO)
         self._pid = self._process.pid
         self._writable.set()

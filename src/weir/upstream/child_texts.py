@@ -14,6 +14,12 @@ def signal_name(number: int) -> str:
         return f"signal {number}"
 
 
+def what_is_short(command: str, error: Exception) -> str:
+    """One line: the machine has no room for the program. Callers read it, so it tells no folder."""
+    reason = error.strerror if isinstance(error, OSError) and error.strerror else "no memory"
+    return f"there was no room to start '{os.path.basename(command)}' ({reason.lower()})"
+
+
 def why_not_started(command: str, cwd: str | None, env: Mapping[str, str], error: Exception) -> str:
     """One line: which program, why, and the mend. Callers read it, so it tells no folder and no argument."""
     program = os.path.basename(command)
