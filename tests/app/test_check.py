@@ -250,3 +250,12 @@ def test_where_servers_may_outlive_a_killed_weir_it_is_said(platform: str, count
     piped = config({"name": "a", "command": ["sh"]})
     texts = [str(finding) for finding in findings(piped, dict(os.environ), platform)]
     assert count == len([text for text in texts if "can outlive a weir that is killed" in text])
+
+
+def test_room_that_can_never_be_used_is_said() -> None:
+    """More connections than descriptors do not start; a body over one client's share is always refused."""
+    many = config(listen={"max_connections": 2**31 - 1})
+    assert any(text.startswith("error: listen.max_connections: ") for text in found(many))
+    small = config(listen={"max_buffered": "32MiB"})
+    assert any(text.startswith("warning: listen.max_buffered: one client may hold a quarter") for text in found(small))
+    assert not any("max_buffered" in text or "max_connections" in text for text in found(config()))

@@ -35,10 +35,16 @@ class Capacity:
         return max(1, self.connections // CLIENTS_SHARE)
 
 
+def reachable_descriptor_limit() -> int:
+    """What the soft limit of descriptors can be raised to: the hard one."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return DESCRIPTORS_LIMIT if hard == resource.RLIM_INFINITY else hard
+
+
 def raised_descriptor_limit() -> int:
     """Raise the soft limit of descriptors to the hard one; returns what holds then."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = DESCRIPTORS_LIMIT if hard == resource.RLIM_INFINITY else hard
+    wanted = reachable_descriptor_limit()
     if soft == resource.RLIM_INFINITY:
         return DESCRIPTORS_LIMIT
     try:

@@ -9,9 +9,11 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from weir.app import rooms
+from weir.app.capacity import capacity, reachable_descriptor_limit
 from weir.config.model import Config, Listen, Sessions, Upstream
 from weir.config.problems import Problem, shown
 from weir.config.quantities import is_loopback
+from weir.core.budget import SHARE_OF_ONE_CLIENT
 from weir.telemetry import environment
 from weir.upstream.dialing import TlsSettings, client_context, origin_of, proxy_for
 from weir.upstream.no_proxy import unreadable
@@ -62,6 +64,7 @@ def findings(config: Config, environ: Mapping[str, str] = os.environ, platform: 
         found += _of_command(upstream, environ) if upstream.is_stdio else _of_url(config.listen, upstream)
         found += () if upstream.is_stdio else _of_proxy(upstream, environ)
         found += _of_tools(config, upstream)
+    found += _of_room(config)
     found += _of_orphans(config, platform)
     found += _of_exporter(config, environ)
     found += _without_effect(config)
@@ -197,6 +200,24 @@ def _of_command(upstream: Upstream, environ: Mapping[str, str]) -> Iterator[Find
         yield Finding(False, upstream.name, "npx without -y asks before it installs, and nobody answers; add -y")
     if name in ("docker", "podman") and "run" in arguments and not _is_interactive(arguments):
         yield Finding(False, upstream.name, f"{name} run without -i gives the server no stdin; add -i")
+
+
+def _of_room(config: Config) -> Iterator[Finding]:
+    """What weir may hold at once, and what does not fit into it."""
+    if config.stdio:
+        return
+    try:
+        capacity(config, reachable_descriptor_limit())
+    except rooms.SetupError as error:
+        place, _, text = str(error).partition(": ")
+        yield Finding(True, place, text)
+    share = config.listen.max_buffered_bytes // SHARE_OF_ONE_CLIENT
+    if share < config.listen.max_body_bytes:
+        text = (
+            f"one client may hold a quarter of it, {share} bytes, so larger bodies are always refused; "
+            f"raise it, or lower listen.max_body ({config.listen.max_body_bytes} bytes)"
+        )
+        yield Finding(False, "listen.max_buffered", text)
 
 
 def _of_orphans(config: Config, platform: str) -> Iterator[Finding]:
