@@ -24,6 +24,7 @@ _CR, _LF = 0x0D, 0x0A
 # a blank line is two line ends in a row, and CR LF is one line end: so it always holds CR CR, or LF and one of these
 _AFTER_LF = (b"\n", b"\r")
 _LINE_END = re.compile(rb"\r\n|\n|\r")
+_BLANK_LINES = re.compile(rb"[\r\n]+")
 # what SDK servers send: an event with one data line; by its beginning, the end that belongs to it
 _COMMON = ((b"event: message\r\ndata: ", b"\r\n\r\n"), (b"event: message\ndata: ", b"\n\n"))
 
@@ -118,9 +119,10 @@ class Splitter:
     def _block_end(self, begin: int, searched: int) -> int:
         """Where the block that begins there ends, its blank line included; 0 when it has not ended."""
         pending = self._pending
-        if pending[begin] in _LINE_ENDS:
-            # a blank line, or the LF behind a CR that had to be handed out before it came
-            return _behind_line_end(pending, begin)
+        blank = _BLANK_LINES.match(pending, begin)
+        if blank is not None:
+            # blank lines, or the LF behind a CR that had to be handed out before it came
+            return blank.end()
         at = _blank_line(pending, max(begin, searched))
         return _behind_line_end(pending, at) if at else 0
 
@@ -130,6 +132,8 @@ class Splitter:
         common = _common_event(raw)
         if common is not None:
             return common
+        if raw[0] in _LINE_ENDS:
+            return _filler(raw)
         # CR LF counts as two
         if len(raw) > MAX_EVENT_LINES and raw.count(b"\n") + raw.count(b"\r") > 2 * MAX_EVENT_LINES:
             return _opaque(raw)

@@ -1,5 +1,6 @@
 """The HTTP edge: asks an MCP server over HTTP, relays its reply, and says how it ended."""
 
+import asyncio
 import math
 import os
 from collections.abc import Callable, Coroutine
@@ -20,6 +21,9 @@ from weir.upstream.dialing import Dialer, Origin, Proxy, TlsSettings, client_con
 from weir.upstream.exchange import Exchange, Shortage, Unanswered
 from weir.upstream.http1 import Client, Pool, PoolSettings, Request
 from weir.upstream.judging import Restored, StreamJudge, decoded, judge_complete, undescribed
+
+TURN_BYTES = 32 * 1024
+"""What is looked at of an event stream in one turn of the loop: up to 10,000 events of three bytes."""
 
 REPLY_BUFFER_BYTES = 4 * 1024 * 1024
 """A reply body up to this size is judged before it is relayed."""
@@ -197,8 +201,10 @@ class HttpUpstream:
         broken: Failed | None = None
         try:
             while not exchange.is_read:
-                raw = judge.feed(await exchange.read())
-                if raw:
+                data = await exchange.read()
+                if len(data) > TURN_BYTES:
+                    data = await self._relay_in_turns(attempt, judge, data)
+                if raw := judge.feed(data):
                     call.committed |= judge.has_events
                     await sink.write(raw)
         except Unanswered as error:
@@ -214,6 +220,16 @@ class HttpUpstream:
         if judge.has_oversized:
             self._emit(LimitReached(self.name, "sse_event"))
         return outcome
+
+    async def _relay_in_turns(self, attempt: Attempt, judge: StreamJudge, data: bytes) -> bytes:
+        """Relay a large piece of a stream bit by bit; between two bits others have their turn. Returns the last bit."""
+        while len(data) > TURN_BYTES:
+            if raw := judge.feed(data[:TURN_BYTES]):
+                attempt.call.committed |= judge.has_events
+                await attempt.sink.write(raw)
+            await asyncio.sleep(0)
+            data = data[TURN_BYTES:]
+        return data
 
     async def _relay_opaque(self, attempt: Attempt, exchange: Exchange) -> Outcome:
         call, sink = attempt.call, attempt.sink
