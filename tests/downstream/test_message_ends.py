@@ -1,5 +1,6 @@
 """Where one request may end in the bytes that arrive."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -35,3 +36,32 @@ def test_a_body_of_known_length_ends_with_its_last_byte() -> None:
         ends.next_cut(b"xyz\r\n\r\nq", 0),
     ]
     assert 0 == ends.body_left
+
+
+POST = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\n"
+LOWER = POST.replace(b"Content-Length", b"content-length")
+
+
+@pytest.mark.parametrize(
+    ("data", "length"),
+    [
+        (HEAD, len(HEAD)),
+        (POST + b"hello", len(POST)),
+        (LOWER + b"hello", len(POST)),
+        (POST + b"hell", 0),
+        (POST + b"hello!", 0),
+        (POST + b"hello" + HEAD, 0),
+        (HEAD + HEAD, 0),
+        (HEAD[:-1], 0),
+        (b"GET / HTTP/1.1\r\nX: Content-Length: 5\r\n\r\nhello", 0),
+        (b"GET / HTTP/1.1\r\nHost: x\r\n\r\nContent-Length: 26\r\nhello!", 0),
+        (b"POST / HTTP/1.1\r\nContent-Length: 55\r\nHost: x\r\n\r\nhello", 0),
+    ],
+    ids=[
+        *("no body", "a body", "in lower case", "a byte too few", "a byte too many", "a request behind"),
+        *("two heads", "no end", "in another field", "in the body", "another number"),
+    ],
+)
+def test_a_request_that_comes_whole_is_told_from_all_others(data: bytes, length: int) -> None:
+    """Only the line of its own in the head counts, and only when nothing is behind the body."""
+    assert length == MessageEnds().head_of_whole(data)

@@ -188,6 +188,12 @@ class Exchange:
 
     # the request
 
+    def body_at_once(self, limit_bytes: int) -> bytes | None:
+        """The whole body, when it has come already and nothing is wrong with it; None: `body` says more."""
+        if not self.is_request_complete or self._fault is not None or self.is_gone:
+            return None
+        return self._taken() if len(self._received) <= limit_bytes else None
+
     async def body(self, limit_bytes: int) -> bytes:
         """The whole body.
 
@@ -205,12 +211,15 @@ class Exchange:
             raise self._fault
         if self.is_gone:
             raise ClientGoneError
+        if len(self._received) > limit_bytes:
+            raise BodyTooLargeError
+        return self._taken()
+
+    def _taken(self) -> bytes:
         # a large body that came at once has left the socket unread, and only reading tells that the client leaves
         if self._connection.flow.read_paused:
             self._connection.flow.resume_reading()
         received, self._received = self._received, b""
-        if len(received) > limit_bytes:
-            raise BodyTooLargeError
         return received if isinstance(received, bytes) else bytes(received)
 
     def _check_announced(self, limit_bytes: int) -> None:

@@ -133,7 +133,10 @@ class HttpDownstream:
         if self._settings.forwarded is not None:
             exchange.is_from(self._settings.forwarded.client(exchange.address, without_named(exchange.headers)))
         try:
-            body = await self._body(exchange, route.upstream)
+            # most bodies are there already, and no coroutine is needed to get them
+            body = exchange.body_at_once(self._settings.body_limit_bytes)
+            if body is None:
+                body = await self._body(exchange, route.upstream)
         except OverloadedError as error:
             self._refuse_for_room(exchange, self._call(exchange, known, route, b"", received_at), error.blame)
             return

@@ -23,23 +23,25 @@ class MessageEnds:
         """Bytes of a body of known length that are still to come; 0 in a head and in a chunked body."""
         self._seen = b""
 
-    def is_whole(self, data: bytes) -> bool:
-        """Whether `data`, which begins with a head, is one request and nothing behind it. May say no to one that is.
+    def head_of_whole(self, data: bytes) -> int:
+        """The length of the head of `data`, which begins with one, if it is one request and nothing behind it; else 0.
 
+        May say 0 of one that is.
         Most requests come so, and can be parsed at once. The length is sought as a line of its own in front of the
         first blank line; whether it frames the body is the parser's to check.
         """
         end = data.find(_BLANK_LINE)
         if end < 0 or self._seen:
-            return False
-        rest = len(data) - end - len(_BLANK_LINE)
+            return 0
+        head = end + len(_BLANK_LINE)
+        rest = len(data) - head
         if rest == 0:
-            return True
+            return head
         number = b"%d\r\n" % rest
         at = data.find(_LENGTH, 0, end + 2)
         if at < 0:
             at = data.find(_LENGTH_LOWER, 0, end + 2)
-        return at >= 0 and data.startswith(number, at + len(_LENGTH))
+        return head if at >= 0 and data.startswith(number, at + len(_LENGTH)) else 0
 
     def next_cut(self, data: bytes | bytearray, begin: int) -> int:
         """Returns the end of the next piece of `data` to feed: at most its length, always beyond `begin`."""

@@ -153,8 +153,8 @@ class ClientConnection(HttpToolsProtocol):
             if len(self._waiting) > WAITING_LIMIT_BYTES:
                 self.flow.pause_reading()
             return
-        if self._awaits_head and not self._head_bytes and self._ends.is_whole(data):
-            self._parse_whole(data)
+        if self._awaits_head and not self._head_bytes and (head_bytes := self._ends.head_of_whole(data)):
+            self._parse_whole(data, head_bytes)
             return
         taken = self._parse(data)
         if taken < len(data):
@@ -164,9 +164,9 @@ class ClientConnection(HttpToolsProtocol):
         """Whether a whole request has been read and its reply is not written yet."""
         return self._awaits_head and self.cycle is not None and not self.cycle.is_complete
 
-    def _parse_whole(self, data: bytes) -> None:
+    def _parse_whole(self, data: bytes, head_bytes: int) -> None:
         """Feed the parser one request and nothing behind it."""
-        self._head_bytes = head_bytes = data.find(b"\r\n\r\n") + 4
+        self._head_bytes = head_bytes
         if not self._feed(data):
             # the head has begun again, and the body with it
             self._parse(data[head_bytes:])
