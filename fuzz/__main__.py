@@ -7,7 +7,9 @@ answer, no reader kept the thread for 300 ms, and at the end memory is back to w
 
 import asyncio
 import contextlib
+import json
 import os
+import queue
 import random
 import sys
 import tempfile
@@ -20,11 +22,12 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
 from support.processes import Running
-from support.rawhttp import Exchange, ScriptedServer, post
-from support.weirs import UNTRACED, weir_http
+from support.rawhttp import Exchange, Reply, ScriptedServer, post
+from support.stdio_script import COMMAND
+from support.weirs import UNTRACED, command, weir_http, weir_stdio
 from weir.config.problems import ConfigError
 from weir.config.reading import parse
-from weir.protocol.envelope import is_ambiguous, peek
+from weir.protocol.envelope import Kind, is_ambiguous, peek
 from weir.protocol.framing import Lines
 from weir.protocol.salvage import salvage
 from weir.protocol.sse import Splitter
@@ -49,6 +52,15 @@ REQUESTS = (
     b"GET /mcp HTTP/1.1\r\nHost: 127.0.0.1\r\nAccept: text/event-stream\r\n\r\n",
 )
 REPLIES = (REPLY % (len(ANSWER), ANSWER), STREAM % ANSWER)
+MODERN = "2026-07-28"
+LINES = (
+    ANSWER,
+    b'{"jsonrpc":"2.0","method":"notifications/message","params":{"level":"info","data":"x"}}',
+    b'{"jsonrpc":"2.0","id":"ask","method":"sampling/createMessage","params":{}}',
+    b'{"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":1,"progress":1}}',
+    b"[" + ANSWER + b"]",
+)
+CLIENT_LINES = (BODY, ANSWER, b'{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":1}}')
 TEXTS = (BODY, ANSWER, STREAM % ANSWER, CONFIG, b"token='x' --password y https://u:p@h/?q")
 PIECES = (
     b"\0",
@@ -100,9 +112,7 @@ class Edges:
         """One input, and what must hold beside it."""
         self.reply = reply
         asyncio.run(self._attack(data))
-        assert self.weir.process.poll() is None, "weir has ended"
-        said, self.read = self.weir.log()[self.read :], len(self.weir.log())
-        assert not any(word in said for word in ("a bug in weir", "Traceback")), said[-2000:]
+        self.read = heard(self.weir, self.read)
 
     async def _attack(self, data: bytes) -> None:
         self.count += 1
@@ -120,6 +130,72 @@ class Edges:
         self.answered += is_own
         assert self.answered > self.count // 2, "honest calls are hardly answered"
         assert is_own or is_reset, f"an honest call got {reply.status} {text!r}"
+
+
+def heard(weir: Running, already_read: int) -> int:
+    """Asserts that weir lives and its log names no bug of weir's; returns how much of the log has been read now."""
+    assert weir.process.poll() is None, "weir has ended"
+    said = weir.log()
+    new = said[already_read:]
+    assert not any(word in new for word in ("a bug in weir", "Traceback")), new[-2000:]
+    return len(said)
+
+
+class Child:
+    """A weir before a stdio server that all callers share: one caller has the server write what is generated."""
+
+    def __init__(self, weir: Running) -> None:
+        self.weir = weir
+        self.count = self.read = 0
+
+    def attack(self, lines: bytes) -> None:
+        """Lines of the server, and an honest call beside them."""
+        asyncio.run(self._attack(lines))
+        self.read = heard(self.weir, self.read)
+
+    async def _attack(self, lines: bytes) -> None:
+        self.count += 1
+        word = f"word-{self.count}"
+        async with asyncio.timeout(ANSWER_SECONDS):
+            _, reply = await asyncio.gather(self._call("raw", hex=lines.hex()), self._call("echo", word=word))
+        assert (reply.status, word.encode() in reply.body) == (200, True), (reply.status, reply.body)
+
+    async def _call(self, tool: str, **arguments: str) -> Reply:
+        params = {"name": tool, "arguments": arguments, "_meta": {"io.modelcontextprotocol/protocolVersion": MODERN}}
+        body = json.dumps({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params}).encode()
+        named = [(b"Mcp-Method", b"tools/call"), (b"Mcp-Name", tool.encode())]
+        return await post(self.weir.port, body, [(b"MCP-Protocol-Version", MODERN.encode()), *named])
+
+
+class Client:
+    """A weir whose client is on its pipes, and writes what is generated between honest calls."""
+
+    def __init__(self, weir: Running) -> None:
+        self.weir = weir
+        self.count = self.read = 0
+        self._lines: queue.Queue[bytes] = queue.Queue()
+        threading.Thread(target=self._listen, daemon=True).start()
+
+    def _listen(self) -> None:
+        for line in self.weir.stdout:
+            self._lines.put(line)
+
+    def attack(self, lines: bytes) -> None:
+        """Lines of the client, and an honest call behind them."""
+        self.count += 1
+        word = b"word-%d" % self.count
+        honest = b'{"jsonrpc":"2.0","id":"honest","method":"tools/call","params":{"name":"y","word":"%b"}}\n' % word
+        self.weir.stdin.write(lines + b"\n" + honest)
+        self.weir.stdin.flush()
+        until = time.monotonic() + ANSWER_SECONDS
+        while word not in (line := self._lines.get(timeout=max(0.0, until - time.monotonic()))):
+            assert is_message(line), f"no message on the client's pipe: {line[:200]!r}"
+        self.read = heard(self.weir, self.read)
+
+
+def is_message(line: bytes) -> bool:
+    """Whether a line is a JSON-RPC message, also one that strict decoders refuse."""
+    return peek(line).kind is not Kind.OPAQUE or salvage(line) is not None
 
 
 def read(data: bytes) -> None:
@@ -143,7 +219,7 @@ def _configured(data: bytes) -> None:
             pass
 
 
-def one_round(number: int, edges: Edges) -> None:
+def one_round(number: int, edges: Edges, child: Child, client: Client) -> None:
     """Some examples of each edge, all of them told by one seed."""
     quiet = settings(
         max_examples=ROUND_EXAMPLES,
@@ -161,6 +237,8 @@ def one_round(number: int, edges: Edges) -> None:
     run(read, st.builds(mutated, st.sampled_from(TEXTS), edits))
     run(lambda data: edges.attack(data, REPLIES[0]), requests)
     run(lambda reply: edges.attack(REQUESTS[0], reply), replies)
+    run(child.attack, st.builds(mutated, st.sampled_from(LINES), edits))
+    run(client.attack, st.builds(mutated, st.sampled_from(CLIENT_LINES), edits))
 
 
 @contextlib.contextmanager
@@ -193,16 +271,19 @@ def main() -> int:
         tempfile.TemporaryDirectory() as directory,
         serving() as server,
         weir_http(Path(directory), {"url": server.url}, UNTRACED) as weir,
+        weir_http(Path(directory), command(COMMAND), UNTRACED) as before_child,
+        weir_stdio(Path(directory), {"url": server.url}, UNTRACED) as on_pipes,
     ):
         edges = Edges(weir, server)
+        parts = (edges, Child(before_child), Client(on_pipes))
         server.script = edges.answer
-        one_round(first, edges)
+        one_round(first, *parts)
         before, number = weir.rss_bytes(), first
         while time.monotonic() < until:
             number += 1
             server.got.clear()
             try:
-                one_round(number, edges)
+                one_round(number, *parts)
             except BaseException:
                 print(f"fuzz: round FUZZ_SEED={number} failed", flush=True)
                 raise

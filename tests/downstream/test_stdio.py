@@ -178,19 +178,20 @@ CHILD = StdioSettings(HTTP, eager_stream=True)
 
 
 async def test_a_child_is_listened_to_before_the_first_message() -> None:
-    """It may speak first, and its bytes come out as they are."""
+    """It may speak first, and its bytes come out as they are; what is no message does not come out."""
+    spoken = b'{ "jsonrpc":"2.0", "method":"notifications/message","params":{"n":1.0}}'
 
     async def speaks(call: Call) -> Outcome | None:
         if call.verb != b"GET":
             return None
         await call.sink.open(200, [(b"content-type", b"text/event-stream")])
-        await call.sink.write(event(b"npm warn: not even JSON"))
+        await call.sink.write(event(b"npm warn: not even JSON") + event(spoken))
         await asyncio.Event().wait()
         return None
 
     server = PlayedServer(speaks, echo)
     async with piped(edge(server, CHILD)) as client:
-        assert await client.hear() == b"npm warn: not even JSON"
+        assert spoken == await client.hear()
         client.say(INITIALIZE)
         await client.hear()
     assert server.methods()[:2] == ["GET", "initialize"]

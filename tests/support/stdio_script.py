@@ -59,6 +59,13 @@ def as_given(request: Request) -> None:
         os._exit(0)
 
 
+def as_bytes(request: Request) -> None:
+    """Bytes as given, in hexadecimal, as lines of their own; then the answer."""
+    sys.stdout.flush()
+    os.write(1, bytes.fromhex(request.arguments["hex"]) + b"\n")
+    request.answer("written")
+
+
 def end(request: Request) -> None:
     """Exit with last words on stderr."""
     sys.stderr.write(request.arguments.get("why", "") + "\n")
@@ -112,6 +119,7 @@ TOOLS: dict[str, Callable[[Request], None]] = {
     "big": lambda request: request.answer("x" * request.arguments["size"]),
     "exit": end,
     "fork": lambda request: request.answer(subprocess.Popen(["sleep", "1000"]).pid),
+    "raw": as_bytes,
     "daemon": daemon,
     "orphan": orphan,
     "env": lambda request: request.answer(json.dumps(dict(os.environ))),

@@ -18,6 +18,7 @@ from weir.core.outcome import STOPPED, Blame, Failed, FailureKind, Outcome, Refu
 from weir.protocol import edit
 from weir.protocol.envelope import Kind, Message, peek
 from weir.protocol.methods import is_modern
+from weir.protocol.salvage import salvage
 from weir.relay.backchannel import Backchannel
 from weir.relay.http_session import HttpSession
 from weir.relay.posting import Posting, plain
@@ -254,9 +255,16 @@ class HttpClient:
         await self._hand_on(posting, data, message)
 
     async def _hand_on(self, posting: Posting, data: bytes, message: Message) -> None:
-        await self._deliver(data)
-        if posting.note(message, data):
+        if await self._pass_on(data, message) and posting.note(message, data):
             posting.cut(self._settings.linger_seconds)
+
+    async def _pass_on(self, data: bytes, message: Message) -> bool:
+        """Deliver a message; anything else would break the client's pipe, and is counted."""
+        if message.kind is Kind.OPAQUE and salvage(data) is None:
+            self._wiring.emit(LimitReached(self._settings.upstream, "not_a_message"))
+            return False
+        await self._deliver(data)
+        return True
 
     async def _take_whole(self, posting: Posting, reply: Replied) -> None:
         self._begun(posting, reply.status, reply.headers)
@@ -280,9 +288,8 @@ class HttpClient:
 
     async def _take_unasked(self, data: bytes) -> None:
         """A message on the GET stream: for no request of the client's, unless the server answers there."""
-        await self._deliver(data)
         message = peek(data)
-        if message.kind is Kind.RESPONSE:
+        if await self._pass_on(data, message) and message.kind is Kind.RESPONSE:
             posting = self._in_flight.get(message.id)
             if posting is not None and posting.note(message, data):
                 posting.cut(self._settings.linger_seconds)
