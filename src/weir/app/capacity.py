@@ -10,7 +10,7 @@ from weir.core.budget import Budget
 OWN_DESCRIPTORS = 64
 """Listeners, log, event loop, name lookups, exporters, the guardian, what Python opens, and what is spare."""
 DIAGNOSTICS_CONNECTIONS = 32
-"""Of the second port: some scrapers, probes, and people."""
+"""The second port serves some scrapers, probes, and people."""
 DESCRIPTORS_A_CHILD = 5
 """Three pipes, a handle on the process, and one while it starts."""
 DESCRIPTORS_LIMIT = 1 << 20
@@ -22,12 +22,12 @@ LEAST_CONNECTIONS = 8
 
 @dataclass(frozen=True, slots=True)
 class Capacity:
-    """What the limit of descriptors is shared out to."""
+    """How the limit of descriptors is shared out."""
 
     descriptors: int
     """The soft limit, after it was raised."""
     connections: int
-    """Of clients, to the MCP port."""
+    """Connections of clients to the MCP port."""
 
     @property
     def of_one_client(self) -> int:
@@ -36,7 +36,7 @@ class Capacity:
 
 
 def reachable_descriptor_limit() -> int:
-    """What the soft limit of descriptors can be raised to: the hard one."""
+    """Returns the hard limit of descriptors, to which the soft one can be raised."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     return DESCRIPTORS_LIMIT if hard == resource.RLIM_INFINITY else hard
 

@@ -134,7 +134,7 @@ def _of_reachable_diagnostics(config: Config) -> Iterator[Finding]:
 
 
 def _of_exporter(config: Config, environ: Mapping[str, str]) -> Iterator[Finding]:
-    """What the OTEL_* variables say and no exporter can do."""
+    """Yields what the OTEL_* variables ask for and no exporter can do."""
     traces = rooms.telemetry(config, environ).traces
     try:
         if environment.chosen(traces.exporter, environ) == environment.OTLP:

@@ -293,7 +293,7 @@ class Config(Section):
 
     @property
     def remarks(self) -> tuple[Problem, ...]:
-        """What the file says that works, and yet not as one might think."""
+        """Returns remarks on what the file says that works, and yet not as one might think."""
         return self._remarks
 
     def with_remarks(self, remarks: tuple[Problem, ...]) -> Self:

@@ -1,4 +1,4 @@
-"""What the holder of a call's place learns of its delivery: whether the client is what the reply waits for."""
+"""Tells the holder of a call's place whether the reply waits for its client."""
 
 from typing import TYPE_CHECKING, Protocol
 

@@ -110,7 +110,7 @@ class Exchange:
         self._received: bytes | bytearray = b""
         self.address: str = connection.client[0] if connection.client else ""
         self.account: Account = connection.account
-        """What the client of this request holds; the connection's, unless a proxy forwards for others."""
+        """Counts what this request's client holds: the connection's peer, unless a proxy forwards for others."""
         self._charged_bytes = 0
         self._fault: Exception | None = None
         self.is_request_complete = False

@@ -52,7 +52,7 @@ class PlainRefusal(NamedTuple):
     verbs: tuple[str, ...] = ()
     """The verbs that are allowed, for 405."""
     closes: bool = False
-    """What is left of the request is not read."""
+    """The rest of the request is not read."""
 
 
 _NOT_SERVED = PlainRefusal(404, "not_served", "weir serves no MCP server at this path; each is at /servers/<name>/mcp")

@@ -24,7 +24,7 @@ LINGER_SECONDS = 5.0
 """For a client to stop sending a body that nobody wants and to take the answer, as nginx's lingering_timeout."""
 
 WAITING_LIMIT_BYTES = 64 * 1024
-"""What a client may send behind a request that is not answered yet; beyond it the socket is left unread.
+"""A client may send so much behind a request that is not answered yet; beyond it the socket is left unread.
 
 Below the limit the socket is read, because only reading tells that the client has left.
 """
@@ -54,7 +54,7 @@ class ServerSettings:
     """Whether an address stands for many clients (a trusted proxy)."""
     serves_on_reserve: bool = False
     budget: Budget = field(default_factory=lambda: Budget(256 * 1024 * 1024))
-    """Of all request bodies and of large replies; shared by what else holds memory for clients."""
+    """Counts all request bodies and large replies; shared by what else holds memory for clients."""
 
 
 class ClientConnection(HttpToolsProtocol):
