@@ -176,3 +176,14 @@ def _reads_a_number(called: ast.expr) -> bool:
     if isinstance(called, ast.Attribute):
         return called.attr in ("isdigit", "isdecimal", "isnumeric")
     return isinstance(called, ast.Name) and called.id in ("int", "float")
+
+
+def test_media_types_are_read_in_one_place() -> None:
+    """They are the same in any case and with parameters: whoever compares bytes will miss some."""
+    found = {
+        str(path.relative_to(SOURCE))
+        for path in FILES
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Constant) and isinstance(node.value, bytes) and b"event-stream" in node.value
+    }
+    assert ["protocol/media_types.py"] == sorted(found)

@@ -15,6 +15,8 @@ from weir.config.problems import ConfigError, Place, Problem, shown
 from weir.config.reading import parse_json
 from weir.core.call import header
 from weir.policies.faults import FAULTS_LIMIT, Active, Fault, Instead, Registry
+from weir.protocol import media_types
+from weir.protocol.media_types import JSON
 from weir.protocol.numbers import whole_number
 
 FAULT_LIMIT_BYTES = 16 * 1024
@@ -93,7 +95,7 @@ class FaultPages:
         return text_page(405, "method not allowed\n", allow=b"DELETE" if fault_id else b"GET, HEAD, POST, DELETE")
 
     async def _add(self, headers: Any, receive: Callable[[], Any]) -> Page:
-        if header(headers, b"content-type").partition(b";")[0].strip().lower() != b"application/json":
+        if media_types.of(headers) != JSON:
             return text_page(415, _NOT_JSON)
         length = whole_number(header(headers, b"content-length") or b"0")
         # a length that says too much is refused before anything of it is kept

@@ -9,9 +9,10 @@ import re
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
-from weir.core.call import Call, Headers, Sink, header
+from weir.core.call import Call, Headers, Sink
 from weir.core.outcome import Failed, FailureKind, Outcome, Replied, Sent
 from weir.protocol import sse
+from weir.protocol.media_types import is_event_stream
 
 HEAD_HOLD_SECONDS = 1.0
 """How long a head may wait for the first event: beyond that clients and middleboxes take silence for a stall."""
@@ -55,7 +56,7 @@ class HeldReply:
             self._head = (status, headers)
             if self._on_held(self) is False:
                 await self.release()
-        elif not _is_event_stream(headers):
+        elif not is_event_stream(headers):
             # a body too large to be judged: as it comes it becomes the data of one event
             self._frame = _EVENT_BEGINS
 
@@ -89,7 +90,7 @@ class HeldReply:
             # another attempt's went out while this one was held
             return
         self.call.head_sent = True
-        if not _is_event_stream(headers):
+        if not is_event_stream(headers):
             self.call.committed = True
         await self._sink.open(status, headers)
         if comments:
@@ -123,7 +124,3 @@ class HeldReply:
         await self._sink.write(sse.encode(reply.body))
         self.call.committed = True
         return Replied(reply.status, reply.headers, None, reply.verdict)
-
-
-def _is_event_stream(headers: Headers) -> bool:
-    return header(headers, b"content-type").lower().startswith(b"text/event-stream")

@@ -17,6 +17,7 @@ from weir.core.call import Call, Headers
 from weir.core.outcome import Blame
 from weir.downstream.pace import Pace
 from weir.downstream.request_head import Head
+from weir.protocol.media_types import EVENT_STREAM, media_type
 from weir.protocol.numbers import whole_number
 
 if TYPE_CHECKING:
@@ -327,7 +328,7 @@ class Exchange:
             if name == b"content-length":
                 self._left, length_at = int(value), len(out) - 1
             elif name == b"content-type":
-                self.is_event_stream = value[:17].lower() == b"text/event-stream"
+                self.is_event_stream = media_type(value) == EVENT_STREAM
             elif name == b"connection" and b"close" in value.lower():
                 self.keep_alive = False
         if self.is_event_stream and length_at >= 0:

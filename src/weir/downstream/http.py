@@ -23,6 +23,7 @@ from weir.downstream.rescue import rescue
 from weir.protocol import sse
 from weir.protocol.envelope import BATCH_LIMIT, NOTHING, OVERLONG_BATCH, Kind, Message, peek
 from weir.protocol.headers import without_named
+from weir.protocol.media_types import PLAIN_TEXT
 from weir.protocol.paths import is_document, is_plain_document, is_unsafe
 from weir.relay.routes import MCP_VERBS
 
@@ -195,7 +196,7 @@ class HttpDownstream:
         """Answer before there is a call: no JSON-RPC message has been read."""
         self._emit(RequestRefused(upstream, refusal.status, refusal.reason, exchange.address))
         body = refusal.text.encode() + b"\n"
-        headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", b"%d" % len(body))]
+        headers = [(b"content-type", PLAIN_TEXT), (b"content-length", b"%d" % len(body))]
         if refusal.verbs:
             headers.append((b"allow", ", ".join(refusal.verbs).encode()))
         if refusal.closes:

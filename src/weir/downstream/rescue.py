@@ -13,9 +13,10 @@ import msgspec
 from weir.core.call import Call, Headers
 from weir.core.outcome import Failed, FailureKind, RefusalKind, Refused, Replied, Sent
 from weir.protocol.envelope import Kind, Message
+from weir.protocol.media_types import JSON
 from weir.telemetry import redact
 
-_JSON = (b"content-type", b"application/json")
+_JSON = (b"content-type", JSON)
 _CODE_BASE = -33000  # minus the HTTP status: readable, and outside -32768..-32000
 _PARSE_ERROR = -32700
 

@@ -10,6 +10,7 @@ from weir.core.outcome import PLAIN, Blame, Failed, FailureKind, Outcome, Replie
 from weir.protocol import edit, sse
 from weir.protocol.envelope import Kind, Message, peek
 from weir.protocol.headers import SEALS
+from weir.protocol.media_types import is_event_stream
 from weir.protocol.question import is_conclusive
 
 AHEAD_LIMIT_BYTES = 1024 * 1024
@@ -203,7 +204,7 @@ class Flight:
 
     async def open(self, status: int, headers: Headers) -> None:
         self._head = (status, headers)
-        if header(headers, b"content-type").startswith(b"text/event-stream"):
+        if is_event_stream(headers):
             self._splitter = sse.Splitter()
         await self._ahead.put(_Piece(b"", self._head))
 

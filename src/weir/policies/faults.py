@@ -16,20 +16,21 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from weir.core.call import Attempt, Call, Headers, Sink, header
+from weir.core.call import Attempt, Call, Headers, Sink
 from weir.core.events import Decided, Emit
 from weir.core.layer import AttemptHandler
 from weir.core.outcome import NO_ANSWER, Failed, FailureKind, Outcome, Replied, Sent, Verdict
 from weir.protocol import sse
 from weir.protocol.envelope import Kind, peek
+from weir.protocol.media_types import EVENT_STREAM, JSON, PLAIN_TEXT, accepts, is_event_stream
 from weir.protocol.methods import is_modern
 
 FAULTS_LIMIT = 100
 """Faults at once: each is looked at for every attempt."""
 
-_JSON = (b"content-type", b"application/json")
-_TEXT = (b"content-type", b"text/plain; charset=utf-8")
-_EVENTS = (b"content-type", b"text/event-stream")
+_JSON = (b"content-type", JSON)
+_TEXT = (b"content-type", PLAIN_TEXT)
+_EVENTS = (b"content-type", EVENT_STREAM)
 _SAYS = "injected fault"
 
 
@@ -209,7 +210,7 @@ class _Hurt:
 
     async def open(self, status: int, headers: Headers) -> None:
         self.head = (status, headers)
-        if header(headers, b"content-type").startswith(_EVENTS[1]):
+        if is_event_stream(headers):
             self._splitter = sse.Splitter()
         await asyncio.sleep(self._plan.wait_seconds)
         await self._sink.open(status, headers)
@@ -345,7 +346,7 @@ class Faults:
 
 
 def _can_come_twice(reply: Replied, call: Call) -> bool:
-    takes_events = _EVENTS[1] in header(call.headers, b"accept")
+    takes_events = accepts(call.headers, EVENT_STREAM)
     return call.is_request and takes_events and reply.status == 200 and bool(reply.body) and reply.verdict.answered
 
 

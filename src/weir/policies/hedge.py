@@ -17,13 +17,14 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from weir.core.call import Attempt, Call, Headers, Slot, header, withdraws
+from weir.core.call import Attempt, Call, Headers, Slot, withdraws
 from weir.core.events import Decided, Emit
 from weir.core.held import HEAD_HOLD_SECONDS, HeldReply
 from weir.core.layer import AttemptHandler
 from weir.core.outcome import Blame, Failed, FailureKind, Mode, Outcome, Refused, Replied
 from weir.protocol import edit
 from weir.protocol.envelope import Kind
+from weir.protocol.media_types import is_event_stream
 from weir.protocol.methods import Repeat, facts
 from weir.protocol.question import asks_for_task
 
@@ -136,7 +137,7 @@ class _Lane:
         attempt.sink = self
 
     async def open(self, status: int, headers: Headers) -> None:
-        self._is_events = header(headers, b"content-type").lower().startswith(b"text/event-stream")
+        self._is_events = is_event_stream(headers)
         if self._is_events:
             await self.held.open(status, headers)
         else:

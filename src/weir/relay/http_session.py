@@ -5,12 +5,13 @@ from collections.abc import Callable
 from weir.core.call import Call, Headers, Peer, Sink, Transport, header
 from weir.protocol.envelope import NOTHING, Kind, Message
 from weir.protocol.headers import mcp_headers
+from weir.protocol.media_types import EVENT_STREAM, JSON
 from weir.protocol.methods import is_modern
 from weir.relay.tool_headers import ToolHeaders
 
-_JSON = (b"content-type", b"application/json")
-_ACCEPT = (b"accept", b"application/json, text/event-stream")
-_ACCEPT_STREAM = (b"accept", b"text/event-stream")
+_JSON = (b"content-type", JSON)
+_ACCEPT = (b"accept", JSON + b", " + EVENT_STREAM)
+_ACCEPT_STREAM = (b"accept", EVENT_STREAM)
 
 
 class HttpSession:

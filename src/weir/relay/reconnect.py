@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from weir.core.outcome import Failed, FailureKind, Outcome, RefusalKind, Replied
-from weir.relay.unwrap import is_event_stream
+from weir.protocol.media_types import is_event_stream
 
 FLOOR_SECONDS = 0.02
 """`retry: 0` is no reason to spin."""

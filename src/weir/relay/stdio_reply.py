@@ -9,13 +9,14 @@ from weir.core.call import Attempt, Headers
 from weir.core.outcome import NO_ANSWER, PLAIN, Outcome, Replied, Verdict
 from weir.protocol import sse
 from weir.protocol.envelope import NOTHING, Kind, Message
+from weir.protocol.media_types import EVENT_STREAM, JSON
 from weir.relay.stdio_mailbox import Exchange, Letter, Mailbox
 from weir.relay.stdio_routing import Router
 
-_JSON = (b"content-type", b"application/json")
+_JSON = (b"content-type", JSON)
 # no-transform and x-accel-buffering keep intermediaries from holding events back (2026-07-28, streamable-http)
 _STREAM: Headers = [
-    (b"content-type", b"text/event-stream"),
+    (b"content-type", EVENT_STREAM),
     (b"cache-control", b"no-cache, no-transform"),
     (b"x-accel-buffering", b"no"),
 ]

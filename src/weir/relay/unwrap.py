@@ -3,8 +3,9 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from weir.core.call import Headers, header
+from weir.core.call import Headers
 from weir.protocol import sse
+from weir.protocol.media_types import is_event_stream
 
 Begun = Callable[[int, Headers], None]
 Take = Callable[[bytes], Awaitable[None]]
@@ -89,8 +90,3 @@ class Unwrap:
     def _overflow(self) -> None:
         self.is_over_limit = True
         self.cut(0)
-
-
-def is_event_stream(headers: Headers) -> bool:
-    """True when the reply is a stream of server-sent events."""
-    return header(headers, b"content-type").lower().startswith(b"text/event-stream")

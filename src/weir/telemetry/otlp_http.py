@@ -11,6 +11,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExportResult
 
+from weir.protocol.media_types import is_json, media_type
 from weir.protocol.numbers import whole_number
 from weir.telemetry import otlp, receipt
 from weir.telemetry.receipt import PauseAskedError, Receipt
@@ -100,7 +101,7 @@ def _partial(spans: int, reply: Any) -> Receipt:
     body: bytes = reply.content()
     if not body:
         return receipt.taken()
-    if "json" in reply.headers().get("content-type", "").lower():
+    if is_json(media_type(reply.headers().get("content-type", "").encode())):
         return _partial_json(spans, body)
     try:
         partial = ExportTraceServiceResponse.FromString(body).partial_success

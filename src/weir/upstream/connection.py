@@ -11,6 +11,7 @@ import httptools
 from weir.core.call import Headers
 from weir.core.outcome import FailureKind, Sent
 from weir.protocol.headers import HOP_BY_HOP, named_by
+from weir.protocol.media_types import EVENT_STREAM, media_type
 from weir.protocol.numbers import whole_number
 from weir.upstream import tls
 from weir.upstream.exchange import Exchange, Unanswered
@@ -34,7 +35,6 @@ _TIMER_PRECISION_SECONDS = 0.001
 """A loop counts its timers in milliseconds; the clock is finer."""
 _TELLING = HOP_BY_HOP | {b"content-length", b"content-type", b"content-encoding"}
 """Headers of a reply that say how it is to be read, or go no further."""
-_EVENT_STREAM = b"text/event-stream"
 
 
 class Owner(Protocol):
@@ -274,7 +274,7 @@ class Connection(asyncio.Protocol):
 
     def _heed(self, exchange: Exchange, name: bytes, value: bytes) -> None:
         if name == b"content-type":
-            exchange.is_events = value[: len(_EVENT_STREAM)].lower() == _EVENT_STREAM
+            exchange.is_events = media_type(value) == EVENT_STREAM
         elif name == b"content-length":
             length = whole_number(value.strip())
             self._length = length if length is not None else _NO_LENGTH

@@ -4,10 +4,11 @@ import zlib
 
 from weir.core.call import Attempt, Call, Headers, header
 from weir.core.outcome import NO_ANSWER, PLAIN, Failed, FailureKind, Outcome, Replied, Sent, Verdict
-from weir.protocol import edit, scan
+from weir.protocol import edit, media_types, scan
 from weir.protocol.decoding import any_of
 from weir.protocol.envelope import Kind, Message, peek
 from weir.protocol.headers import SEALS
+from weir.protocol.media_types import EVENT_STREAM, accepts
 from weir.protocol.methods import LISTS
 from weir.protocol.sse import MAX_EVENT_BYTES, Event, Splitter, replace_data
 
@@ -84,7 +85,7 @@ def _is_answered_elsewhere(attempt: Attempt, reply: Replied) -> bool:
 
     Its clients do not ask for a stream of events here; those of Streamable HTTP must.
     """
-    return reply.status == 202 and b"text/event-stream" not in header(attempt.headers, b"accept")
+    return reply.status == 202 and not accepts(attempt.headers, EVENT_STREAM)
 
 
 def _needs_answer(call: Call) -> bool:
@@ -109,7 +110,7 @@ def _judge_answer(attempt: Attempt, reply: Replied, text: bytes, message: Messag
         return reply
     if not text.strip():
         return _said_nothing()
-    named = header(reply.headers, b"content-type").partition(b";")[0].strip().decode("latin-1")
+    named = media_types.of(reply.headers).decode("latin-1")
     return Failed(
         FailureKind.PROTOCOL, f"answered with {named[:80] or 'something'} instead of JSON", sent=Sent.ANSWERED
     )
