@@ -37,3 +37,20 @@ def test_no_named_tuple_of_a_compiled_module_has_a_member_that_is_an_object() ->
         if isinstance(member, ast.AnnAssign) and ast.unparse(member.annotation).split(" ")[0] == "object"
     ]
     assert [] == members
+
+
+def test_every_constant_of_a_compiled_module_is_final() -> None:
+    """mypyc writes a Final constant into the code; any other is looked up in the module at each use, for 130 steps."""
+    constants = [
+        f"{module}:{node.lineno}"
+        for module in COMPILED
+        for node in ast.parse((SOURCE / module).read_text()).body
+        if (isinstance(node, ast.Assign) and not _is_type(node))
+        or (isinstance(node, ast.AnnAssign) and not ast.unparse(node.annotation).startswith("Final"))
+    ]
+    assert [] == constants
+
+
+def _is_type(node: ast.Assign) -> bool:
+    name = ast.unparse(node.targets[0]).lstrip("_")
+    return ast.unparse(node.value).startswith("TypeVar") or (name[:1].isupper() and not name.isupper())

@@ -8,7 +8,8 @@ import pytest
 
 from support.limits import HANG_SECONDS
 from support.ports import LIMIT, echo, post, serving
-from weir.downstream.exchange import BodyTooLargeError, ClientGoneError, Exchange
+from weir.downstream.body_errors import BodyTooLargeError, ClientGoneError
+from weir.downstream.exchange import Exchange
 from weir.downstream.server import ClientConnection
 
 pytestmark = pytest.mark.anyio

@@ -68,6 +68,12 @@ class Reply(Head):
         return int(self.line.split(b" ")[1])
 
 
+def abort(transport: asyncio.WriteTransport) -> None:
+    """Close at once. asyncio's own transports fail when they had been closed with something left to send."""
+    if transport.get_write_buffer_size() or not transport.is_closing():
+        transport.abort()
+
+
 async def read_head(reader: asyncio.StreamReader) -> Head | None:
     """A head, or None when the peer closed before a byte of it.
 
@@ -203,7 +209,7 @@ class ScriptedServer:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         # not in the task itself: one that is cancelled before it has begun never runs
-        task.add_done_callback(lambda _: writer.transport.abort())
+        task.add_done_callback(lambda _: abort(writer.transport))
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -254,7 +260,7 @@ class Answer:
 
     def drop(self) -> None:
         """Close the connection at once, as a client that vanishes does."""
-        self._writer.transport.abort()
+        abort(self._writer.transport)
 
 
 def _event_end(buffer: bytes) -> int:
@@ -310,7 +316,7 @@ async def connection(port: int) -> AsyncIterator[tuple[asyncio.StreamReader, asy
     try:
         yield reader, writer
     finally:
-        writer.transport.abort()
+        abort(writer.transport)
 
 
 async def fetch(port: int, verb: str, target: str = "/mcp", headers: Headers = (), body: bytes = b"") -> Reply:

@@ -8,6 +8,7 @@ import struct
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
 from support.limits import HANG_SECONDS
+from support.rawhttp import abort
 
 ENOUGH_SECONDS = HANG_SECONDS
 """Nothing on loopback takes that long: a test that waits longer has failed."""
@@ -115,10 +116,7 @@ class Scripted:
     def hang_up(self) -> None:
         """Close whatever is still open."""
         for visit in self._visits:
-            transport = visit.writer.transport
-            # asyncio's own cannot be aborted after they were closed with something left to send
-            if transport.get_write_buffer_size() or not transport.is_closing():
-                transport.abort()
+            abort(visit.writer.transport)
 
 
 @contextlib.asynccontextmanager

@@ -64,7 +64,7 @@ def received(chunks: list[bytes], *, at_end: bool) -> tuple[Exchange, Owner]:
     owner = Owner()
     connection = Connection(owner, lambda: 1.0, 300.0)
     connection.connection_made(Wire())
-    exchange = connection.ask(b"", b"", 1000)
+    exchange = connection.ask(b"", b"", 1000, 1.0)
     for chunk in chunks:
         connection.data_received(chunk)
     if at_end:

@@ -9,24 +9,24 @@ a while is only `degraded`: else a balancer that reads `/readyz` would keep away
 import enum
 from collections import deque
 from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from weir.core.events import AttemptFinished, CallFinished, CallStarted, ChildExited
 from weir.core.outcome import Blame, Failed, FailureKind, Outcome, Replied
 from weir.telemetry import redact
 
-WINDOW_SECONDS = 60.0
+WINDOW_SECONDS: Final = 60.0
 """Older attempts say nothing about now."""
-WINDOW_ATTEMPTS = 20
+WINDOW_ATTEMPTS: Final = 20
 """Of a busy upstream only the last ones count, so that it is well again soon after it recovered."""
-FAILURES_IN_A_ROW = 5
-MIN_FAILURES = 2
+FAILURES_IN_A_ROW: Final = 5
+MIN_FAILURES: Final = 2
 """One failure alone may be one slow tool; it degrades, it does not condemn."""
-MAX_DETAIL_LENGTH = 200
+MAX_DETAIL_LENGTH: Final = 200
 """A reason is one line."""
 
-_UNREACHABLE = frozenset([FailureKind.CONNECT, FailureKind.TLS])
-_SERVER_ERROR = 500
+_UNREACHABLE: Final = frozenset([FailureKind.CONNECT, FailureKind.TLS])
+_SERVER_ERROR: Final = 500
 
 
 class State(enum.Enum):

@@ -6,7 +6,7 @@ Instants are seconds on one monotonic clock that the caller of this room chooses
 import enum
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from weir.protocol.envelope import NOTHING, Kind, Message, is_ambiguous
 from weir.protocol.methods import LONG_LIVED, facts
@@ -28,13 +28,17 @@ class Transport(enum.Enum):
     STDIO = "pipe"
 
 
-class Peer(NamedTuple):
+class Peer:
     """The other end of a hop. Address and port are absent on stdio."""
 
-    transport: Transport
-    address: str = ""
-    port: int = 0
-    http_version: str = ""
+    # no NamedTuple: made for each call, and compiled it costs a tenth of one
+    __slots__ = ("address", "http_version", "port", "transport")
+
+    def __init__(self, transport: Transport, address: str = "", port: int = 0, http_version: str = "") -> None:
+        self.transport: Final = transport
+        self.address: Final = address
+        self.port: Final = port
+        self.http_version: Final = http_version
 
 
 class Sink(Protocol):
@@ -54,7 +58,7 @@ class _Nowhere:
     async def write(self, chunk: bytes) -> None: ...
 
 
-NOWHERE: Sink = _Nowhere()
+NOWHERE: Final[Sink] = _Nowhere()
 
 
 class Slot(Protocol):
@@ -80,7 +84,7 @@ class Asker(Protocol):
         """The server sent a notification that belongs to this stream."""
 
 
-FIELDS = (
+FIELDS: Final = (
     "_ambiguity",
     "_asking_since",
     "_standing",

@@ -7,21 +7,22 @@ a later attempt goes on inside the same event stream.
 
 import re
 from collections.abc import Awaitable, Callable
-from typing import Protocol
+from typing import Final, Protocol
 
 from weir.core.call import Call, Headers, Sink
 from weir.core.outcome import Failed, FailureKind, Outcome, Replied, Sent
 from weir.protocol import sse
 from weir.protocol.media_types import is_event_stream
 
-HEAD_HOLD_SECONDS = 1.0
+HEAD_HOLD_SECONDS: Final = 1.0
 """How long a head may wait for the first event: beyond that clients and middleboxes take silence for a stall."""
 
 # comments are keep-alives, one in some seconds; more than this before the first event is not held but passed
-HELD_BYTES_LIMIT = 4096
+HELD_BYTES_LIMIT: Final = 4096
 
-_EVENT_BEGINS, _EVENT_ENDS = b"event: message\r\ndata: ", b"\r\n\r\n"
-_LINE_END = re.compile(rb"[\r\n]")
+_EVENT_BEGINS: Final = b"event: message\r\ndata: "
+_EVENT_ENDS: Final = b"\r\n\r\n"
+_LINE_END: Final = re.compile(rb"[\r\n]")
 
 
 class Cancellable(Protocol):

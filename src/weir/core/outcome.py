@@ -7,6 +7,7 @@
 
 import enum
 from dataclasses import dataclass
+from typing import Final
 
 from weir.core.call import Headers
 
@@ -73,8 +74,8 @@ class Verdict:
     """False: the exchange ended with no JSON-RPC answer (202, a 401 page, a stream to be polled)."""
 
 
-PLAIN = Verdict()
-NO_ANSWER = Verdict(answered=False)
+PLAIN: Final = Verdict()
+NO_ANSWER: Final = Verdict(answered=False)
 
 
 @dataclass(slots=True)
@@ -103,11 +104,11 @@ class Failed:
     is_undone: bool = False
 
 
-STOPPED = Failed(FailureKind.CANCELLED, "weir was stopped before the answer came", Blame.WEIR)
+STOPPED: Final = Failed(FailureKind.CANCELLED, "weir was stopped before the answer came", Blame.WEIR)
 """What a call is told that a stop cuts off."""
 
 
-_REFUSAL_BLAME = {
+_REFUSAL_BLAME: Final = {
     RefusalKind.RATE_LIMITED: Blame.DOWNSTREAM,
     RefusalKind.CIRCUIT_OPEN: Blame.UPSTREAM,
     RefusalKind.OVERLOADED: Blame.WEIR,

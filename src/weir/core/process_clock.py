@@ -8,11 +8,12 @@ is no evidence against a server or a client. Somebody reads this clock at least 
 
 import math
 from collections.abc import Callable
+from typing import Final
 
-TICK_SECONDS = 0.25
+TICK_SECONDS: Final = 0.25
 """How often the clock is read at least; a deadline moves by up to so much more than the process stood still."""
 
-STOOD_STILL_SECONDS = 1.0
+STOOD_STILL_SECONDS: Final = 1.0
 """A longer gap between two readings is left out of the time. A busy loop is late by less."""
 
 

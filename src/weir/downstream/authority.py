@@ -3,12 +3,13 @@
 import functools
 import ipaddress
 import re
+from typing import Final
 
-_HOST = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9._~!$&'()*+,;=%-]+))(?::([0-9]{0,5}))?")
-LARGEST_PORT = 65535
-LONGEST_AUTHORITY = 512
+_HOST: Final = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9._~!$&'()*+,;=%-]+))(?::([0-9]{0,5}))?")
+LARGEST_PORT: Final = 65535
+LONGEST_AUTHORITY: Final = 512
 """Characters: a name has at most 253 (RFC 1035), in percent-encoding a little more."""
-_REMEMBERED = 256
+_REMEMBERED: Final = 256
 # Host headers: most clients send the same few
 
 

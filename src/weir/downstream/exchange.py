@@ -8,13 +8,13 @@ ended by the connection when the client goes, so that nothing upstream works for
 import asyncio
 import http
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 
 from weir.core.budget import Account
 from weir.core.call import Call, Headers
-from weir.core.outcome import Blame
+from weir.downstream.body_errors import BodyTooLargeError, ClientGoneError, MalformedBodyError, OverloadedError
 from weir.downstream.pace import Pace
 from weir.downstream.request_head import Head
 from weir.protocol.media_types import EVENT_STREAM, media_type
@@ -23,41 +23,22 @@ from weir.protocol.numbers import whole_number
 if TYPE_CHECKING:
     from weir.downstream.server import ClientConnection
 
-STATUS_LINES = {
+STATUS_LINES: Final = {
     status.value: b"HTTP/1.1 %d %s\r\n" % (status.value, status.phrase.encode()) for status in http.HTTPStatus
 }
-_NO_BODY = frozenset({204, 304})
-_JOIN_LIMIT_BYTES = 16 * 1024
+_NO_BODY: Final = frozenset({204, 304})
+_JOIN_LIMIT_BYTES: Final = 16 * 1024
 """Up to here one copy costs less than the system's gathering of pieces."""
-_WAIT_LIMIT_BYTES = 64 * 1024
+_WAIT_LIMIT_BYTES: Final = 64 * 1024
 """What may wait for the end of the loop's turn to be written; the transport's own high-water mark."""
-_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
-
-
-class BodyTooLargeError(Exception):
-    """The request's body is over the limit."""
-
-
-class OverloadedError(Exception):
-    """There is no room for the request's body. `blame`: downstream where its client has used up its own share."""
-
-    def __init__(self, blame: Blame) -> None:
-        super().__init__(blame.value)
-        self.blame = blame
-
-
-class MalformedBodyError(Exception):
-    """The request's body is not framed as HTTP/1.1 frames bodies."""
-
-
-class ClientGoneError(Exception):
-    """The client left before its request was complete."""
+_CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
 class Exchange:
     """One request until its reply is written; the sink of a reply that streams (core/call.py).
 
-    `headers` have names in lower case; `path` and `query` are as they were sent.
+    `headers` have names in lower case; `path` and `query` are as they were sent. `task` runs it; `has_waited`: for the
+    body.
     """
 
     __slots__ = (
@@ -77,6 +58,7 @@ class Exchange:
         "account",
         "address",
         "bytes_sent",
+        "has_waited",
         "headers",
         "http_version",
         "is_complete",
@@ -89,6 +71,7 @@ class Exchange:
         "path",
         "query",
         "status",
+        "task",
     )
 
     def __init__(self, connection: "ClientConnection", method: str, head: Head) -> None:
@@ -97,7 +80,7 @@ class Exchange:
         self.path = head.path
         self.query = head.query
         self.headers = head.headers
-        self.http_version: str = connection.parser.get_http_version()
+        self.http_version: str = head.version
         self.keep_alive: bool = connection.parser.should_keep_alive()
         self.status = 0
         self.bytes_sent = 0
@@ -114,7 +97,9 @@ class Exchange:
         """Counts what this request's client holds: the connection's peer, unless a proxy forwards for others."""
         self._charged_bytes = 0
         self._fault: Exception | None = None
+        self.task: asyncio.Task[None] | None = None
         self.is_request_complete = False
+        self.has_waited = False
         self._waiter: asyncio.Future[None] | None = None
         self._out: list[bytes] = []
         self._out_bytes = 0
@@ -138,6 +123,7 @@ class Exchange:
         finally:
             self._let_go()
             self._connection.exchange_over(self)
+            self.task = None
 
     # from the connection
 
@@ -206,6 +192,7 @@ class Exchange:
             ClientGoneError: the client left.
         """
         if not self.is_request_complete:
+            self.has_waited = True
             self._check_announced(limit_bytes)
             await self._rest_of_body(limit_bytes)
         if self._fault is not None:
@@ -302,12 +289,10 @@ class Exchange:
             await self._drain()
 
     async def _drain(self) -> None:
-        if self._call is None:
+        call = self._call
+        if call is None:
             await self._connection.flow.drain()
-        else:
-            await self._drain_for(self._call)
-
-    async def _drain_for(self, call: Call) -> None:
+            return
         call.unread_began(self._clock())
         try:
             await self._connection.flow.drain()
@@ -326,7 +311,7 @@ class Exchange:
         for name, value in headers:
             out.append(b"%b: %b\r\n" % (name, value))
             if name == b"content-length":
-                self._left, length_at = int(value), len(out) - 1
+                self._left, length_at = whole_number(value) or 0, len(out) - 1
             elif name == b"content-type":
                 self.is_event_stream = media_type(value) == EVENT_STREAM
             elif name == b"connection" and b"close" in value.lower():

@@ -6,11 +6,11 @@ Warning). A page that rebinds its name to loopback carries a foreign Host or Ori
 
 import ipaddress
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from weir.downstream.authority import host_of
 
-LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
+LOOPBACK_NAMES: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,10 +31,10 @@ class Refusal(NamedTuple):
     setting: str
 
 
-_FOREIGN_HOST = Refusal(
+_FOREIGN_HOST: Final = Refusal(
     421, "the Host header names neither this machine nor an entry of listen.allowed_hosts", "allowed_hosts"
 )
-_FOREIGN_ORIGIN = Refusal(403, "the Origin is not in listen.allowed_origins", "allowed_origins")
+_FOREIGN_ORIGIN: Final = Refusal(403, "the Origin is not in listen.allowed_origins", "allowed_origins")
 
 
 class Gate:

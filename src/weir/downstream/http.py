@@ -3,20 +3,15 @@
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 from weir.core.call import Call, Headers, Peer, Transport
 from weir.core.events import Emit, LimitReached, Notice, RequestRefused
 from weir.core.layer import CallHandler
 from weir.core.outcome import STOPPED, Blame, Failed, FailureKind, Outcome, RefusalKind, Refused, Replied, Sent
 from weir.core.shortage import SHORTAGE_RETRY_SECONDS
-from weir.downstream.exchange import (
-    BodyTooLargeError,
-    ClientGoneError,
-    Exchange,
-    MalformedBodyError,
-    OverloadedError,
-)
+from weir.downstream.body_errors import BodyTooLargeError, ClientGoneError, MalformedBodyError, OverloadedError
+from weir.downstream.exchange import Exchange
 from weir.downstream.gate import Gate
 from weir.downstream.identity import Forwarded
 from weir.downstream.rescue import rescue
@@ -27,20 +22,20 @@ from weir.protocol.media_types import PLAIN_TEXT
 from weir.protocol.paths import is_document, is_plain_document, is_unsafe
 from weir.relay.routes import MCP_VERBS
 
-_GONE = Failed(FailureKind.CANCELLED, "the client disconnected", Blame.DOWNSTREAM)
-_OVERLONG = Refused(
+_GONE: Final = Failed(FailureKind.CANCELLED, "the client disconnected", Blame.DOWNSTREAM)
+_OVERLONG: Final = Refused(
     RefusalKind.BAD_MESSAGE, f"A batch of more than {BATCH_LIMIT} messages was not sent; send them in smaller batches."
 )
-_BUG = Failed(FailureKind.INTERNAL, "weir failed to handle this; its log has the reason", Blame.WEIR, Sent.NO)
+_BUG: Final = Failed(FailureKind.INTERNAL, "weir failed to handle this; its log has the reason", Blame.WEIR, Sent.NO)
 
-_FULL = "weir holds as many bytes of requests and replies as it may (listen.max_buffered)."
-_CLIENT_FULL = "This client's requests and replies under way take all the room that one client may have."
+_FULL: Final = "weir holds as many bytes of requests and replies as it may (listen.max_buffered)."
+_CLIENT_FULL: Final = "This client's requests and replies under way take all the room that one client may have."
 
-_SINGLE = (b"host", b"origin", b"mcp-session-id")
+_SINGLE: Final = (b"host", b"origin", b"mcp-session-id")
 """What weir decides by: the gate by the first two (RFC 9112, section 3.2: two Hosts are a 400), routing by the last."""
 
 
-_BODILESS = ("GET", "HEAD", "DELETE", "OPTIONS")
+_BODILESS: Final = ("GET", "HEAD", "DELETE", "OPTIONS")
 """Verbs whose body has no meaning (RFC 9110, section 9.3): no policy would look at it, and a server might."""
 
 
@@ -56,9 +51,13 @@ class PlainRefusal(NamedTuple):
     """The rest of the request is not read."""
 
 
-_NOT_SERVED = PlainRefusal(404, "not_served", "weir serves no MCP server at this path; each is at /servers/<name>/mcp")
-_UNSAFE_PATH = PlainRefusal(400, "unsafe_path", "the path has dot segments or bytes that could be read as another path")
-_UNWANTED_BODY = PlainRefusal(400, "unwanted_body", "a request with this verb has no body")
+_NOT_SERVED: Final = PlainRefusal(
+    404, "not_served", "weir serves no MCP server at this path; each is at /servers/<name>/mcp"
+)
+_UNSAFE_PATH: Final = PlainRefusal(
+    400, "unsafe_path", "the path has dot segments or bytes that could be read as another path"
+)
+_UNWANTED_BODY: Final = PlainRefusal(400, "unwanted_body", "a request with this verb has no body")
 
 
 class Route(Protocol):
@@ -134,7 +133,7 @@ class HttpDownstream:
         if self._settings.forwarded is not None:
             exchange.is_from(self._settings.forwarded.client(exchange.address, without_named(exchange.headers)))
         try:
-            # most bodies are there already, and no coroutine is needed to get them
+            # most bodies are there already: no coroutine is needed to get them, and no look at the clock
             body = exchange.body_at_once(self._settings.body_limit_bytes)
             if body is None:
                 body = await self._body(exchange, route.upstream)
@@ -239,7 +238,7 @@ class HttpDownstream:
         call.account = exchange.account
         call.asker = self._backchannels.get(route.upstream)
         exchange.replies_to(call, self._clock)
-        call.body_at = self._clock()
+        call.body_at = self._clock() if exchange.has_waited else received_at
         return call
 
     async def _serve(self, call: Call, handler: CallHandler, exchange: Exchange) -> None:
@@ -281,7 +280,7 @@ class HttpDownstream:
         made = outcome if isinstance(outcome, Replied) else self._rescued(outcome, call)
         body = made.body or b""
         headers = made.headers
-        if b"content-length" not in dict(headers) and made.status not in (204, 304):
+        if made.status not in (204, 304) and not _has_length(headers):
             headers = [*headers, (b"content-length", b"%d" % len(body))]
         # before the write: it wakes the client, which may run on this core
         call.ended_at = self._clock()
@@ -329,6 +328,13 @@ def _doubled(headers: Headers) -> str:
     """A header that stands there twice and must not: weir and the server could each believe another one."""
     names = [name for name, _ in headers]
     return next((name.decode() for name in _SINGLE if names.count(name) > 1), "")
+
+
+def _has_length(headers: Headers) -> bool:
+    for name, _ in headers:  # noqa: SIM110 - compiled, a generator costs ten times as much
+        if name == b"content-length":
+            return True
+    return False
 
 
 def _is_weirs_end(outcome: Any) -> bool:

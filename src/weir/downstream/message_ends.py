@@ -4,9 +4,10 @@ httptools parses everything that it is given. A client could have thousands of r
 packet; fed up to the end of one request, the rest waits as bytes.
 """
 
-_BLANK_LINE = b"\r\n\r\n"
-_LENGTH, _LENGTH_LOWER = b"\r\nContent-Length: ", b"\r\ncontent-length: "
-_OVERLAP = len(_BLANK_LINE) - 1
+from typing import Final
+
+_BLANK_LINE: Final = b"\r\n\r\n"
+_OVERLAP: Final = len(_BLANK_LINE) - 1
 
 
 class MessageEnds:
@@ -23,25 +24,13 @@ class MessageEnds:
         """Bytes of a body of known length that are still to come; 0 in a head and in a chunked body."""
         self._seen = b""
 
-    def head_of_whole(self, data: bytes) -> int:
-        """The length of the head of `data`, which begins with one, if it is one request and nothing behind it; else 0.
+    def head_of(self, data: bytes) -> int:
+        """Returns the length of the head at the beginning of `data`; 0 when it does not end there.
 
-        May say 0 of one that is.
-        Most requests come so, and can be parsed at once. The length is sought as a line of its own in front of the
-        first blank line; whether it frames the body is the parser's to check.
+        For data that begin a message: most requests come whole, and need no look at each piece.
         """
-        end = data.find(_BLANK_LINE)
-        if end < 0 or self._seen:
-            return 0
-        head = end + len(_BLANK_LINE)
-        rest = len(data) - head
-        if rest == 0:
-            return head
-        number = b"%d\r\n" % rest
-        at = data.find(_LENGTH, 0, end + 2)
-        if at < 0:
-            at = data.find(_LENGTH_LOWER, 0, end + 2)
-        return head if at >= 0 and data.startswith(number, at + len(_LENGTH)) else 0
+        end = -1 if self._seen else data.find(_BLANK_LINE)
+        return end + len(_BLANK_LINE) if end >= 0 else 0
 
     def next_cut(self, data: bytes | bytearray, begin: int) -> int:
         """Returns the end of the next piece of `data` to feed: at most its length, always beyond `begin`."""

@@ -7,7 +7,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from ssl import SSLContext
-from typing import Any
+from typing import Any, Final
 
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -20,10 +20,10 @@ from weir.downstream.message_ends import MessageEnds
 from weir.downstream.request_head import BadHeadError, read_head, refusal_text, without_upgrade
 from weir.downstream.unread import Unread
 
-LINGER_SECONDS = 5.0
+LINGER_SECONDS: Final = 5.0
 """For a client to stop sending a body that nobody wants and to take the answer, as nginx's lingering_timeout."""
 
-WAITING_LIMIT_BYTES = 64 * 1024
+WAITING_LIMIT_BYTES: Final = 64 * 1024
 """A client may send so much behind a request that is not answered yet; beyond it the socket is left unread.
 
 Below the limit the socket is read, because only reading tells that the client has left.
@@ -85,6 +85,7 @@ class ClientConnection(HttpToolsProtocol):
         self._head_bytes = 0
         self._awaits_head = True
         self._idle_since = 0.0
+        self._url = b""
         self.cycle = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # asyncio hands a Transport
@@ -153,30 +154,36 @@ class ClientConnection(HttpToolsProtocol):
             if len(self._waiting) > WAITING_LIMIT_BYTES:
                 self.flow.pause_reading()
             return
-        if self._awaits_head and not self._head_bytes and (head_bytes := self._ends.head_of_whole(data)):
-            self._parse_whole(data, head_bytes)
+        if self._awaits_head and not self._head_bytes and (head_bytes := self._ends.head_of(data)):
+            self._parse_request(data, head_bytes)
             return
-        taken = self._parse(data)
-        if taken < len(data):
-            self._waiting += data[taken:]
+        self._parse_and_keep(data)
 
     def _is_answering(self) -> bool:
         """Whether a whole request has been read and its reply is not written yet."""
         return self._awaits_head and self.cycle is not None and not self.cycle.is_complete
 
-    def _parse_whole(self, data: bytes, head_bytes: int) -> None:
-        """Feed the parser one request and nothing behind it."""
+    def _parse_request(self, data: bytes, head_bytes: int) -> None:
+        """Feed the parser a head, and what came behind it."""
         self._head_bytes = head_bytes
-        if not self._feed(data):
-            # the head has begun again, and the body with it
-            self._parse(data[head_bytes:])
+        if head_bytes == len(data):
+            self._feed(data)
+            self._check_partial_head()
             return
-        if self._is_deaf:
-            return
-        # all of the body was in `data`
-        self._ends.body_left = 0
-        if self._awaits_head and self._head_bytes:
-            self._head_is_partial()
+        # bytes and no views: a copy of so few costs less
+        self._feed(data[:head_bytes])
+        rest = data[head_bytes:]
+        if self._ends.body_left == len(rest) and not self._is_deaf:
+            self._ends.body_left = 0
+            self._feed(rest)
+        else:
+            self._parse_and_keep(rest)
+
+    def _parse_and_keep(self, data: bytes) -> None:
+        """Feed the parser; what is behind the end of a request waits."""
+        taken = self._parse(data)
+        if taken < len(data):
+            self._waiting += data[taken:]
 
     def _parse(self, data: bytes | bytearray) -> int:
         """Feed the parser up to the end of one request; returns how much of `data` was taken."""
@@ -189,20 +196,16 @@ class ClientConnection(HttpToolsProtocol):
                 with view[at:end] as piece:
                     self._feed(piece)
                 at = end
-        if not self._is_deaf and self._awaits_head and self._head_bytes:
-            self._head_is_partial()
+        self._check_partial_head()
         return at
 
-    def _feed(self, piece: bytes | memoryview) -> bool:
-        """Returns False when an offered upgrade was declined: of the piece only the head has been taken."""
+    def _feed(self, piece: bytes | memoryview) -> None:
         try:
             self.parser.feed_data(piece)
         except httptools.HttpParserUpgrade:
             self._decline_upgrade()
-            return False
         except httptools.HttpParserError:
             self._malformed()
-        return True
 
     def _decline_upgrade(self) -> None:
         """Begin the request again, without its offer: the parser drops the body of one that offers an upgrade.
@@ -213,7 +216,7 @@ class ClientConnection(HttpToolsProtocol):
         if verb == b"CONNECT":
             self._reject(400, "malformed_http")
             return
-        text = without_upgrade(verb, self.url, self.parser.get_http_version(), self.headers)
+        text = without_upgrade(verb, self._url, self.parser.get_http_version(), self.headers)
         self.parser = httptools.HttpRequestParser(self)
         self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
         self._feed(memoryview(text))
@@ -237,16 +240,21 @@ class ClientConnection(HttpToolsProtocol):
         if self.flow.read_paused and len(self._waiting) <= WAITING_LIMIT_BYTES:
             self.flow.resume_reading()
 
-    def _head_is_partial(self) -> None:
+    def _check_partial_head(self) -> None:
+        if self._is_deaf or not self._awaits_head or not self._head_bytes:
+            return
         if self._head_bytes > self.settings.header_limit_bytes:
             self._reject(431, "header_size")
         elif self._head_timer is None:
             self._head_timer = self.loop.call_later(self.settings.head_seconds, self._head_is_late)
 
     def on_message_begin(self) -> None:
-        self.url = b""
+        self._url = b""
         self.expect_100_continue = False
         self.headers = []
+
+    def on_url(self, url: bytes) -> None:
+        self._url += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if not self._awaits_head:
@@ -269,7 +277,7 @@ class ClientConnection(HttpToolsProtocol):
             self._reject(431, "header_count")
             return
         try:
-            head = read_head(self.url, self.headers, self.parser.get_http_version())
+            head = read_head(self._url, self.headers, self.parser.get_http_version())
         except BadHeadError as error:
             self._reject(error.status, error.reason)
             return
@@ -281,7 +289,7 @@ class ClientConnection(HttpToolsProtocol):
 
     def _start(self, exchange: Exchange) -> None:
         # the task's owner is uvicorn's Server: it keeps it in `tasks`, drains and cancels it
-        self._task = self.loop.create_task(exchange.run(self.app))
+        exchange.task = self._task = self.loop.create_task(exchange.run(self.app))
         self.tasks.add(self._task)
 
     def on_body(self, body: bytes) -> None:
@@ -315,10 +323,9 @@ class ClientConnection(HttpToolsProtocol):
 
     def exchange_over(self, exchange: Exchange) -> None:
         """The exchange's task ends; the connection can go on only after a complete reply."""
-        task = asyncio.current_task()
-        if task is not None:
-            self.tasks.discard(task)
-        if task is self._task:
+        if exchange.task is not None:
+            self.tasks.discard(exchange.task)
+        if exchange.task is self._task:
             # else it is the next pipelined request's already
             self._task = None
         if not exchange.is_complete and not self.transport.is_closing():

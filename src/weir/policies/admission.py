@@ -19,7 +19,7 @@ name before them.
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from weir.core.call import Call, Slot
 from weir.core.events import Decided, Emit, LevelChanged
@@ -30,7 +30,7 @@ from weir.policies.admission_queue import Bulkhead, Places, Rank, Waiter
 from weir.policies.admission_serial import SerialWatch
 from weir.protocol.methods import Traffic, traffic_class
 
-DELIVERY_SECONDS = 1.0
+DELIVERY_SECONDS: Final = 1.0
 """A client that has kept its reply waiting for longer, all waits together, is the bottleneck: the server waits for it.
 A client that reads as fast as its network allows pauses for milliseconds."""
 
@@ -49,8 +49,8 @@ class AdmissionSettings:
 
 # the pure part
 
-_WAITED = frozenset({"attempt", "total", "idle"})
-_RANKS = {Traffic.CONTROL: Rank.CONTROL, Traffic.INTERACTIVE: Rank.INTERACTIVE, Traffic.LIST: Rank.LIST}
+_WAITED: Final = frozenset({"attempt", "total", "idle"})
+_RANKS: Final = {Traffic.CONTROL: Rank.CONTROL, Traffic.INTERACTIVE: Rank.INTERACTIVE, Traffic.LIST: Rank.LIST}
 
 
 def rank_of(call: Call) -> Rank:

@@ -10,38 +10,48 @@ Nothing is learnt, and nobody waits, while there are fewer calls than the limit 
 """
 
 import math
+from typing import Final
 
-SEARCHING, FOUND = 0.25, 0.95
+SEARCHING: Final = 0.25
+FOUND: Final = 0.95
 """The lower limit as a share of the estimate: at first, and once there is one (it costs 5 % of a part of the time)."""
 
-WIDENING = 0.75
+WIDENING: Final = 0.75
 """The share is multiplied by this each time that the server had no room even at the lower limit."""
 
-UPPER = 1.2
+UPPER: Final = 1.2
 """The upper limit as a multiple of the estimate."""
 
-FEWEST_CALLS, MOST_CALLS = 16, 300
+FEWEST_CALLS: Final = 16
+MOST_CALLS: Final = 300
 """Calls in a phase. Between the two, as many as make the error of the mean a sixth of what is to be seen."""
 
-UPPER_TIMES, RESTING_TIMES, COST_TIMES = 1.5, 8.0, 10.0
+UPPER_TIMES: Final = 1.5
+RESTING_TIMES: Final = 8.0
+COST_TIMES: Final = 10.0
 """How many times more calls an upper phase has: at least; at the ceiling, with room to spare, where there is little to
 learn; and in addition, times the share of places that a lower phase leaves empty."""
 
-TRIMMED_SHARE = 0.1
+TRIMMED_SHARE: Final = 0.1
 """The slowest of a phase's calls are not waited for: what hangs must not stop the search."""
 
-ROOM, BEYOND = 0.06, 0.93
+ROOM: Final = 0.06
+BEYOND: Final = 0.93
 """Below which growth of the mean there is room at the upper limit (no more than a quarter of the greatest growth), and
 from which share of the greatest growth on there is none even at the lower."""
 
-BELIEF, DAMPING = 0.1, 0.5
+BELIEF: Final = 0.1
+DAMPING: Final = 0.5
 """How far off an estimate that was found is taken to be, against the error of what is measured; and the weight of one
 such measurement: the next comes soon."""
 
-FASTER, FASTEST = 1.2, 2.0
+FASTER: Final = 1.2
+FASTEST: Final = 2.0
 """Room several times in a row: how far the estimate goes beyond the upper limit."""
 
-_FIRST_JITTER, _LEAST_JITTER, _MOST_JITTER = 0.3, 0.1, 1.5
+_FIRST_JITTER: Final = 0.3
+_LEAST_JITTER: Final = 0.1
+_MOST_JITTER: Final = 1.5
 """Standard deviation over mean, of what single calls take: before anything is known, and what is believed of it."""
 
 

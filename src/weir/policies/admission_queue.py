@@ -4,25 +4,27 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import Final
 
 from weir.policies.admission_limit import AdaptiveLimit, Phase
 
-OVERLOAD_SECONDS, OVERLOAD_TIMES = 0.1, 2.0
+OVERLOAD_SECONDS: Final = 0.1
+OVERLOAD_TIMES: Final = 2.0
 """A queue that was never empty for so long, and for so many times what a call takes, is no burst but an overload; and
 one that was always empty for so long is none any more."""
 
-OVERLOAD_SHARE = 0.35
+OVERLOAD_SHARE: Final = 0.35
 """In an overload as many calls may wait as this share of those that run: each waits for a third of what a call takes.
 With fewer, places stayed empty where calls come unevenly."""
 
-RATE_SECONDS = 5.0
+RATE_SECONDS: Final = 5.0
 """Over how long the rate is averaged at which calls leave."""
 
-LONGEST_RETRY_SECONDS = 60.0
+LONGEST_RETRY_SECONDS: Final = 60.0
 """Nobody is told to come back later than that: by then things have changed."""
 
 
-PASSED_OVER_TIMES = 4
+PASSED_OVER_TIMES: Final = 4
 """A class that waits is passed over this many times in a row at most, plus once for each other class that waited as
 long. More urgent classes get four of five places; a client can start (`tools/list`) however many calls wait."""
 

@@ -5,22 +5,25 @@ before as a call takes that found the server free. A server that works on severa
 ends them closer together than that.
 """
 
-EVIDENCE = 8
+from typing import Final
+
+EVIDENCE: Final = 8
 """Calls in a row that waited for the one before, until a server is taken for a serial one. One that did not is enough
 for the opposite."""
 
-EARLY_SHARE = 0.5
+EARLY_SHARE: Final = 0.5
 """A call says something when it came in the first half of the time that the one before took: later, it would end as
 late anyhow."""
 
-TOO_QUICK_SHARE, TOO_SLOW_TIMES = 0.5, 2.0
+TOO_QUICK_SHARE: Final = 0.5
+TOO_SLOW_TIMES: Final = 2.0
 """A call that ends in less than this share of a call's own time after the one before was worked on beside it. One that
 takes several times as long is of another kind, and says nothing."""
 
-OPEN_LIMIT = 10_000
+OPEN_LIMIT: Final = 10_000
 """Calls watched at a time, more than any limit lets in."""
 
-_WEIGHT = 0.2
+_WEIGHT: Final = 0.2
 
 
 class SerialWatch:

@@ -2,18 +2,18 @@
 
 import enum
 from collections import Counter, deque
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from weir.core.call import Attempt, Call
 from weir.core.outcome import Blame, Failed, FailureKind, Outcome, Refused, Replied, Sent
 
-TRACES_KEPT = 5
+TRACES_KEPT: Final = 5
 """Of the calls that trip a circuit the last few are named: enough to look at, few enough for a log line."""
 
-CLIENTS_KEPT = 8
+CLIENTS_KEPT: Final = 8
 """Clients whose trouble is counted apart, in a row and in each slice of the window: with more, no few are to blame."""
 
-SLICES = 10
+SLICES: Final = 10
 """A window is counted in so many slices, and forgets one at a time."""
 
 
@@ -26,11 +26,11 @@ class Sign(enum.Enum):
     FAILURE = "failure"
 
 
-_UNREACHED = frozenset({FailureKind.CONNECT, FailureKind.TLS})
-_SERVER_FAULTS = frozenset({500, 502, 503, 504})
-_TOO_MANY_REQUESTS = 429
+_UNREACHED: Final = frozenset({FailureKind.CONNECT, FailureKind.TLS})
+_SERVER_FAULTS: Final = frozenset({500, 502, 503, 504})
+_TOO_MANY_REQUESTS: Final = 429
 # -32603 internal error, and 0, by which the SDK reports a crashed handler
-_INTERNAL_ERRORS = frozenset({-32603, 0})
+_INTERNAL_ERRORS: Final = frozenset({-32603, 0})
 
 
 def sign_of(attempt: Attempt, outcome: Outcome) -> Sign:

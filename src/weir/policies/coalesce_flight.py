@@ -3,7 +3,7 @@
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from weir.core.call import FIELDS, NOWHERE, Attempt, Call, Headers, Slot, header
 from weir.core.outcome import PLAIN, Blame, Failed, FailureKind, Outcome, Replied, Verdict
@@ -13,12 +13,12 @@ from weir.protocol.headers import SEALS
 from weir.protocol.media_types import is_event_stream
 from weir.protocol.question import is_conclusive
 
-AHEAD_LIMIT_BYTES = 1024 * 1024
+AHEAD_LIMIT_BYTES: Final = 1024 * 1024
 """What a stream may be ahead of its leader: a client that reads slowly keeps no follower waiting before that."""
 
-_NO_ID = (b"", b"null")
+_NO_ID: Final = (b"", b"null")
 # an encoded body cannot be given another id, so it is shared only as it is
-_OF_THE_BYTES = SEALS - {b"content-encoding"}
+_OF_THE_BYTES: Final = SEALS - {b"content-encoding"}
 
 
 def copy_for(reply: Replied, raw_id: bytes) -> Replied | None:

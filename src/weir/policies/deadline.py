@@ -16,7 +16,7 @@ import asyncio
 import math
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from weir.core.call import Attempt, Call, Headers
 from weir.core.events import Decided, Emit
@@ -25,10 +25,10 @@ from weir.core.outcome import Blame, Failed, FailureKind, Outcome, Replied, Sent
 from weir.policies.deadline_wire import caller_waits_seconds, special_headers, tell_upstream
 from weir.protocol.envelope import Message
 
-LOOK_AGAIN_SECONDS = 0.05
+LOOK_AGAIN_SECONDS: Final = 0.05
 """While the client is waited for and little is left: how late a limit may be noticed after the clocks go on."""
 
-_TIMER_PRECISION_SECONDS = 0.001
+_TIMER_PRECISION_SECONDS: Final = 0.001
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ Part of `deadline`. Pure.
 """
 
 import math
+from typing import Final
 
 from msgspec import UNSET
 
@@ -14,18 +15,18 @@ from weir.protocol.headers import SEALS
 from weir.protocol.numbers import whole_number
 from weir.protocol.shapes import DEADLINE_KEY
 
-DEADLINE_HEADER = b"weir-deadline-ms"
+DEADLINE_HEADER: Final = b"weir-deadline-ms"
 """How many milliseconds the sender still waits, as in `_meta`; for a server or proxy that reads no bodies."""
 
-LONGEST_DEADLINE_MS = 2**53
+LONGEST_DEADLINE_MS: Final = 2**53
 """A larger number than this is no time anybody waits, and not one that every JSON reader can read."""
 
-_KEY = DEADLINE_KEY.encode()
-_MEMBER = b'"%b":' % _KEY
-_TRACEPARENT = b'"traceparent":"00-'
-_SPAN_ID_AT = len(_TRACEPARENT) + 33
+_KEY: Final = DEADLINE_KEY.encode()
+_MEMBER: Final = b'"%b":' % _KEY
+_TRACEPARENT: Final = b'"traceparent":"00-'
+_SPAN_ID_AT: Final = len(_TRACEPARENT) + 33
 """From the beginning of that member: a trace id of 32 digits and a hyphen come before the span id (W3C)."""
-_SPECIAL = SEALS | {DEADLINE_HEADER}
+_SPECIAL: Final = SEALS | {DEADLINE_HEADER}
 
 
 def special_headers(headers: Headers) -> Headers:

@@ -16,6 +16,7 @@ import math
 from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import Final
 
 from weir.core.call import Attempt, Call, Headers, Slot, withdraws
 from weir.core.events import Decided, Emit
@@ -28,18 +29,18 @@ from weir.protocol.media_types import is_event_stream
 from weir.protocol.methods import Repeat, facts
 from weir.protocol.question import asks_for_task
 
-LATENCIES_KEPT = 256
+LATENCIES_KEPT: Final = 256
 """Of each method and tool: enough for a p99, and few enough to follow a change within minutes."""
 
-LATENCIES_MIN = 20
+LATENCIES_MIN: Final = 20
 """A percentile of fewer says nothing."""
 
-KINDS_LIMIT = 1000
+KINDS_LIMIT: Final = 1000
 """Methods and tools whose latencies are kept, 2 kB each. Of a server with more, those beyond are not hedged."""
 
 # sorting for every call would cost more than it tells
-_COUNTED_ANEW = 16
-_OUTRUN = Failed(FailureKind.CANCELLED, "another try of this call answered first", Blame.WEIR)
+_COUNTED_ANEW: Final = 16
+_OUTRUN: Final = Failed(FailureKind.CANCELLED, "another try of this call answered first", Blame.WEIR)
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ import hashlib
 import math
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from weir.core.call import Call, is_exempt
 from weir.core.events import Decided, Emit, LimitReached
@@ -29,14 +29,14 @@ from weir.policies.rate_limit_window import Counts
 from weir.protocol.envelope import Kind, Message
 from weir.protocol.methods import traffic_class
 
-NAME_LENGTH = 64
+NAME_LENGTH: Final = 64
 """A longer name of a tool is known by its hash: a client may write a megabyte there."""
 
 
 # the pure part
 
 
-_WORDS = {"upstream": "server", "method_class": "kind of method"}
+_WORDS: Final = {"upstream": "server", "method_class": "kind of method"}
 
 
 def words(settings: RateLimitSettings) -> str:

@@ -13,27 +13,29 @@ import sys
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Final
 
 from weir.core.origin import network_of
 from weir.core.outcome import Mode
 from weir.policies.rate_limit_window import Counts, Holder, SpilledWindow, Window, window_for
 
-KEYS_LIMIT = 100_000
+KEYS_LIMIT: Final = 100_000
 """Keys in all limits together: more clients and tools than one process serves in a window, unless one makes them up."""
 
-BYTES_LIMIT = 64_000_000
+BYTES_LIMIT: Final = 64_000_000
 """What all keys together may take, as `entry_bytes` and `Window.counts_bytes` reckon it."""
 
-ENTRY_BYTES = 400
+ENTRY_BYTES: Final = 400
 """What a key takes beside its text and its counts: the window, its array's head, its place in the table."""
 
-EVICTIONS_AT_ONCE, EVICTION_ROUNDS = 64, 4
+EVICTIONS_AT_ONCE: Final = 64
+EVICTION_ROUNDS: Final = 4
 """Keys that one round lets go of, and rounds that one call may need: no call pays for all."""
 
-FREE_TIMES = 9
+FREE_TIMES: Final = 9
 """One address may hold a key while this many times what it holds is free: alone it gets a tenth of all."""
 
-_SHARED_KEY = "\0"
+_SHARED_KEY: Final = "\0"
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,18 +6,18 @@ A window holds the calls of one key. A call at `t` counts until `t + seconds`, a
 import math
 import operator
 from array import array
-from typing import Protocol
+from typing import Final, Protocol
 
-EXACT_LIMIT = 1000
+EXACT_LIMIT: Final = 1000
 """Up to this limit every call's instant is kept: 8 bytes each, so that one key takes no more than 8 kB."""
 
-SLICES = 10
+SLICES: Final = 10
 """A larger limit is counted in so many slices of its window: an eleventh is the one that its left edge is in."""
 
-_STAMP_BYTES = 8
-_FIRST_RING = 4
+_STAMP_BYTES: Final = 8
+_FIRST_RING: Final = 4
 # a call's millionth: what sums of shares may be off by
-_PRECISION = 1e-6
+_PRECISION: Final = 1e-6
 
 
 class Counts(Protocol):
@@ -47,7 +47,7 @@ class Holder:
         self.bytes = 0
 
 
-NOBODY = Holder("")
+NOBODY: Final = Holder("")
 
 
 class ExactWindow:

@@ -15,6 +15,7 @@ import math
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Final
 
 import tenacity
 
@@ -27,13 +28,13 @@ from weir.policies.retry_rules import LOST, Again, allowed_again, needs, reason_
 from weir.protocol import edit
 from weir.protocol.methods import facts
 
-LONGEST_RETRY_AFTER_SECONDS = 60.0
+LONGEST_RETRY_AFTER_SECONDS: Final = 60.0
 """A longer `Retry-After` is the caller's to wait out, even where no deadline is set: most have given up by then."""
 
-HANDSHAKE_SECONDS = 8.0
+HANDSHAKE_SECONDS: Final = 8.0
 """What weir adds to `initialize` or `server/discover` ends by then."""
 
-WITHDRAWN_LIMIT = 1000
+WITHDRAWN_LIMIT: Final = 1000
 """Cancellations that are remembered: most come for calls that have just ended, and nobody asks about them again."""
 
 
@@ -341,7 +342,7 @@ class Retry:
 
 
 _Key = tuple[str, bytes]
-_RETRYING = tenacity.AsyncRetrying()
+_RETRYING: Final = tenacity.AsyncRetrying()
 
 
 def _after(number: int) -> tenacity.RetryCallState:

@@ -11,7 +11,7 @@ import datetime
 import email.utils
 import enum
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from weir.core.call import Call, Headers, header
 from weir.core.outcome import Blame, Failed, FailureKind, Outcome, Refused, Replied, Sent
@@ -34,14 +34,16 @@ class Again(enum.IntEnum):
     """The server has never seen it: everything."""
 
 
-LOST = frozenset({FailureKind.RESET, FailureKind.EXITED, FailureKind.TIMEOUT, FailureKind.PROTOCOL, FailureKind.TLS})
+LOST: Final = frozenset(
+    {FailureKind.RESET, FailureKind.EXITED, FailureKind.TIMEOUT, FailureKind.PROTOCOL, FailureKind.TLS}
+)
 """Nobody knows what became of it, if it was sent."""
 
-_SERVER_FAULTS = frozenset({500, 502, 503, 504})
-LONGEST_DATE = 64
+_SERVER_FAULTS: Final = frozenset({500, 502, 503, 504})
+LONGEST_DATE: Final = 64
 """Characters of a date; the longest form of HTTP has 33 (RFC 9110, section 5.6.7)."""
 # -32603 internal error, and 0, by which the SDK reports a crashed handler
-_INTERNAL_ERRORS = frozenset({-32603, 0})
+_INTERNAL_ERRORS: Final = frozenset({-32603, 0})
 
 
 class Proof(NamedTuple):
@@ -64,7 +66,7 @@ def _was_too_many(outcome: Outcome) -> bool:
     return isinstance(outcome, Replied) and outcome.status == 429
 
 
-NOT_CARRIED_OUT: tuple[Proof, ...] = (
+NOT_CARRIED_OUT: Final[tuple[Proof, ...]] = (
     Proof("never sent", _was_never_sent, Again.UNSENT),
     Proof("client certificate refused before any byte of a reply", _was_refused_in_tls, Again.UNDONE),
     Proof("HTTP 429, with or without a JSON-RPC error", _was_too_many, Again.UNDONE),

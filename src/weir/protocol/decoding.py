@@ -5,14 +5,14 @@ shape has, too deep, a number out of range. No caller needs to tell them apart, 
 """
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import msgspec
 from msgspec import Raw
 
 Found = TypeVar("Found")
 
-FAILURES = (ValueError, RecursionError, OverflowError)
+FAILURES: Final = (ValueError, RecursionError, OverflowError)
 """msgspec's errors and UnicodeDecodeError are ValueErrors; a float that is infinite overflows."""
 
 
@@ -24,7 +24,7 @@ def decoded(decode: Callable[[bytes | Raw], Found], text: bytes | Raw) -> Found 
         return None
 
 
-_decode_any = msgspec.json.Decoder().decode
+_decode_any: Final = msgspec.json.Decoder().decode
 
 
 def any_of(raw: bytes | Raw) -> Any:
@@ -32,7 +32,7 @@ def any_of(raw: bytes | Raw) -> Any:
     return decoded(_decode_any, raw)
 
 
-_decode_text = msgspec.json.Decoder(str).decode
+_decode_text: Final = msgspec.json.Decoder(str).decode
 
 
 def text_of(raw: bytes | Raw) -> str | None:

@@ -8,6 +8,7 @@ plain, and large bodies, are scanned, which is exact. A member that two readers 
 
 import re
 from collections.abc import Mapping, Sequence
+from typing import Final
 
 import msgspec
 from msgspec import UNSET
@@ -17,11 +18,13 @@ from weir.protocol.decoding import FAILURES
 from weir.protocol.envelope import LITERAL_LIMIT_BYTES, Kind, Message, has_escaped_letters
 from weir.protocol.shapes import DEADLINE_KEY, SUBSCRIPTION_KEY, Identified, Meta, Parametrized
 
-_OBJECT = re.compile(rb"[ \t\r\n]*:[ \t\r\n]*\{(?=[ \t\r\n]*(\})?)")
-_PLAIN_VALUE = re.compile(rb'[ \t\r\n]*:[ \t\r\n]*("[^"\\]*"|-?[0-9]+)[ \t\r\n]*[,}]')
-_PARAMS, _META, _ID = b'"params"', b'"_meta"', b'"id"'
+_OBJECT: Final = re.compile(rb"[ \t\r\n]*:[ \t\r\n]*\{(?=[ \t\r\n]*(\})?)")
+_PLAIN_VALUE: Final = re.compile(rb'[ \t\r\n]*:[ \t\r\n]*("[^"\\]*"|-?[0-9]+)[ \t\r\n]*[,}]')
+_PARAMS: Final = b'"params"'
+_META: Final = b'"_meta"'
+_ID: Final = b'"id"'
 # the members of `_meta` that the decoder looks at, so that it is known whether they are there
-_SEEN = {
+_SEEN: Final = {
     b"traceparent": "traceparent",
     b"tracestate": "tracestate",
     b"baggage": "baggage",
@@ -35,8 +38,8 @@ _Splice = tuple[int, int, bytes]
 """New bytes for a range of the old ones (an empty range: an insertion)."""
 
 
-_decode_id = msgspec.json.Decoder(Identified).decode
-_decode_params = msgspec.json.Decoder(Parametrized).decode
+_decode_id: Final = msgspec.json.Decoder(Identified).decode
+_decode_params: Final = msgspec.json.Decoder(Parametrized).decode
 
 
 def set_meta(body: bytes, message: Message, values: Mapping[bytes, bytes]) -> bytes | None:

@@ -8,6 +8,7 @@ the other side gets.
 import enum
 import re
 from collections.abc import Callable
+from typing import Final
 
 import msgspec
 from msgspec import UNSET, Raw
@@ -17,7 +18,7 @@ from weir.protocol.decoding import FAILURES
 from weir.protocol.shapes import BATCH_LIMIT as BATCH_LIMIT
 from weir.protocol.shapes import Envelope, Error, Loose, Meta, Params, Result
 
-LITERAL_LIMIT_BYTES = 4096
+LITERAL_LIMIT_BYTES: Final = 4096
 """Bodies up to this size are searched for names, which is quicker there; larger ones are scanned."""
 
 
@@ -32,7 +33,7 @@ class Kind(enum.Enum):
     OPAQUE = "opaque"
 
 
-_ABSENT = Envelope()
+_ABSENT: Final = Envelope()
 
 
 class Message:
@@ -107,14 +108,14 @@ class Message:
         )
 
 
-NOTHING = Message(Kind.NONE)
-OPAQUE = Message(Kind.OPAQUE)
-OVERLONG_BATCH = Message(Kind.OPAQUE)
+NOTHING: Final = Message(Kind.NONE)
+OPAQUE: Final = Message(Kind.OPAQUE)
+OVERLONG_BATCH: Final = Message(Kind.OPAQUE)
 """A batch of more members than BATCH_LIMIT: nobody can say how many calls it is."""
 
-_decode_loose: Callable[[bytes], Loose] = msgspec.json.Decoder(Loose).decode
-_skip: Callable[[bytes], Raw] = msgspec.json.Decoder(Raw).decode
-_decode: Callable[[bytes], Envelope] = msgspec.json.Decoder(Envelope).decode
+_decode_loose: Final[Callable[[bytes], Loose]] = msgspec.json.Decoder(Loose).decode
+_skip: Final[Callable[[bytes], Raw]] = msgspec.json.Decoder(Raw).decode
+_decode: Final[Callable[[bytes], Envelope]] = msgspec.json.Decoder(Envelope).decode
 
 
 def peek(body: bytes) -> Message:
@@ -181,9 +182,9 @@ def _is_array(body: bytes) -> bool:
     return True
 
 
-_LETTER_ESCAPE = re.compile(rb"\\u(?:00[4-7]|0130|0131|017[fF]|212[aA])")
-_TOP_NAMES = ("id", "method", "params")
-_PARAM_NAMES = (
+_LETTER_ESCAPE: Final = re.compile(rb"\\u(?:00[4-7]|0130|0131|017[fF]|212[aA])")
+_TOP_NAMES: Final = ("id", "method", "params")
+_PARAM_NAMES: Final = (
     "_meta",
     "inputResponses",
     "name",
@@ -194,9 +195,9 @@ _PARAM_NAMES = (
     "taskId",
     "uri",
 )
-_LONGEST_NAME = 32
+_LONGEST_NAME: Final = 32
 # letters that are no ASCII and become one where case is folded, and so complete a name (ı, İ, ſ and the Kelvin sign)
-_FOLDING = (b"\xc4\xb0", b"\xc4\xb1", b"\xc5\xbf", b"\xe2\x84\xaa")
+_FOLDING: Final = (b"\xc4\xb0", b"\xc4\xb1", b"\xc5\xbf", b"\xe2\x84\xaa")
 
 
 def _fold(name: str) -> str:
@@ -207,9 +208,9 @@ def _fold(name: str) -> str:
     return name.upper().casefold().replace("\u0307", "")
 
 
-_OF_TOP = {_fold(name): name for name in _TOP_NAMES}
-_OF_PARAMS = {_fold(name): name for name in _PARAM_NAMES}
-_LITERALS = tuple(
+_OF_TOP: Final = {_fold(name): name for name in _TOP_NAMES}
+_OF_PARAMS: Final = {_fold(name): name for name in _PARAM_NAMES}
+_LITERALS: Final = tuple(
     (b'"' + name.lower().encode() + b'"', b'"' + name.encode() + b'"') for name in (*_TOP_NAMES, *_PARAM_NAMES)
 )
 

@@ -4,7 +4,9 @@ A line ends at LF; one CR before it belongs to the line end. JSON text cannot ho
 string, so a body becomes one line by writing spaces where it has them.
 """
 
-_AS_SPACES = bytes.maketrans(b"\r\n", b"  ")
+from typing import Final
+
+_AS_SPACES: Final = bytes.maketrans(b"\r\n", b"  ")
 
 
 class Lines:

@@ -5,16 +5,17 @@ Types, subtypes and names of parameters are the same in any case, and parameters
 
 import re
 from collections.abc import Sequence
+from typing import Final
 
-EVENT_STREAM = b"text/event-stream"
-JSON = b"application/json"
-PLAIN_TEXT = b"text/plain; charset=utf-8"
+EVENT_STREAM: Final = b"text/event-stream"
+JSON: Final = b"application/json"
+PLAIN_TEXT: Final = b"text/plain; charset=utf-8"
 
-_COMMON = {EVENT_STREAM: EVENT_STREAM, JSON: JSON}
+_COMMON: Final = {EVENT_STREAM: EVENT_STREAM, JSON: JSON}
 """Spellings that nearly every reply has: they need no parsing."""
-_PARAMETER = re.compile(rb";[ \t]*([^;=\s\"]+)[ \t]*=[ \t]*(\"(?:[^\"\\]|\\.)*\"|[^;\"\s]*)")
-_ESCAPED = re.compile(rb"\\(.)")
-_NOT_ACCEPTED = re.compile(rb"0(?:\.0*)?")
+_PARAMETER: Final = re.compile(rb";[ \t]*([^;=\s\"]+)[ \t]*=[ \t]*(\"(?:[^\"\\]|\\.)*\"|[^;\"\s]*)")
+_ESCAPED: Final = re.compile(rb"\\(.)")
+_NOT_ACCEPTED: Final = re.compile(rb"0(?:\.0*)?")
 
 _Headers = Sequence[tuple[bytes, bytes]]
 

@@ -7,18 +7,18 @@ A method that is not here gets the careful answer, and is relayed like any other
 
 import enum
 import re
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
-REVISIONS = ("2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25", "2026-07-28")
+REVISIONS: Final = ("2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25", "2026-07-28")
 """The revisions of the specification, oldest first."""
 
-MODERN = "2026-07-28"
+MODERN: Final = "2026-07-28"
 """The first revision without handshake and sessions: each request states revision and capabilities itself."""
 
-LISTS = frozenset({"tools/list", "prompts/list"})
+LISTS: Final = frozenset({"tools/list", "prompts/list"})
 """What names what: the answers tell which tools and prompts there are."""
 
-_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+_DATE: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 
 
 class Repeat(enum.Enum):
@@ -96,22 +96,22 @@ def is_modern(revision: str) -> bool:
     return revision == MODERN or (_DATE.fullmatch(revision) is not None and revision > MODERN)
 
 
-_ALL = REVISIONS
-_LEGACY = REVISIONS[:4]
-_SINCE_ELICITATION = REVISIONS[2:4]
-_2025_11 = REVISIONS[3:4]
-_2026_07 = REVISIONS[4:]
-_TASKS = REVISIONS[3:]
+_ALL: Final = REVISIONS
+_LEGACY: Final = REVISIONS[:4]
+_SINCE_ELICITATION: Final = REVISIONS[2:4]
+_2025_11: Final = REVISIONS[3:4]
+_2026_07: Final = REVISIONS[4:]
+_TASKS: Final = REVISIONS[3:]
 
-_UNKNOWN = Facts()
-_UNKNOWN_NOTIFICATION = Facts(is_exempt=True)
+_UNKNOWN: Final = Facts()
+_UNKNOWN_NOTIFICATION: Final = Facts(is_exempt=True)
 
 
 def _notification(revisions: tuple[str, ...]) -> Facts:
     return _UNKNOWN_NOTIFICATION._replace(revisions=revisions)
 
 
-_FACTS = {
+_FACTS: Final = {
     # client to server
     "initialize": Facts(_LEGACY, is_exempt=True, is_handshake=True),
     "server/discover": Facts(_2026_07, Repeat.READ, is_exempt=True, is_handshake=True, is_cacheable=True),
@@ -157,8 +157,8 @@ _FACTS = {
     "notifications/tasks": _notification(_2026_07),
 }
 
-LONG_LIVED = frozenset(method for method, known in _FACTS.items() if known.is_long_lived)
+LONG_LIVED: Final = frozenset(method for method, known in _FACTS.items() if known.is_long_lived)
 """Methods whose answer takes as long as it takes."""
 
-WELL_KNOWN_METHODS = frozenset(_FACTS)
+WELL_KNOWN_METHODS: Final = frozenset(_FACTS)
 """Every method of every revision, both directions, and the tasks extension: what may label a metric."""

@@ -6,7 +6,7 @@ because each key is an object of its own.
 """
 
 import re
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import msgspec
 from msgspec import UNSET, Raw
@@ -14,14 +14,14 @@ from msgspec import UNSET, Raw
 from weir.protocol.decoding import FAILURES
 from weir.protocol.shapes import Batch
 
-MEMBERS_LIMIT = 4096
+MEMBERS_LIMIT: Final = 4096
 """Members of one object that are looked at. MCP's objects have a dozen; a hostile one may have a million."""
 
-PARAMS = "params"
+PARAMS: Final = "params"
 # an object's brace or the comma after a value, then a key and what stands between it and its value
-_KEY = re.compile(rb'[ \t\r\n]*[{,][ \t\r\n]*"[^"\\]*(?:\\.[^"\\]*)*"[ \t\r\n]*:[ \t\r\n]*', re.DOTALL)
-_ELEMENT = re.compile(rb"[ \t\r\n]*[\[,][ \t\r\n]*")
-_BRACE = ord("{")
+_KEY: Final = re.compile(rb'[ \t\r\n]*[{,][ \t\r\n]*"[^"\\]*(?:\\.[^"\\]*)*"[ \t\r\n]*:[ \t\r\n]*', re.DOTALL)
+_ELEMENT: Final = re.compile(rb"[ \t\r\n]*[\[,][ \t\r\n]*")
+_BRACE: Final = ord("{")
 
 
 class Member(NamedTuple):
@@ -55,9 +55,9 @@ class _Counter:
         return _Key(text)
 
 
-_counter = _Counter()
-_decode_object = msgspec.json.Decoder(dict[_Key, Raw], dec_hook=_counter.key).decode
-_decode_batch = msgspec.json.Decoder(Batch).decode
+_counter: Final = _Counter()
+_decode_object: Final = msgspec.json.Decoder(dict[_Key, Raw], dec_hook=_counter.key).decode
+_decode_batch: Final = msgspec.json.Decoder(Batch).decode
 
 
 def members(text: bytes, start: int = 0, end: int | None = None) -> list[Member]:

@@ -16,6 +16,12 @@ DEADLINE_KEY = "io.github.mcp-weir/deadlineMs"
 second label is neither `mcp` nor `modelcontextprotocol` (MCP 2026-07-28, basic/index, `_meta`)."""
 
 
+class Named(Struct, gc=False):
+    """A member of a list: a tool, a prompt."""
+
+    name: str = ""
+
+
 class Meta(Struct, gc=False):
     """The members of `params._meta` (or of a notification's) that weir reads."""
 

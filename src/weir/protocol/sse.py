@@ -6,27 +6,29 @@ still held, is always exactly the input.
 """
 
 import re
+from typing import Final
 
 from weir.protocol.numbers import whole_number
 
-MAX_EVENT_BYTES = 4 * 1024 * 1024
+MAX_EVENT_BYTES: Final = 4 * 1024 * 1024
 """An event up to this size is looked at; a larger one streams through unread."""
 
-MAX_EVENT_LINES = 100_000
+MAX_EVENT_LINES: Final = 100_000
 """Lines of an event that is looked at; each costs a step. One with more passes unread, as a larger one does."""
 
-SEARCHED_BYTES = 4096
+SEARCHED_BYTES: Final = 4096
 """How far a line feed is looked for at a time: in a stream that ends its lines with CR there is none."""
 
-_BOM = b"\xef\xbb\xbf"
-_LINE_ENDS = b"\r\n"
-_CR, _LF = 0x0D, 0x0A
+_BOM: Final = b"\xef\xbb\xbf"
+_LINE_ENDS: Final = b"\r\n"
+_CR: Final = 0x0D
+_LF: Final = 0x0A
 # a blank line is two line ends in a row, and CR LF is one line end: so it always holds CR CR, or LF and one of these
-_AFTER_LF = (b"\n", b"\r")
-_LINE_END = re.compile(rb"\r\n|\n|\r")
-_BLANK_LINES = re.compile(rb"[\r\n]+")
+_AFTER_LF: Final = (b"\n", b"\r")
+_LINE_END: Final = re.compile(rb"\r\n|\n|\r")
+_BLANK_LINES: Final = re.compile(rb"[\r\n]+")
 # what SDK servers send: an event with one data line; by its beginning, the end that belongs to it
-_COMMON = ((b"event: message\r\ndata: ", b"\r\n\r\n"), (b"event: message\ndata: ", b"\n\n"))
+_COMMON: Final = ((b"event: message\r\ndata: ", b"\r\n\r\n"), (b"event: message\ndata: ", b"\n\n"))
 
 
 class Event:

@@ -5,15 +5,16 @@ MCP carries it in `params._meta` under the unprefixed keys `traceparent`, `trace
 """
 
 import re
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
-SAMPLED = 0x01
-RANDOM = 0x02
+SAMPLED: Final = 0x01
+RANDOM: Final = 0x02
 """The trace id's right half is random (Trace Context level 2): whoever keeps the trace id keeps this flag."""
 
 # version ff is forbidden; a version above 00 may carry further fields after the flags
-_TRACEPARENT = re.compile(r"(?!ff)([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
-_NO_TRACE, _NO_SPAN = "0" * 32, "0" * 16
+_TRACEPARENT: Final = re.compile(r"(?!ff)([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
+_NO_TRACE: Final = "0" * 32
+_NO_SPAN: Final = "0" * 16
 
 
 class TraceContext(NamedTuple):

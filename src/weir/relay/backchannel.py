@@ -5,7 +5,7 @@ that the answer, which arrives as a POST of its own, ends the right one.
 """
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Final, Protocol
 
 from weir.core.call import Call, Transport, header
 from weir.core.events import Ask, AskFinished, AskStarted, Emit, LimitReached, ServerNotified
@@ -13,7 +13,7 @@ from weir.core.outcome import Verdict
 from weir.protocol.envelope import Message
 
 # a question waits for a person at worst; ten thousand waiting people is an attack or a leak
-OPEN_ASKS_LIMIT = 10_000
+OPEN_ASKS_LIMIT: Final = 10_000
 
 
 class AskTracing(Protocol):

@@ -6,15 +6,15 @@ through the paths that clients derive from the address they dialled (RFC 9728 §
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from weir.core.layer import CallHandler
 from weir.protocol.paths import WELL_KNOWN, is_document
 
-MCP_VERBS = ("POST", "GET", "DELETE", "OPTIONS", "HEAD")
+MCP_VERBS: Final = ("POST", "GET", "DELETE", "OPTIONS", "HEAD")
 """What Streamable HTTP uses, and what browsers ask about it. A call in another verb would escape the policies."""
 
-DOCUMENT_VERBS = ("GET", "HEAD", "OPTIONS")
+DOCUMENT_VERBS: Final = ("GET", "HEAD", "OPTIONS")
 """Well-known documents are only ever read."""
 
 

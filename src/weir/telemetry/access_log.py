@@ -8,16 +8,16 @@ nobody answered it says why, in the words that the caller got.
 
 from collections.abc import Callable
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
-from weir.core.events import CallFinished, RequestRefused
-from weir.core.outcome import Failed, FailureKind, Refused
+from weir.core.call import Call
+from weir.core.events import RequestRefused
+from weir.core.outcome import Failed, FailureKind, Outcome, Refused
 from weir.core.phases import Phases
 from weir.protocol.envelope import Kind
 from weir.telemetry import redact
-from weir.telemetry.batch import WATCHED
 from weir.telemetry.instants import EpochClock
 from weir.telemetry.labels import verb_of
 from weir.telemetry.line import Line
@@ -25,11 +25,11 @@ from weir.telemetry.log import LEVELS, Timestamps
 from weir.telemetry.reading import Reading
 from weir.telemetry.writer import Writer
 
-NAME_LIMIT_BYTES = 128
-DETAIL_LIMIT_BYTES = 400
-_PHASES = Phases._fields
-_DETAILS = (Kind.NOTIFICATION, Kind.RESPONSE)
-_encode = msgspec.json.Encoder().encode
+NAME_LIMIT_BYTES: Final = 128
+DETAIL_LIMIT_BYTES: Final = 400
+_PHASES: Final = Phases._fields
+_DETAILS: Final = (Kind.NOTIFICATION, Kind.RESPONSE)
+_encode: Final = msgspec.json.Encoder().encode
 
 
 Render = Callable[[Line], bytes]
@@ -85,15 +85,14 @@ class AccessLog:
         self._timestamp = Timestamps()
 
     def handlers(self) -> dict[type, Callable[[Any], None]]:
-        return {CallFinished: self._exchange_finished, RequestRefused: self._request_refused}
+        return {RequestRefused: self._request_refused}
 
-    def _exchange_finished(self, event: CallFinished) -> None:
+    def exchanged(self, call: Call, outcome: Outcome) -> None:
         """Fold a GET stream, a DELETE, a client's answer, a body that cannot be read, any other verb."""
-        call = event.call
-        if call.message.kind in WATCHED or call.members:
+        if call.members:
             # read in their turn
             return
-        reading = Reading(call, event.outcome)
+        reading = Reading(call, outcome)
         level = _level(reading)
         if LEVELS[level] >= self._least:
             line = self._line(reading, level)

@@ -3,12 +3,14 @@
 Every member becomes a `Call` that only telemetry sees; it never runs through the stack.
 """
 
+from typing import Final
+
 from weir.core.call import Attempt, Call
 from weir.core.outcome import NO_ANSWER, Outcome, Replied, Verdict
 from weir.protocol import envelope
 from weir.protocol.envelope import Kind, Message
 
-WATCHED = (Kind.REQUEST, Kind.NOTIFICATION)
+WATCHED: Final = (Kind.REQUEST, Kind.NOTIFICATION)
 """What is counted as an operation and gets spans."""
 
 

@@ -83,6 +83,7 @@ class Telemetry:
         self._sessions = Sessions(self._tell, world.clock, settings.session_idle_seconds, operations.streaming)
         folds: list[Observer] = [operations, self.metrics, self._log, self._epoch]
         readers: list[Fold] = [operations.read, self._sessions.read]
+        exchanged = [self._sessions.exchanged]
         if self._pipeline is not None:
             resource = _resource(world, version)
             spans = Spans(settings.traces, resource, version, self._epoch, self._pipeline.submit)
@@ -94,7 +95,8 @@ class Telemetry:
             access = AccessLog(self._writer, render, settings.logs.level, self._epoch, world.clock)
             folds.append(access)
             readers.append(access.read)
-        self._reader = Reader(readers, self._observer_failed, self._sessions.exchanged)
+            exchanged.append(access.exchanged)
+        self._reader = Reader(readers, self._observer_failed, exchanged)
         # the reader last: it lets go of what the others may still look at
         self.emit = fan_out((*folds, *observers, self._reader), self._observer_failed)
         ratio = environment.sample_ratio(settings.traces.sample_ratio, world.environ)

@@ -1,13 +1,13 @@
 """From weir's monotonic clock to the wall clock that spans are stamped with."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from weir.core.events import StoodStill
 
 # how long a span may follow a wall clock that has been set anew
-REFRESH_SECONDS = 60.0
-_NS = 1_000_000_000
+REFRESH_SECONDS: Final = 60.0
+_NS: Final = 1_000_000_000
 
 
 class EpochClock:

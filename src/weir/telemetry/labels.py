@@ -5,29 +5,25 @@ revisions and HTTP versions come from fixed lists, error codes from the first fe
 """
 
 from collections.abc import Collection, Iterable, Mapping
-
-from msgspec import Struct
+from typing import Final
 
 from weir.protocol import listing
 from weir.protocol.methods import REVISIONS, WELL_KNOWN_METHODS
+from weir.protocol.shapes import Named
 from weir.telemetry.semconv import OTHER
 
 # what a label costs: two histograms of 17 lines for each name that is called
-NAME_LIMIT_CHARACTERS = 128
+NAME_LIMIT_CHARACTERS: Final = 128
 # servers use a handful; a server that invents codes shall not invent series
-CODES_LIMIT = 32
+CODES_LIMIT: Final = 32
 
 
-class _Named(Struct, gc=False):
-    name: str = ""
-
-
-_REVISIONS = frozenset({"", *REVISIONS})
-_HTTP_VERSIONS = frozenset({"", "1.0", "1.1", "2", "2.0", "3"})
-_VERBS = {verb.encode(): verb for verb in ("GET", "POST", "DELETE", "OPTIONS", "HEAD", "PUT", "PATCH")}
-_DIGITS = frozenset("-0123456789")
-LIST_METHODS = frozenset({"tools/list", "prompts/list"})
-NAMING_METHODS = {"tools/call": "tools/list", "prompts/get": "prompts/list"}
+_REVISIONS: Final = frozenset({"", *REVISIONS})
+_HTTP_VERSIONS: Final = frozenset({"", "1.0", "1.1", "2", "2.0", "3"})
+_VERBS: Final = {verb.encode(): verb for verb in ("GET", "POST", "DELETE", "OPTIONS", "HEAD", "PUT", "PATCH")}
+_DIGITS: Final = frozenset("-0123456789")
+LIST_METHODS: Final = frozenset({"tools/list", "prompts/list"})
+NAMING_METHODS: Final = {"tools/call": "tools/list", "prompts/get": "prompts/list"}
 
 
 class Labels:
@@ -87,7 +83,7 @@ class Labels:
 
     def learn_from_reply(self, upstream: str, list_method: str, body: bytes) -> None:
         """Learn from one JSON-RPC reply to `tools/list` or `prompts/list`. What cannot be read is left out."""
-        found = [listing.read(_Named, member) for member in listing.page(body, list_method).members]
+        found = [listing.read(Named, member) for member in listing.page(body, list_method).members]
         self.learn(upstream, list_method, [named.name for named in found if named is not None and named.name])
 
 

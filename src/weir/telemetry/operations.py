@@ -1,7 +1,7 @@
 """The metrics of calls and attempts: the part of the fold that runs for every call."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from weir.core.call import Attempt, Call, Peer, Transport
 from weir.core.events import CallFinished, CallStarted, Outlived
@@ -16,10 +16,10 @@ from weir.telemetry.reading import Judgement, Reading, judge
 from weir.telemetry.semconv import EXECUTE_TOOL
 from weir.telemetry.series import Histogram, Number, observe_each
 
-_COUNTED_IN_FLIGHT = (Kind.REQUEST, Kind.BATCH)
-_STREAM_KINDS = {"subscriptions/listen": "listen", "tasks/result": "tasks_result"}
+_COUNTED_IN_FLIGHT: Final = (Kind.REQUEST, Kind.BATCH)
+_STREAM_KINDS: Final = {"subscriptions/listen": "listen", "tasks/result": "tasks_result"}
 # error codes are a server's to invent and stand in the keys: beyond this the keys are looked up anew
-_KEYS_LIMIT = 4096
+_KEYS_LIMIT: Final = 4096
 
 
 class _Upstream:

@@ -1,7 +1,7 @@
 """What one finished call says, read once for all who fold over it: spans, metrics, access log."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from weir.core import phases
 from weir.core.call import Call
@@ -29,12 +29,12 @@ class Judgement(NamedTuple):
 
 
 # enough for loops to pay, little enough to be done in half a millisecond
-WAITING_CALLS = 64
-WAITING_BYTES = 256 * 1024
-OK = Judgement("replied", "ok", "", "", "")
-_UNANSWERED = Judgement("replied", "unanswered", "", "", "")
-_TOOL_ERROR = Judgement("replied", TOOL_ERROR, TOOL_ERROR, TOOL_ERROR, "")
-_HTTP_ERROR = 400
+WAITING_CALLS: Final = 64
+WAITING_BYTES: Final = 256 * 1024
+OK: Final = Judgement("replied", "ok", "", "", "")
+_UNANSWERED: Final = Judgement("replied", "unanswered", "", "", "")
+_TOOL_ERROR: Final = Judgement("replied", TOOL_ERROR, TOOL_ERROR, TOOL_ERROR, "")
+_HTTP_ERROR: Final = 400
 
 
 def judge(outcome: Outcome, *, is_request: bool) -> Judgement:
@@ -84,15 +84,15 @@ class Reader:
     """Collects finished calls and reads them some at a time, each fold in a loop of its own.
 
     That is a third cheaper than reading each call at its end, and keeps the work off the call's path.
-    What waits is bounded: a reply's body lives until its call has been read. `exchanged` is told of what is neither
-    request nor notification and belongs to a session.
+    What waits is bounded: a reply's body lives until its call has been read. `exchanged` are told at once of what is
+    neither request nor notification.
     """
 
     def __init__(
         self,
         folds: Sequence[Fold],
         on_failure: Callable[[Exception], None],
-        exchanged: Callable[[Call, Outcome], None] = lambda call, outcome: None,
+        exchanged: Sequence[Callable[[Call, Outcome], None]] = (),
     ) -> None:
         self._folds = folds
         self._on_failure = on_failure
@@ -112,7 +112,8 @@ class Reader:
             if call.session:
                 # it may be about a session that begins with one of the calls that wait
                 self.flush()
-                self._exchanged(call, outcome)
+            for told in self._exchanged:
+                told(call, outcome)
             call.forget()
         for member in call.members:
             if member.message.kind in batch.WATCHED:

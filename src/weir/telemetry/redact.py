@@ -6,57 +6,58 @@ or `requestState`. This is for the free text that is left: details of failures, 
 
 import json
 import re
+from typing import Final
 
-REDACTED = "[redacted]"
+REDACTED: Final = "[redacted]"
 # nobody reads more of one detail; it also bounds what a hostile text costs
-TEXT_LIMIT_CHARACTERS = 1000
+TEXT_LIMIT_CHARACTERS: Final = 1000
 
-_DELETE = b"\x7f"
+_DELETE: Final = 0x7F
 # Every expression is linear in its text: it starts where a word or an address does, and possessive repeats (`*+`) never
 # give back what they took, so no character is looked at once for each that came before it.
-_USERINFO = re.compile(r"://[^/\s]*@")
-_QUERY = re.compile(r"(://[^\s?#\"']*+)(?:[?#][^\s\"']*+)?")
-_SCHEME = re.compile(r"\b(bearer|basic|digest|negotiate)\s++[\w.~+/=-]{6,}+", re.IGNORECASE)
-_SECRET = r"""(?:authorization|cookie|session[ _-]?id|request_?state|token|secret|passw(?:or)?d|passphrase
+_USERINFO: Final = re.compile(r"://[^/\s]*@")
+_QUERY: Final = re.compile(r"(://[^\s?#\"']*+)(?:[?#][^\s\"']*+)?")
+_SCHEME: Final = re.compile(r"\b(bearer|basic|digest|negotiate)\s++[\w.~+/=-]{6,}+", re.IGNORECASE)
+_SECRET: Final = r"""(?:authorization|cookie|session[ _-]?id|request_?state|token|secret|passw(?:or)?d|passphrase
     |pwd|api[ _-]?key|auth[_-]?key|access[_-]?key|private[_-]?key|account[_-]?key|credentials?|signature)"""
 # a name that is short, or the end of a longer one: OPENAI_KEY, jwt
-_SHORT = r"(?:key|otp|jwt|pat|sig)"
+_SHORT: Final = r"(?:key|otp|jwt|pat|sig)"
 # quotes may themselves stand in a quoted text, or be escaped: \"token\": \"x\", \u0022token\u0022, %22token%22
-_QUOTE = r"""(?:\\*+["']|\\++u0022|%22)"""
-_VALUE = r"""(?:(?:bearer|basic|digest|token)\s++)?
+_QUOTE: Final = r"""(?:\\*+["']|\\++u0022|%22)"""
+_VALUE: Final = r"""(?:(?:bearer|basic|digest|token)\s++)?
     (?:\\*+(?:"[^"\\]*+"?|'[^'\\]*+'?)|\\++u0022[^\s"'\\]*+|[^\s"',;&\\]++)"""
 # values with blanks and commas of their own
-_COOKIE = re.compile(
+_COOKIE: Final = re.compile(
     rf"""(?<![\w-])((?:(?:set-)?cookie|(?:proxy-)?authorization){_QUOTE}?+\s*+[:=]\s*+)[^\r\n"'\\]++""",
     re.IGNORECASE,
 )
-_NAMED = re.compile(
+_NAMED: Final = re.compile(
     rf"""(?<![\w-])((?:(?=[\w-]*{_SECRET})[\w-]++(?:[ ](?:key|id))?+|(?:[\w-]*[_-])?{_SHORT}(?![\w-]))
         {_QUOTE}?+\s*+(?:=>|[:=]|%3d|%3a)\s*+(?:%22)?+){_VALUE}""",
     re.IGNORECASE | re.VERBOSE,
 )
-_ELEMENT = re.compile(rf"<([\w-]*{_SECRET}[\w-]*+)>[^<]++", re.IGNORECASE | re.VERBOSE)
+_ELEMENT: Final = re.compile(rf"<([\w-]*{_SECRET}[\w-]*+)>[^<]++", re.IGNORECASE | re.VERBOSE)
 # words that say something about a secret, and are none
-_ABOUT = r"""(?:a|an|the|no|not|too|only|in|for|from|of|invalid|valid|missing|expired|required|unknown|wrong|empty|set
-    |unset|incorrect|malformed|rejected|revoked|refused|denied|absent|needed|used|gone)\b"""
-_SPOKEN = re.compile(
+_ABOUT: Final = r"""(?:a|an|the|no|not|too|only|in|for|from|of|invalid|valid|missing|expired|required|unknown|wrong
+    |empty|set|unset|incorrect|malformed|rejected|revoked|refused|denied|absent|needed|used|gone)\b"""
+_SPOKEN: Final = re.compile(
     rf"""(?<![\w-])(--?[\w-]*{_SECRET}[\w-]*+\s++|{_SECRET}(?:[ ]key)?\s++(?:is|was):?\s++)(?!{_ABOUT}){_VALUE}""",
     re.IGNORECASE | re.VERBOSE,
 )
 # behind the name of a secret: a quoted word, or one with a digit in it, which no sentence has there
-_BESIDE = re.compile(
+_BESIDE: Final = re.compile(
     rf"""(?<![\w])([\w-]{{0,40}}{_SECRET}(?:[ ]key)?\s++)
         (?:"[^"]{{6,}}+"?|'[^']{{6,}}+'?|(?=[^\s\d]{{0,64}}\d)[^\s,;]{{8,}}+)""",
     re.IGNORECASE | re.VERBOSE,
 )
-_USER = re.compile(r"((?<!\S)(?:-u|--user)[ =]\s*+[^\s:]{1,64}+:)\S++")
+_USER: Final = re.compile(r"((?<!\S)(?:-u|--user)[ =]\s*+[^\s:]{1,64}+:)\S++")
 # keys that say by their beginning whose they are, and JSON web tokens
-_KEY = re.compile(
+_KEY: Final = re.compile(
     r"\b(?:(?:sk|pk|rk|ghp|gho|ghu|ghs|ghr|github_pat|glpat|xox[abeprs]|hf|npm|whsec|dop_v1|doo_v1|shpat|pypi)[-_]"
     r"[\w-]{8,}+|(?:AKIA|ASIA)[A-Z0-9]{12,}+|AIza[\w-]{30,}+|ya29\.[\w.-]{8,}+|SG\.[\w-]{8,}+\.[\w-]++"
     r"|eyJ[\w-]{5,}+\.[\w.-]++)"
 )
-_BLOCK_EDGE = re.compile(r"-----(BEGIN|END) [A-Z0-9 ]{0,60}PRIVATE KEY[A-Z0-9 ]{0,20}-----")
+_BLOCK_EDGE: Final = re.compile(r"-----(BEGIN|END) [A-Z0-9 ]{0,60}PRIVATE KEY[A-Z0-9 ]{0,20}-----")
 
 
 def text(value: str) -> str:

@@ -8,12 +8,12 @@ belongs to the event loop's thread; a scrape in another thread reads each list i
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 from weir.telemetry.semconv import OTHER
 
 # 2,000 children of the largest histogram are 34,000 lines: nobody reads more
-CHILDREN_LIMIT = 2000
+CHILDREN_LIMIT: Final = 2000
 
 Example = tuple[str, str, float, float]
 """An exemplar: trace id, span id, the value observed, the Unix time."""

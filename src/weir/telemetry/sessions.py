@@ -6,6 +6,7 @@ towards that server: both sides of such a session are told here. Those with stdi
 """
 
 from collections.abc import Callable
+from typing import Final
 
 from weir.core.call import Call, Transport, header
 from weir.core.events import Emit, SessionClosed, SessionOpened
@@ -13,12 +14,13 @@ from weir.core.outcome import Outcome, RefusalKind, Refused, Replied
 from weir.protocol.envelope import peek
 from weir.telemetry.reading import OK, Reading
 
-SESSIONS_LIMIT = 10_000
+SESSIONS_LIMIT: Final = 10_000
 """As many as the Python SDK's server opens. A few megabytes; over it the oldest is no longer watched ("evicted")."""
-SWEEP_SECONDS = 10.0
+SWEEP_SECONDS: Final = 10.0
 
-_BOTH, _CLIENT = ("client", "server"), ("client",)
-_NOT_FOUND = 404
+_BOTH: Final = ("client", "server")
+_CLIENT: Final = ("client",)
+_NOT_FOUND: Final = 404
 
 Key = tuple[str, str]
 """Upstream and `Mcp-Session-Id`, which is a secret and leaves this module nowhere."""

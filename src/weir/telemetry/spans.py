@@ -6,7 +6,7 @@ conventions.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Final
 
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import Event, ReadableSpan
@@ -29,13 +29,13 @@ Submit = Callable[[ReadableSpan], bool]
 """Takes a finished span for export; False: there was no room."""
 
 # retries, waits and limits of one call; more of them say nothing new
-EVENTS_LIMIT = 32
+EVENTS_LIMIT: Final = 32
 # calls in flight that a policy has touched
-CALLS_LIMIT = 10_000
+CALLS_LIMIT: Final = 10_000
 # an exported span is a sampled one to those who receive it, whatever the caller decided
-_SAMPLED = TraceFlags(TraceFlags.SAMPLED)
-_NO_STATE = TraceState()
-_NEVER_ANSWERED = Judgement("failed", "unanswered", FailureKind.CANCELLED.value, FailureKind.CANCELLED.value, "")
+_SAMPLED: Final = TraceFlags(TraceFlags.SAMPLED)
+_NO_STATE: Final = TraceState()
+_NEVER_ANSWERED: Final = Judgement("failed", "unanswered", FailureKind.CANCELLED.value, FailureKind.CANCELLED.value, "")
 
 
 class Spans:

@@ -6,6 +6,7 @@ headers of the transport; inbound the first decides, outbound both say the same.
 
 import re
 from collections.abc import Callable
+from typing import Final
 
 from weir.core.call import Attempt, Call, Headers
 from weir.core.events import Ask
@@ -18,12 +19,12 @@ from weir.telemetry.batch import WATCHED
 from weir.telemetry.settings import TracesSettings
 
 # a header above this is refused by many servers; W3C baggage asks for 8,192 bytes to be carried
-CARRIED_LIMIT_BYTES = 8192
-_HEADER_TEXT = re.compile(r"[\t\x20-\x7e]*")
-_LOW_64_BITS = (1 << 64) - 1
-_CARRIERS = frozenset({b"traceparent", b"tracestate", b"baggage"})
+CARRIED_LIMIT_BYTES: Final = 8192
+_HEADER_TEXT: Final = re.compile(r"[\t\x20-\x7e]*")
+_LOW_64_BITS: Final = (1 << 64) - 1
+_CARRIERS: Final = frozenset({b"traceparent", b"tracestate", b"baggage"})
 
-_new = tuple.__new__
+_new: Final = tuple.__new__
 
 RandomBits = Callable[[int], int]
 """An integer of that many random bits."""

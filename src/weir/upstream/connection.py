@@ -4,7 +4,7 @@ import asyncio
 import select
 import ssl
 from collections.abc import Callable
-from typing import Any, Protocol, cast
+from typing import Any, Final, Protocol, cast
 
 import httptools
 
@@ -17,23 +17,23 @@ from weir.upstream import tls
 from weir.upstream.exchange import Exchange, Unanswered
 from weir.upstream.places import Places
 
-MAX_HEAD_BYTES = 64 * 1024
+MAX_HEAD_BYTES: Final = 64 * 1024
 """Of a reply's head, its trailers, and anything else that is not body: more is no honest server."""
-MAX_HEADERS = 256
+MAX_HEADERS: Final = 256
 """Fields in a reply's head; ten times what servers send."""
-KEEP_IDLE_SECONDS = 4.0
+KEEP_IDLE_SECONDS: Final = 4.0
 """How long an unused connection is kept: below the 5 s keep-alive of uvicorn and Node.js."""
-MAX_KEEP_IDLE_SECONDS = 60.0
+MAX_KEEP_IDLE_SECONDS: Final = 60.0
 """The same where the server announces a longer `Keep-Alive: timeout`."""
-KEEP_ALIVE_MARGIN_SECONDS = 1.0
+KEEP_ALIVE_MARGIN_SECONDS: Final = 1.0
 """Taken off an announced timeout: the server's clock started earlier than ours."""
-JOINED_WRITE_BYTES = 64 * 1024
+JOINED_WRITE_BYTES: Final = 64 * 1024
 """A body up to this size is copied behind the head, which is cheaper than handing over two buffers."""
 # a length that is there and cannot be read; -1 is one that is not there
-_NO_LENGTH = -2
-_TIMER_PRECISION_SECONDS = 0.001
+_NO_LENGTH: Final = -2
+_TIMER_PRECISION_SECONDS: Final = 0.001
 """A loop counts its timers in milliseconds; the clock is finer."""
-_TELLING = HOP_BY_HOP | {b"content-length", b"content-type", b"content-encoding"}
+_TELLING: Final = HOP_BY_HOP | {b"content-length", b"content-type", b"content-encoding"}
 """Headers of a reply that say how it is to be read, or go no further."""
 
 
@@ -85,8 +85,10 @@ class Connection(asyncio.Protocol):
         self._is_last = False
         self._is_until_eof = False
 
-    def ask(self, head: bytes, body: bytes, buffer_bytes: int, *, is_bodiless: bool = False) -> Exchange:
-        """Send one request. A reply body up to `buffer_bytes` is waited for; `is_bodiless`: none follows (HEAD).
+    def ask(self, head: bytes, body: bytes, buffer_bytes: int, now: float, *, is_bodiless: bool = False) -> Exchange:
+        """Send one request at the instant `now`, which is read before the write: that wakes the server.
+
+        A reply body up to `buffer_bytes` is waited for; `is_bodiless`: none follows (HEAD).
 
         Raises:
             Unanswered: the connection is closed; nothing was sent.
@@ -94,8 +96,7 @@ class Connection(asyncio.Protocol):
         transport = self._transport
         if self._is_gone or transport is None or transport.is_closing():
             raise Unanswered(FailureKind.CONNECT, "the server closed the connection before the request", Sent.NO)
-        # before the write: it wakes the server, which may run on this core until its answer is there
-        self._heard_at = now = self._clock()
+        self._heard_at = now
         if self.idle_since:
             self._unused_seconds = now - self.idle_since
         if len(body) <= JOINED_WRITE_BYTES:

@@ -2,16 +2,16 @@
 
 import asyncio
 from collections.abc import Callable
-from typing import Protocol
+from typing import Final, Protocol
 
 from weir.core.budget import UNCOUNTED_BYTES, Account
 from weir.core.call import Headers
 from weir.core.outcome import Blame, FailureKind, Sent
 
-STREAM_HIGH_WATER_BYTES = 64 * 1024
+STREAM_HIGH_WATER_BYTES: Final = 64 * 1024
 """What a stream may hold that its reader has not taken yet; beyond it the socket is left unread."""
 
-_NO_NAMES: frozenset[bytes] = frozenset()
+_NO_NAMES: Final[frozenset[bytes]] = frozenset()
 
 
 class Unanswered(Exception):  # noqa: N818 - it becomes an outcome, and this is the outcome's word

@@ -5,7 +5,7 @@ import math
 import os
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 from weir.core.call import Attempt, Call, Headers, Peer, Transport, header
@@ -22,16 +22,16 @@ from weir.upstream.exchange import Exchange, Shortage, Unanswered
 from weir.upstream.http1 import Client, Pool, PoolSettings, Request
 from weir.upstream.judging import Restored, StreamJudge, decoded, judge_complete, undescribed
 
-TURN_BYTES = 32 * 1024
+TURN_BYTES: Final = 32 * 1024
 """What is looked at of an event stream in one turn of the loop: up to 10,000 events of three bytes."""
 
-REPLY_BUFFER_BYTES = 4 * 1024 * 1024
+REPLY_BUFFER_BYTES: Final = 4 * 1024 * 1024
 """A reply body up to this size is judged before it is relayed."""
 
-_OURS = frozenset((b"host", b"content-length", b"accept-encoding", b"expect"))
+_OURS: Final = frozenset((b"host", b"content-length", b"accept-encoding", b"expect"))
 """Written by this edge itself; 100-continue is a matter of one hop."""
-_TRACE = frozenset((b"traceparent", b"tracestate", b"baggage"))
-_WITH_BODY = frozenset((b"POST", b"PUT", b"PATCH"))
+_TRACE: Final = frozenset((b"traceparent", b"tracestate", b"baggage"))
+_WITH_BODY: Final = frozenset((b"POST", b"PUT", b"PATCH"))
 
 
 @dataclass(slots=True, frozen=True)

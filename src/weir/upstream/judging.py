@@ -1,6 +1,7 @@
 """What a reply says about the call: complete bodies and event streams, looked at and never changed."""
 
 import zlib
+from typing import Final
 
 from weir.core.call import Attempt, Call, Headers, header
 from weir.core.outcome import NO_ANSWER, PLAIN, Failed, FailureKind, Outcome, Replied, Sent, Verdict
@@ -12,13 +13,14 @@ from weir.protocol.media_types import EVENT_STREAM, accepts
 from weir.protocol.methods import LISTS
 from weir.protocol.sse import MAX_EVENT_BYTES, Event, Splitter, replace_data
 
-FIRST_STATELESS = "2026-07-28"
+FIRST_STATELESS: Final = "2026-07-28"
 """From this revision on no stream is resumed: one that ended without its answer is lost."""
 
-_DESCRIBING = frozenset((b"content-length",)) | SEALS - {b"content-encoding"}
+_DESCRIBING: Final = frozenset((b"content-length",)) | SEALS - {b"content-encoding"}
 """Headers that hold for the very bytes they came with. The coding is another matter: it says how to read them."""
-_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-_ZLIB_OR_GZIP, _RAW_DEFLATE = 47, -15
+_BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
+_ZLIB_OR_GZIP: Final = 47
+_RAW_DEFLATE: Final = -15
 
 
 def undescribed(headers: Headers, *, is_decoded: bool = False) -> Headers:

@@ -5,11 +5,12 @@ carried out. After one such end connections are reused for half as long as that 
 """
 
 import math
+from typing import Final
 
-SHORTEST_SECONDS = 0.05
+SHORTEST_SECONDS: Final = 0.05
 """A connection that may be reused for less than this is not reused: the next request would come too late anyway."""
 
-FORGET_SECONDS = 60.0
+FORGET_SECONDS: Final = 60.0
 """After this time without an early end a server is taken to keep connections again, for instance after its restart."""
 
 
