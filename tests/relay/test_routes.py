@@ -1,6 +1,8 @@
 """Which upstream serves a path, and what path it is asked for."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from weir.core.call import Call
 from weir.core.outcome import Outcome, Replied
@@ -75,3 +77,51 @@ def test_a_stdio_upstream_has_no_other_paths() -> None:
     """A child process serves no documents."""
     table = routes(("a", b"", False))
     assert [None, None] == [where(table, b"/token"), where(table, b"/.well-known/oauth-protected-resource")]
+
+
+@pytest.mark.parametrize("path", [b"/mcp", b"/api/v1", b"/servers/one/mcp"])
+@pytest.mark.parametrize("own", [b"/api/v1", b"/api/v1/"])
+def test_a_slash_at_the_end_changes_nothing(path: bytes, own: bytes) -> None:
+    assert ("one", own) == where(routes(("one", own, True)), path)
+    assert ("one", own) == where(routes(("one", own, True)), path + b"/")
+
+
+def test_a_mirror_has_paths_with_a_slash_of_its_own() -> None:
+    table = routes(("one", b"", True))
+    assert ("one", b"/mcp/") == where(table, b"/mcp/")
+    assert ("one", b"/mcp/") == where(table, b"/servers/one/mcp/")
+
+
+@pytest.mark.parametrize(
+    ("own", "asked", "target", "public"),
+    [
+        (b"/mcp", b"/mcp", b"/mcp/", b"/mcp/"),
+        (b"/mcp", b"/servers/one/mcp/", b"/mcp?x=1", b"/servers/one/mcp?x=1"),
+        (b"/api", b"/mcp", b"/api/", b"/mcp/"),
+        (b"/api", b"/api", b"/api/", b"/api/"),
+        (b"/api", b"/mcp", b"/login", b""),
+        (b"/api", b"/mcp", b"/api/deeper", b""),
+        (b"/api", b"/mcp", b"/.well-known/x", b""),
+        (b"", b"/mcp", b"/login?x", b"/login?x"),
+        (b"", b"/servers/one/mcp", b"/login", b"/servers/one/login"),
+        (b"/mcp?key=1", b"/mcp", b"/mcp/?key=1", b"/mcp/"),
+        (b"/mcp?key=1", b"/mcp", b"/mcp/?key=1&a=2", b"/mcp/?a=2"),
+        (b"/mcp?key=1", b"/mcp", b"/mcp/?key=11", b"/mcp/?key=11"),
+    ],
+)
+def test_a_place_of_the_upstream_is_named_as_weir_serves_it(
+    own: bytes, asked: bytes, target: bytes, public: bytes
+) -> None:
+    path, _, query = own.partition(b"?")
+    assert public == Routes([Served("one", handler, path, True, query)]).public_target("one", asked, target)
+    assert b"" == Routes([Served("two", handler, path, True, query)]).public_target("one", asked, target)
+
+
+@given(st.sampled_from([b"/mcp", b"/api/v1", b"/a/b/"]), st.booleans(), st.text("ab=&?/", max_size=6).map(str.encode))
+def test_what_a_place_is_named_leads_back_to_it(own: bytes, is_named: bool, query: bytes) -> None:
+    """A client that asks for the public path makes weir ask the upstream for its own."""
+    table = Routes([Served("one", handler, own, True)])
+    asked = b"/servers/one/mcp" if is_named else b"/mcp"
+    public = table.public_target("one", asked, own.rstrip(b"/") + b"/?" + query)
+    path, _, rest = public.partition(b"?")
+    assert (("one", own), query) == (where(table, path), rest)

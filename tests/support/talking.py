@@ -31,3 +31,9 @@ async def ask(weir: Running, message: bytes) -> Any:
     """Writes a request, and returns the next message."""
     tell(weir, message)
     return await hear(weir)
+
+
+async def leave(weir: Running) -> int:
+    """Closes weir's stdin and waits for its end, while the server of the test can still answer."""
+    weir.stdin.close()
+    return await asyncio.to_thread(weir.wait)

@@ -27,11 +27,13 @@ class Said:
     is_stream: bool = False
 
     async def answer(self, exchange: Exchange) -> None:
-        """Play the server."""
+        """Play the server; `{host}` in a header is its own name."""
+        host = exchange.request.get(b"host")
+        headers = [(name, value.replace(b"{host}", host)) for name, value in self.reply_headers]
         if not self.is_stream:
-            await exchange.reply(self.status, self.reply_headers, b"".join(self.chunks))
+            await exchange.reply(self.status, headers, b"".join(self.chunks))
             return
-        await exchange.open(self.status, self.reply_headers)
+        await exchange.open(self.status, headers)
         for chunk in self.chunks:
             await exchange.write(chunk)
         await exchange.end()
@@ -81,6 +83,17 @@ REQUESTS: dict[str, Said] = {
         ],
         chunks=(b"no",),
     ),
+    "a server behind a slash": Said(
+        status=307, reply_headers=[(b"Location", b"http://{host}/mcp/"), (b"Content-Type", b"text/plain")], chunks=()
+    ),
+    "a redirect to another server": Said(
+        status=302, reply_headers=[(b"Location", b"https://login.example/start?x=1")], chunks=()
+    ),
+    "a redirect without a host": Said(status=308, reply_headers=[(b"Location", b"/mcp/?a=1")], chunks=()),
+    "a reply that names its place": Said(
+        reply_headers=[*JSON, (b"Content-Location", b"http://{host}/mcp"), (b"Location", b"http://{host}/jobs/1")]
+    ),
+    "a cookie": Said(reply_headers=[*JSON, (b"Set-Cookie", b"lb=node7; Path=/; HttpOnly"), (b"Set-Cookie", b"a=b")]),
     "slow down": Said(status=429, reply_headers=[(b"Retry-After", b"3"), *JSON], chunks=(b"{}",)),
     "the server's own overload": Said(status=503, reply_headers=[(b"Content-Type", b"text/html")], chunks=(b"<b>503",)),
     "headers of every kind": Said(

@@ -27,6 +27,8 @@ class Allowed:
     """It depends on how the kernel cuts a stream; a run may be without it."""
 
 
+_PLACES = "0015-places-of-the-server-become-weirs.md"
+_PLACE = "an address of the server, which a client that follows it would reach past weir"
 _ONE_HOP = "a header of one hop ends there (RFC 9110, 7.6.1)"
 ALLOWED: dict[str, Allowed] = {
     "request: host is changed": Allowed("it names the server that weir dialled", _PAGE),
@@ -44,6 +46,8 @@ ALLOWED: dict[str, Allowed] = {
     "reply: connection is removed": Allowed(_ONE_HOP, _PAGE),
     "reply: keep-alive is removed": Allowed(_ONE_HOP, _PAGE),
     "reply: x-theirs is removed": Allowed("the reply's Connection names it, so it is of one hop", _PAGE),
+    "reply: location is changed": Allowed(_PLACE, _PLACES),
+    "reply: content-location is changed": Allowed(_PLACE, _PLACES),
     "reply: sizes of chunks": Allowed("they mean nothing (RFC 9112, 7.1)", _PAGE, is_seldom=True),
 }
 

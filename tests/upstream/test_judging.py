@@ -11,7 +11,8 @@ from weir.core.call import Attempt, Call, Headers, Peer, Transport
 from weir.core.outcome import NO_ANSWER, PLAIN, Failed, FailureKind, Outcome, Replied, Sent, Verdict
 from weir.protocol.envelope import NOTHING, Message, peek
 from weir.protocol.sse import encode
-from weir.upstream.judging import Restored, StreamJudge, decoded, judge_complete
+from weir.upstream.codings import decoded
+from weir.upstream.judging import Restored, StreamJudge, judge_complete
 
 REQUEST = b'{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{"name":"x"}}'
 NOTIFICATION = b'{"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":1,"progress":1}}'

@@ -112,7 +112,7 @@ class Weir:
     def _upstream(self, one: Upstream) -> HttpUpstream | StdioUpstream:
         if not one.is_stdio:
             try:
-                return HttpUpstream(rooms.http_upstream(self.config, one), self.emit, self._clock)
+                return HttpUpstream(rooms.http_upstream(self.config, one, self._public_target), self.emit, self._clock)
             except (OSError, ValueError) as error:
                 raise rooms.SetupError(f"upstream '{one.name}': {_reason(one, error)}") from None
         settings = rooms.child(one)
@@ -145,6 +145,9 @@ class Weir:
     def _notified(self, event: ServerNotified) -> None:
         self.protections[event.call.upstream].notified(event)
 
+    def _public_target(self, name: str, asked: bytes, target: bytes) -> bytes:
+        return self._routes.public_target(name, asked, target)
+
     def _tell(self, event: object) -> None:
         self.emit(event)
 
@@ -157,10 +160,11 @@ class Weir:
             Served(one.name, self.call_handlers[one.name], one.path.encode(), not one.is_stdio, one.query.encode())
             for one in config.upstreams
         ]
+        self._routes = Routes(served)
         return HttpDownstream(
             rooms.http_downstream(config),
             Gate(rooms.gate(config)),
-            Routes(served).match,
+            self._routes.match,
             dict(self.backchannels),
             self.telemetry.observe_call.finish,
             self.emit,

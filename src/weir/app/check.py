@@ -61,7 +61,7 @@ def findings(config: Config, environ: Mapping[str, str] = os.environ, platform: 
     found = [Finding(False, _where(remark), remark.text) for remark in config.remarks]
     found += _of_listening(config)
     for upstream in config.upstreams:
-        found += _of_command(upstream, environ) if upstream.is_stdio else _of_url(config.listen, upstream)
+        found += _of_command(upstream, environ) if upstream.is_stdio else _of_url(config, upstream)
         found += () if upstream.is_stdio else _of_proxy(upstream, environ)
         found += _of_tools(config, upstream)
     found += _of_room(config)
@@ -158,7 +158,7 @@ def _of_proxy(upstream: Upstream, environ: Mapping[str, str]) -> Iterator[Findin
         yield Finding(False, upstream.name, text)
 
 
-def _of_url(listen: Listen, upstream: Upstream) -> Iterator[Finding]:
+def _of_url(config: Config, upstream: Upstream) -> Iterator[Finding]:
     tls = upstream.tls
     yield from _of_tls_files(f"{upstream.name}.tls", tls.ca, tls.cert, tls.key)
     url = urlsplit(upstream.url or "")
@@ -167,9 +167,13 @@ def _of_url(listen: Listen, upstream: Upstream) -> Iterator[Finding]:
     has_token = any(name.lower() == "authorization" for name in upstream.headers)
     if has_token and url.scheme == "http":
         yield Finding(False, upstream.name, "its Authorization goes over the network in plain text; use https")
-    if not has_token and not _is_at_the_public_name(listen, upstream):
+    if not has_token and config.stdio:
+        text = "if it asks for OAuth: clients on a pipe cannot sign in; give weir a token (Authorization under headers)"
+        yield Finding(False, upstream.name, text)
+    elif not has_token and not _is_at_the_public_name(config.listen, upstream):
         text = (
-            "if it asks for OAuth, clients will refuse: the resource it names is not the address they dialled. "
+            "if it asks for OAuth, clients will refuse: the resource it names is not the address they dialled, and "
+            "weir rewrites no OAuth metadata, as tokens would bear the wrong audience. "
             "Answer at its public name (listen.public_url, preserve_host: true), "
             "or give weir a token (its Authorization under headers)"
         )

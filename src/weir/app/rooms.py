@@ -22,6 +22,7 @@ from weir.telemetry.settings import LogsSettings, MetricsSettings, TelemetrySett
 from weir.upstream.child import ChildSettings
 from weir.upstream.dialing import TlsSettings
 from weir.upstream.http import HttpSettings, WatchedLimits
+from weir.upstream.redirects import PublicTarget, serves_nothing
 from weir.upstream.tls import load_certificate
 
 _TRACES_VARIABLES = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_TRACES_EXPORTER")
@@ -31,7 +32,7 @@ class SetupError(Exception):
     """The configuration is valid and yet cannot be served. The text names the place and the mend."""
 
 
-def http_upstream(config: Config, one: Upstream) -> HttpSettings:
+def http_upstream(config: Config, one: Upstream, public_target: PublicTarget = serves_nothing) -> HttpSettings:
     """How an HTTP server is reached."""
     url = one.url or ""
     return HttpSettings(
@@ -47,6 +48,7 @@ def http_upstream(config: Config, one: Upstream) -> HttpSettings:
         reply_buffer_bytes=config.listen.max_reply_buffer_bytes,
         has_own_silences=any(config.idle_seconds(one, tool) != config.idle_seconds(one) for tool in one.tools),
         watched=_watched(config, one),
+        public_target=public_target,
     )
 
 
@@ -97,7 +99,7 @@ def stdio_downstream(one: Upstream) -> StdioDownstreamSettings:
     path = one.path.encode() or b"/mcp"
     if one.query:
         path += b"?" + one.query.encode()
-    return StdioDownstreamSettings(HttpClientSettings(one.name, path), eager_stream=one.is_stdio)
+    return StdioDownstreamSettings(HttpClientSettings(one.name, path, one.url or ""), eager_stream=one.is_stdio)
 
 
 def server(config: Config, budget: Budget, connections: int, of_one_client: int) -> ServerSettings:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from weir.core.budget import Account
     from weir.core.delivery import Delivery
     from weir.core.outcome import Outcome, Verdict
+    from weir.protocol.cookies import Jar
 
 Headers = list[tuple[bytes, bytes]]
 """End-to-end HTTP headers, names in lower case, in the order received. Empty on stdio."""
@@ -94,6 +95,7 @@ FIELDS: Final = (
     "account",
     "answer",
     "asked_method",
+    "asked_path",
     "asker",
     "attempts",
     "body",
@@ -102,6 +104,7 @@ FIELDS: Final = (
     "client_seconds",
     "committed",
     "connect_left_seconds",
+    "cookies",
     "deadline_at",
     "delivery",
     "ended_at",
@@ -136,19 +139,18 @@ FIELDS: Final = (
 class Call:
     """One downstream request until its outcome: a POST body, a GET stream, a DELETE, any other exchange.
 
-    `target` is path and query as they go upstream. `session` is the value of `Mcp-Session-Id`; like
-    the headers it is a secret of the two ends and is never written down.
-
+    `target` is path and query as they go upstream, `asked_path` the path that an HTTP client asked weir for. `session`
+    is the value of `Mcp-Session-Id`; like the headers it is a secret of the two ends and is never written down.
     `is_request`: a JSON-RPC request, which has an id and exactly one answer. `is_stream`: long-lived by nature, no
-    latency objective applies, only the idle timer. `answer` is what the answer said, once it has been relayed: a
-    client that then hangs up has not cancelled.
-    `deadline_at` is when the whole call must have ended; it moves on by `client_seconds`, the time the client took to
-    answer the server's questions and to read.
-    `connect_left_seconds` is what all attempts together may still spend on reaching the upstream, waits between them
-    included (inf: nobody has tried yet, and the upstream's own limit holds); `idle_seconds` how long the upstream may
-    be silent, None: as the edge is set. `progress_at` is when the server last told of progress, in the call's own time
-    (0.0: never). `account` is what its client holds of weir's memory, and stands for the client (None: a pipe's).
-    `joined` is the call of others that answers this one, too: it has no attempts of its own then.
+    latency objective applies, only the idle timer. `answer` is what the answer said, once it has been relayed: a client
+    that then hangs up has not cancelled. `deadline_at` is when the whole call must have ended; it moves on by
+    `client_seconds`, the time the client took to answer the server's questions and to read. `connect_left_seconds` is
+    what all attempts together may still spend on reaching the upstream, waits between them included (inf: nobody has
+    tried yet, and the upstream's own limit holds); `idle_seconds` how long the upstream may be silent, None: as the
+    edge is set. `progress_at` is when the server last told of progress, in the call's own time (0.0: never). `account`
+    is what its client holds of weir's memory, and stands for the client (None: a pipe's). `joined` is the call of
+    others that answers this one, too: it has no attempts of its own then. `cookies` are those of the conversation where
+    weir is the HTTP client; None where it relays.
     """
 
     __slots__ = FIELDS
@@ -178,7 +180,7 @@ class Call:
         self.is_stream = verb == b"GET" or message.method in LONG_LIVED
         # a 2025-03-26 batch is watched member by member: one call each, made by telemetry
         self.members: tuple[Call, ...] = ()
-        self.session = ""
+        self.session, self.asked_path = "", b""
         self.revision = message.revision
         self.asker: Asker | None = None
         self.attempts: list[Attempt] = []
@@ -188,9 +190,9 @@ class Call:
         self.deadline_at = self.connect_left_seconds = math.inf
         self.idle_seconds: float | None = None
         self.slot: Slot | None = None
+        self.cookies: Jar | None = None
         self.delivery: Delivery | None = None
         self.account: Account | None = None
-        self.status = self.bytes_sent = 0
         # where it stands in a trace: its own SERVER span, that span's parent, and a context to link to
         self.trace: TraceContext | None = None
         self.parent: TraceContext | None = None
@@ -198,7 +200,7 @@ class Call:
         # instants and durations; see core/phases.py for what they mean together
         self.received_at = self.body_at = received_at
         self.ended_at = self.queued_seconds = self.client_seconds = 0.0
-        self.pending_asks = self._standing = 0
+        self.status = self.bytes_sent = self.pending_asks = self._standing = 0
         self.asked_method, self.progress_at = "", 0.0
         self._ambiguity: bool | None = None
         self._asking_since = self._standing_since = self._unread_before = 0.0

@@ -229,6 +229,7 @@ class HttpDownstream:
             body=body,
             message=peek(body) if body else NOTHING,
         )
+        call.asked_path = exchange.path
         session = known.get(b"mcp-session-id")
         if session is not None:
             call.session = session.decode("latin-1")

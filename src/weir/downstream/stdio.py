@@ -9,16 +9,16 @@ it names. Requests do not wait for each other's answers.
 import asyncio
 from dataclasses import dataclass
 
-from weir.core.call import Call, Peer, Transport, header
+from weir.core.call import Call, Peer, Transport
 from weir.core.events import LimitReached, Notice
 from weir.core.outcome import STOPPED, Blame, Failed, FailureKind, Outcome, RefusalKind, Refused, Replied, Sent
 from weir.downstream.backlog import Backlog, BacklogLimits
 from weir.downstream.descriptors import Input, Output
 from weir.downstream.rescue import error_body
+from weir.downstream.unanswered import failure_of
 from weir.protocol import framing
 from weir.protocol.envelope import NOTHING, Kind, Message
 from weir.protocol.methods import facts, is_modern
-from weir.protocol.numbers import whole_number
 from weir.relay.http_client import HttpClient, HttpClientSettings, Wiring
 from weir.relay.posting import Posting, posting_of
 from weir.relay.unwrap import Unwrap
@@ -26,14 +26,7 @@ from weir.relay.unwrap import Unwrap
 SENT_POLL_SECONDS = 0.01
 """How often a cancellation looks whether its request has been sent; it rarely has to look twice."""
 
-_STATUS_TEXTS = {
-    202: "accepted the request (HTTP 202) without answering it",
-    401: "wants authorization (HTTP 401)",
-    403: "forbids this (HTTP 403)",
-    404: "knows no such session or endpoint (HTTP 404); a client has to initialize again",
-}
 _BUG = Failed(FailureKind.INTERNAL, "weir failed to handle this; its log has the reason", Blame.WEIR, Sent.NO)
-_LOST = Failed(FailureKind.RESET, "the reply ended before the answer", sent=Sent.YES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -294,19 +287,6 @@ class StdioDownstream:
             self._refused.add(status)
             fields: dict[str, str | int | float | bool] = {"upstream": self._upstream, "status": status}
             self._emit(Notice("warning", "the server did not accept a notification or response", fields))
-
-
-def failure_of(outcome: Outcome | None) -> Failed | Refused:
-    """What a request is told whose exchange ended without its answer."""
-    if isinstance(outcome, Failed | Refused):
-        return outcome
-    if outcome is None or outcome.status == 200:
-        return _LOST
-    retry_after = whole_number(header(outcome.headers, b"retry-after"))
-    detail = _STATUS_TEXTS.get(outcome.status, f"answered HTTP {outcome.status} without a JSON-RPC message")
-    if retry_after is not None:
-        detail += f" and asks to wait {retry_after} s"
-    return Failed(FailureKind.PROTOCOL, detail, sent=Sent.ANSWERED)
 
 
 def _is_long_lived(posting: Posting) -> bool:

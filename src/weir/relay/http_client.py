@@ -42,10 +42,11 @@ _TOO_LARGE = Failed(FailureKind.TOO_LARGE, "a message of the reply is over weir'
 
 @dataclass(frozen=True, slots=True)
 class HttpClientSettings:
-    """`target` is the path of the server's MCP endpoint."""
+    """`target` is the path of the server's MCP endpoint, `url` its URL; "" for a server that is a child process."""
 
     upstream: str
     target: bytes
+    url: str = ""
     reply_limit_bytes: int = 64 * 1024 * 1024  # a message is held whole: lines cannot be interleaved
     reconnect: ReconnectSettings = field(default_factory=ReconnectSettings)
     linger_seconds: float = 1.0  # a server closes a stream itself once it has answered; one that forgets to is cut
@@ -78,7 +79,7 @@ class HttpClient:
         self._settings = settings
         self._wiring = wiring
         self._deliver = deliver
-        self._session = HttpSession(settings.upstream, settings.target, wiring.clock)
+        self._session = HttpSession(settings.upstream, settings.target, wiring.clock, settings.url)
         self._listing = asyncio.Lock()
         self._in_flight: dict[bytes, Posting] = {}
         self._own_ids = 0

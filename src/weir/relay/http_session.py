@@ -1,8 +1,10 @@
 """What a client of Streamable HTTP remembers between exchanges, and puts on each: session, revision, headers."""
 
 from collections.abc import Callable
+from urllib.parse import urlsplit
 
 from weir.core.call import Call, Headers, Peer, Sink, Transport, header
+from weir.protocol.cookies import Jar
 from weir.protocol.envelope import NOTHING, Kind, Message
 from weir.protocol.headers import mcp_headers
 from weir.protocol.media_types import EVENT_STREAM, JSON
@@ -17,10 +19,11 @@ _ACCEPT_STREAM = (b"accept", EVENT_STREAM)
 class HttpSession:
     """One client's standing with one server. `id` is a secret of the two and is written down nowhere."""
 
-    def __init__(self, upstream: str, target: bytes, clock: Callable[[], float]) -> None:
+    def __init__(self, upstream: str, target: bytes, clock: Callable[[], float], url: str = "") -> None:
         self._upstream = upstream
         self._target = target
         self._clock = clock
+        self._cookies = _jar(url)
         self._negotiated = ""
         self._stated = ""
         self.id = ""
@@ -100,4 +103,11 @@ class HttpSession:
         )
         call.session = session
         call.revision = revision
+        call.cookies = self._cookies
         return call
+
+
+def _jar(url: str) -> Jar | None:
+    """Returns where the cookies of the conversation are kept; None for a child process, which sets none."""
+    parts = urlsplit(url)
+    return Jar(parts.hostname, is_secure=parts.scheme == "https") if parts.hostname else None

@@ -49,15 +49,42 @@ class Routes:
         self._only = served[0] if len(served) == 1 else None
         self._exact: dict[bytes, Route] = {}
         for one in served:
-            self._exact[b"/servers/" + one.name.encode() + b"/mcp"] = _own(one)
+            self._serve(one, b"/servers/" + one.name.encode() + b"/mcp")
         if self._only is not None:
-            self._exact[b"/mcp"] = _own(self._only)
             if self._only.path:
-                self._exact[self._only.path] = _own(self._only)
+                self._serve(self._only, self._only.path)
+            self._serve(self._only, b"/mcp")
+
+    def _serve(self, one: Served, path: bytes) -> None:
+        """Serve an upstream at a path, with and without a slash at its end; a mirror has paths of its own there."""
+        route = _own(one)
+        self._exact[path] = route
+        if one.path or not one.is_http:
+            bare = path.rstrip(b"/")
+            self._exact.setdefault(bare or path, route)
+            self._exact.setdefault(bare + b"/", route)
 
     def match(self, path: bytes) -> Route | None:
         """The route of a raw path (no query), or None: nothing is served there."""
         return self._exact.get(path) or self._below(path)
+
+    def public_target(self, name: str, asked: bytes, target: bytes) -> bytes:
+        """Returns the target at which weir serves `target` of an upstream, for a client that asked the path `asked`.
+
+        b"" when weir does not serve it. The query of the upstream's URL may be a secret, and weir adds it itself.
+        """
+        one = self._by_name.get(name.encode())
+        if one is None or is_document(target):
+            return b""
+        path, mark, query = target.partition(b"?")
+        public = _public_path(one, asked, path)
+        route = self.match(public)
+        if route is None or route.upstream != name:
+            return b""
+        if one.query and (query + b"&").startswith(one.query + b"&"):
+            query = query[len(one.query) + 1 :]
+            mark = b"?" if query else b""
+        return public + mark + query
 
     def _below(self, path: bytes) -> Route | None:
         if path.startswith(b"/servers/"):
@@ -82,6 +109,15 @@ class Routes:
             return None
         path = WELL_KNOWN + document + suffix
         return Route(one.name, one.handler, path, verbs=DOCUMENT_VERBS) if one.is_http else None
+
+
+def _public_path(one: Served, asked: bytes, path: bytes) -> bytes:
+    """The path for a client that asked one of the paths at which the upstream is served."""
+    own = one.path.rstrip(b"/")
+    if own and path.rstrip(b"/") == own:
+        return asked.rstrip(b"/") + path[len(own) :]
+    prefix = b"/servers/" + one.name.encode()
+    return prefix + path if asked.startswith(prefix + b"/") else path
 
 
 def _own(one: Served) -> Route:

@@ -81,5 +81,6 @@ def _notification(attempt: Attempt, now: float) -> Call:
         message=peek(body),
     )
     made.session = call.session
+    made.cookies = call.cookies
     made.revision = call.revision
     return made

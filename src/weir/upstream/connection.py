@@ -16,6 +16,7 @@ from weir.protocol.numbers import whole_number
 from weir.upstream import tls
 from weir.upstream.exchange import Exchange, Unanswered
 from weir.upstream.places import Places
+from weir.upstream.reuse import announced_seconds
 
 MAX_HEAD_BYTES: Final = 64 * 1024
 """Of a reply's head, its trailers, and anything else that is not body: more is no honest server."""
@@ -23,18 +24,16 @@ MAX_HEADERS: Final = 256
 """Fields in a reply's head; ten times what servers send."""
 KEEP_IDLE_SECONDS: Final = 4.0
 """How long an unused connection is kept: below the 5 s keep-alive of uvicorn and Node.js."""
-MAX_KEEP_IDLE_SECONDS: Final = 60.0
-"""The same where the server announces a longer `Keep-Alive: timeout`."""
-KEEP_ALIVE_MARGIN_SECONDS: Final = 1.0
-"""Taken off an announced timeout: the server's clock started earlier than ours."""
 JOINED_WRITE_BYTES: Final = 64 * 1024
 """A body up to this size is copied behind the head, which is cheaper than handing over two buffers."""
 # a length that is there and cannot be read; -1 is one that is not there
 _NO_LENGTH: Final = -2
 _TIMER_PRECISION_SECONDS: Final = 0.001
 """A loop counts its timers in milliseconds; the clock is finer."""
-_TELLING: Final = HOP_BY_HOP | {b"content-length", b"content-type", b"content-encoding"}
-"""Headers of a reply that say how it is to be read, or go no further."""
+_FOR_CLIENTS: Final = frozenset((b"location", b"content-location", b"set-cookie"))
+"""Headers of a reply that an HTTP client acts on without being asked."""
+_TELLING: Final = HOP_BY_HOP | _FOR_CLIENTS | {b"content-length", b"content-type", b"content-encoding"}
+"""Headers of a reply that say how it is to be read, go no further, or are meant for an HTTP client."""
 
 
 class Owner(Protocol):
@@ -281,6 +280,8 @@ class Connection(asyncio.Protocol):
             self._length = length if length is not None else _NO_LENGTH
         elif name == b"content-encoding":
             exchange.coding = b"" if value.strip().lower() == b"identity" else value
+        elif name in _FOR_CLIENTS:
+            exchange.is_for_clients = True
         else:
             self._heed_hop(exchange, name, value)
 
@@ -290,7 +291,8 @@ class Connection(asyncio.Protocol):
         if name == b"transfer-encoding":
             self._transfer_codings += value.strip().lower()
         elif name == b"keep-alive":
-            self._heed_keep_alive(value)
+            seconds = announced_seconds(value)
+            self.keep_seconds = seconds if seconds is not None else self.keep_seconds
         elif name == b"connection":
             exchange.local |= named_by(value)
 
@@ -305,13 +307,6 @@ class Connection(asyncio.Protocol):
         if self._dry > MAX_HEAD_BYTES and sum(len(name) + len(value) for name, value in headers) > MAX_HEAD_BYTES:
             return f"the reply's head is larger than {MAX_HEAD_BYTES} bytes"
         return ""
-
-    def _heed_keep_alive(self, value: bytes) -> None:
-        for part in value.split(b","):
-            name, _, number = part.strip().partition(b"=")
-            seconds = whole_number(number)
-            if name.lower() == b"timeout" and seconds is not None:
-                self.keep_seconds = max(0.0, min(seconds - KEEP_ALIVE_MARGIN_SECONDS, MAX_KEEP_IDLE_SECONDS))
 
     def _pause(self) -> None:
         if not self._is_paused and self._transport is not None:

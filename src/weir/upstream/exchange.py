@@ -66,7 +66,7 @@ class Exchange:
     the connection failed first. It is the only thing to wait for in an exchange with a small reply.
     The head: `status` (0 for "not yet"), `headers`, and what they say: `is_events`, the body is a stream of
     server-sent events; `coding`, the body's content coding, b"" for none; `local`, the names of headers that are
-    not to be passed on, empty when there is none.
+    not to be passed on, empty when there is none; `is_for_clients`, it names a place or sets a cookie.
     `sent_at` and `first_byte_at` are instants, 0.0 for "not yet".
     """
 
@@ -87,6 +87,7 @@ class Exchange:
         "headers",
         "is_complete",
         "is_events",
+        "is_for_clients",
         "is_stream",
         "local",
         "sent_at",
@@ -99,7 +100,7 @@ class Exchange:
         self.headers: Headers = []
         self.coding = b""
         self.local: frozenset[bytes] = _NO_NAMES
-        self.is_events = False
+        self.is_events = self.is_for_clients = False
         self.is_stream = False
         self.is_complete = False
         self.sent_at = sent_at

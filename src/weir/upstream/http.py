@@ -6,32 +6,27 @@ import os
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, Final
-from urllib.parse import urlsplit
 
-from weir.core.call import Attempt, Call, Headers, Peer, Transport, header
+from weir.core.call import Attempt, Call, Headers, Peer, Transport
 from weir.core.events import ConnectionOpened, Decided, Emit, LimitReached, Listed
-from weir.core.outcome import NO_ANSWER, PLAIN, Blame, Failed, FailureKind, Outcome, RefusalKind, Refused, Replied
+from weir.core.outcome import NO_ANSWER, PLAIN, Blame, Failed, FailureKind, Outcome, RefusalKind, Refused, Replied, Sent
 from weir.core.shortage import SHORTAGE_RETRY_SECONDS
 from weir.protocol.envelope import Kind
-from weir.protocol.headers import HOP_BY_HOP, named_by
 from weir.protocol.methods import LISTS, Repeat, facts
-from weir.protocol.paths import carries_mcp
-from weir.protocol.tracecontext import TraceContext
+from weir.upstream.client_reading import ClientReader, unreadable
+from weir.upstream.codings import decoded
+from weir.upstream.composer import Composer
 from weir.upstream.dialing import Dialer, Origin, Proxy, TlsSettings, client_context, origin_of, proxy_at, proxy_for
 from weir.upstream.exchange import Exchange, Shortage, Unanswered
 from weir.upstream.http1 import Client, Pool, PoolSettings, Request
-from weir.upstream.judging import Restored, StreamJudge, decoded, judge_complete, undescribed
+from weir.upstream.judging import Restored, StreamJudge, judge_complete, undescribed
+from weir.upstream.redirects import HOPS_LIMIT, PublicTarget, Redirects, serves_nothing
 
 TURN_BYTES: Final = 32 * 1024
 """What is looked at of an event stream in one turn of the loop: up to 10,000 events of three bytes."""
 
 REPLY_BUFFER_BYTES: Final = 4 * 1024 * 1024
 """A reply body up to this size is judged before it is relayed."""
-
-_OURS: Final = frozenset((b"host", b"content-length", b"accept-encoding", b"expect"))
-"""Written by this edge itself; 100-continue is a matter of one hop."""
-_TRACE: Final = frozenset((b"traceparent", b"tracestate", b"baggage"))
-_WITH_BODY: Final = frozenset((b"POST", b"PUT", b"PATCH"))
 
 
 @dataclass(slots=True, frozen=True)
@@ -58,6 +53,8 @@ class HttpSettings:
     has_own_silences: bool = False
     """Calls may come with `idle_seconds` of their own."""
     watched: "WatchedLimits | None" = None
+    public_target: PublicTarget = serves_nothing
+    """Where weir serves what the server has at a place of its own."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -94,7 +91,15 @@ class HttpUpstream:
         self._client: Client = Pool(Dialer(origin, tls, proxy), pool, clock, self)
         self._minds_silence = settings.has_own_silences or settings.watched is not None
         self._peer = Peer(Transport.HTTP, origin.host, origin.port, "1.1")
-        self._composer = _Composer(settings, origin, proxy if tls is None else None)
+        self._composer = Composer(
+            settings.url,
+            settings.headers,
+            origin,
+            proxy if tls is None else None,
+            clock,
+            preserve_host=settings.preserve_host,
+        )
+        self._redirects = Redirects(settings.name, origin, settings.public_target, emit)
 
     def __call__(self, attempt: Attempt) -> Coroutine[Any, Any, Outcome]:
         """Ask, relay, judge. Whatever the server and the network do is an outcome; cancelling closes the connection."""
@@ -102,34 +107,58 @@ class HttpUpstream:
         # not a coroutine itself: one frame less to resume
         return self._ask(attempt, self._composer.compose(attempt), is_first=True)
 
-    async def _ask(self, attempt: Attempt, request: Request, *, is_first: bool) -> Outcome:
+    async def _ask(self, attempt: Attempt, request: Request, *, is_first: bool, hops: int = 0) -> Outcome:
         try:
             exchange = self._client.send(request) or await self._connect_and_send(attempt, request)
         except Unanswered as error:
             return self._unsent(error)
         attempt.sent_at = exchange.sent_at
         exchange.account = attempt.call.account
-        if attempt.call.is_stream:
-            exchange.limit_silence(math.inf)
-        elif self._minds_silence:
+        if attempt.call.is_stream or self._minds_silence:
             self._mind_silence(attempt.call, exchange)
+        is_moved = False
         try:
             await exchange.arrived
-            if not exchange.is_stream:
-                return self._judge(attempt, exchange)
-            attempt.first_byte_at = exchange.first_byte_at
-            if exchange.is_events and not exchange.coding:
-                return await self._relay_events(attempt, exchange)
-            return await self._relay_opaque(attempt, exchange)
+            is_moved = exchange.is_for_clients and self._act_as_client(attempt, exchange)
+            if not is_moved:
+                return await self._relay(attempt, exchange) if exchange.is_stream else self._judge(attempt, exchange)
         except Unanswered as error:
             if not is_first or not error.is_stale or not _is_read(attempt.call):
                 return _failed(error)
         finally:
             attempt.first_byte_at = exchange.first_byte_at
             exchange.close()
+        if is_moved:
+            return await self._follow(attempt, hops + 1)
         # the server had closed the unused connection; one opened by the client for this read would have stood
         self._emit(LimitReached(self.name, "stale_connection"))
-        return await self._ask(attempt, request, is_first=False)
+        return await self._ask(attempt, request, is_first=False, hops=hops)
+
+    def _act_as_client(self, attempt: Attempt, exchange: Exchange) -> bool:
+        """Do what HTTP clients do without being asked. Returns whether the attempt goes on at another target."""
+        headers, cookies, is_client = exchange.headers, attempt.call.cookies, _is_client(attempt)
+        if cookies is not None:
+            cookies.take(headers, attempt.target, self._clock())
+            if cookies.has_overflowed:
+                cookies.has_overflowed = False
+                self._emit(LimitReached(self.name, "cookies"))
+        target = self._redirects.followed(attempt, exchange.status, headers, is_client=is_client)
+        if target:
+            attempt.target = target
+        elif not is_client:
+            exchange.headers = self._redirects.mapped(attempt, headers)
+        return bool(target)
+
+    async def _follow(self, attempt: Attempt, hops: int) -> Outcome:
+        if hops > HOPS_LIMIT:
+            text = f"redirects to itself more than {HOPS_LIMIT} times; correct the path of its url"
+            return Failed(FailureKind.PROTOCOL, text, sent=Sent.ANSWERED)
+        # the hops belong to the server's time
+        sent_at, connect_seconds = attempt.sent_at, attempt.connect_seconds
+        try:
+            return await self._ask(attempt, self._composer.compose(attempt), is_first=True, hops=hops)
+        finally:
+            attempt.sent_at, attempt.connect_seconds = sent_at, connect_seconds
 
     async def aclose(self) -> None:
         """Close every connection to the server; exchanges under way fail."""
@@ -168,7 +197,9 @@ class HttpUpstream:
 
     def _mind_silence(self, call: Call, exchange: Exchange) -> None:
         watched = self._settings.watched
-        if call.idle_seconds is not None:
+        if call.is_stream:
+            exchange.limit_silence(math.inf)
+        elif call.idle_seconds is not None:
             exchange.limit_silence(call.idle_seconds)
         elif watched is not None:
             seconds = watched.idle_seconds
@@ -182,8 +213,10 @@ class HttpUpstream:
         text: bytes | None = body
         if exchange.coding:
             text = decoded(headers, body, self._settings.reply_buffer_bytes)
-            if text is not None and attempt.call.peer.transport is Transport.STDIO:
-                # on a pipe nobody says how a message is encoded
+        if _is_client(attempt):
+            if 200 <= exchange.status < 300 and (why := unreadable(headers, body, text)):
+                return Failed(FailureKind.PROTOCOL, why, sent=Sent.ANSWERED)
+            if text is not None and exchange.coding:
                 headers, body = undescribed(headers, is_decoded=True), text
         if text is None:
             self._emit(LimitReached(self.name, "encoded_reply"))
@@ -191,17 +224,30 @@ class HttpUpstream:
             self._emit(Listed(self.name, attempt.call.message.method, text))
         return judge_complete(attempt, exchange.status, headers, body, text)
 
-    async def _relay_events(self, attempt: Attempt, exchange: Exchange) -> Outcome:
+    def _relay(self, attempt: Attempt, exchange: Exchange) -> Coroutine[Any, Any, Outcome]:
+        # not a coroutine itself: one frame less to resume
+        attempt.first_byte_at = exchange.first_byte_at
+        reader: Exchange | ClientReader = exchange
+        headers, is_readable = _end_to_end(exchange), not exchange.coding
+        if _is_client(attempt):
+            reader, is_readable = ClientReader(exchange), True
+            headers = undescribed(headers, is_decoded=True) if exchange.coding else headers
+        if exchange.is_events and is_readable:
+            return self._relay_events(attempt, exchange, reader, headers)
+        return self._relay_opaque(attempt, exchange, reader, headers)
+
+    async def _relay_events(
+        self, attempt: Attempt, exchange: Exchange, reader: Exchange | ClientReader, headers: Headers
+    ) -> Outcome:
         call, sink, judge = attempt.call, attempt.sink, StreamJudge(attempt)
         # events are edited, dropped and added on the way: by a question's trace, a retry, an error of weir's
-        headers = undescribed(_end_to_end(exchange))
+        headers = undescribed(headers)
         await sink.open(exchange.status, headers)
         # it may be silent for as long as the client thinks about its question
         exchange.excuse = lambda: call.pending_asks > 0
         broken: Failed | None = None
         try:
-            while not exchange.is_read:
-                data = await exchange.read()
+            while not reader.is_read and (data := await reader.read()):
                 if len(data) > TURN_BYTES:
                     data = await self._relay_in_turns(attempt, judge, data)
                 if raw := judge.feed(data):
@@ -231,13 +277,15 @@ class HttpUpstream:
             data = data[TURN_BYTES:]
         return data
 
-    async def _relay_opaque(self, attempt: Attempt, exchange: Exchange) -> Outcome:
+    async def _relay_opaque(
+        self, attempt: Attempt, exchange: Exchange, reader: Exchange | ClientReader, headers: Headers
+    ) -> Outcome:
         call, sink = attempt.call, attempt.sink
-        restored = Restored(attempt, _end_to_end(exchange), is_events=exchange.is_events)
+        restored = Restored(attempt, headers, is_events=exchange.is_events)
         headers = restored.headers
         await sink.open(exchange.status, headers)
         self._emit(LimitReached(self.name, "encoded_reply" if exchange.is_events else "reply_buffer"))
-        while data := await exchange.read():
+        while data := await reader.read():
             call.committed = True
             if text := restored.feed(data):
                 await sink.write(text)
@@ -247,68 +295,15 @@ class HttpUpstream:
         return Replied(exchange.status, headers, None, PLAIN if is_answer else NO_ANSWER)
 
 
-class _Composer:
-    """Writes the requests to one server: the client's headers, cleaned, with what this hop has to add."""
-
-    def __init__(self, settings: HttpSettings, origin: Origin, proxy: Proxy | None) -> None:
-        # without TLS a proxy is asked for the whole URL (RFC 9112, section 3.2.2)
-        self._own_path = urlsplit(settings.url).path.encode()
-        self._prefix = f"{origin.scheme}://{origin.authority}".encode() if proxy is not None else b""
-        self._preserve_host = settings.preserve_host
-        added: Headers = [(b"accept-encoding", b"identity")]
-        if proxy is not None and proxy.authorization:
-            added.append((b"proxy-authorization", proxy.authorization))
-        self._plain_lines = [b"host: " + origin.authority.encode(), *(b": ".join(each) for each in added)]
-        self._lines = self._plain_lines + [b": ".join(each) for each in settings.headers]
-        self._plain_dropped = HOP_BY_HOP | _OURS
-        self._dropped = self._plain_dropped | {name for name, _ in settings.headers}
-        self._dropped_with_trace = self._dropped | _TRACE
-        self._is_guarded = bool(settings.headers)
-
-    def compose(self, attempt: Attempt) -> Request:
-        """The request of one attempt."""
-        call, trace, received, body = attempt.call, attempt.trace, attempt.headers, attempt.body
-        target, dropped = attempt.target or b"/", self._dropped if trace is None else self._dropped_with_trace
-        if self._is_guarded and not carries_mcp(target, self._own_path):
-            # what the operator gave for the MCP endpoint is not for other parts of the server
-            lines = self._plain_lines.copy()
-            dropped = self._plain_dropped if trace is None else self._plain_dropped | _TRACE
-        else:
-            lines = self._lines.copy()
-        if self._preserve_host and (host := header(received, b"host")):
-            lines[0] = b"host: " + host
-        _write_lines(lines, received, dropped)
-        if trace is not None:
-            _write_trace(lines, trace)
-        if body or call.verb in _WITH_BODY:
-            lines.append(b"content-length: %d" % len(body))
-        return Request(call.verb, self._prefix + target, lines, body, call.account, call.is_stream)
-
-
-def _write_lines(lines: list[bytes], headers: Headers, dropped: frozenset[bytes]) -> None:
-    """Add the headers that are not meant for one hop only: neither in the list, nor named by `Connection`."""
-    begin = len(lines)
-    for name, value in headers:
-        if name not in dropped:
-            lines.append(name + b": " + value)
-        elif name == b"connection" and not named_by(value) <= dropped:
-            del lines[begin:]
-            _write_lines(lines, headers, dropped | named_by(value))
-            return
+def _is_client(attempt: Attempt) -> bool:
+    """Whether weir is the HTTP client: its own client is on a pipe and knows nothing of HTTP."""
+    return attempt.call.peer.transport is Transport.STDIO
 
 
 def _end_to_end(exchange: Exchange) -> Headers:
     """The same of a reply's headers."""
     local = exchange.local
     return [each for each in exchange.headers if each[0] not in local] if local else exchange.headers
-
-
-def _write_trace(lines: list[bytes], trace: TraceContext) -> None:
-    """The context as headers; state or baggage that came in a message and cannot be a header stays behind."""
-    lines.append(b"traceparent: " + trace.traceparent.encode())
-    for name, value in ((b"tracestate", trace.tracestate), (b"baggage", trace.baggage)):
-        if value and value.isascii() and value.isprintable():
-            lines.append(name + b": " + value.encode())
 
 
 def _proxy(settings: HttpSettings, origin: Origin) -> Proxy | None:

@@ -1,9 +1,8 @@
 """What a reply says about the call: complete bodies and event streams, looked at and never changed."""
 
-import zlib
 from typing import Final
 
-from weir.core.call import Attempt, Call, Headers, header
+from weir.core.call import Attempt, Call, Headers
 from weir.core.outcome import NO_ANSWER, PLAIN, Failed, FailureKind, Outcome, Replied, Sent, Verdict
 from weir.protocol import edit, media_types, scan
 from weir.protocol.decoding import any_of
@@ -19,8 +18,6 @@ FIRST_STATELESS: Final = "2026-07-28"
 _DESCRIBING: Final = frozenset((b"content-length",)) | SEALS - {b"content-encoding"}
 """Headers that hold for the very bytes they came with. The coding is another matter: it says how to read them."""
 _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
-_ZLIB_OR_GZIP: Final = 47
-_RAW_DEFLATE: Final = -15
 
 
 def undescribed(headers: Headers, *, is_decoded: bool = False) -> Headers:
@@ -28,29 +25,6 @@ def undescribed(headers: Headers, *, is_decoded: bool = False) -> Headers:
     return [
         each for each in headers if each[0] not in _DESCRIBING and not (is_decoded and each[0] == b"content-encoding")
     ]
-
-
-def decoded(headers: Headers, body: bytes, limit_bytes: int) -> bytes | None:
-    """The body as it was before its content coding; None when that is unknown, broken or larger than the limit."""
-    coding = header(headers, b"content-encoding").strip().lower()
-    if coding in (b"", b"identity"):
-        return body
-    if coding in (b"gzip", b"x-gzip"):
-        return _inflate(body, _ZLIB_OR_GZIP, limit_bytes)
-    if coding == b"deflate":
-        # RFC 9110 says zlib format; some senders leave the wrapper out
-        text = _inflate(body, _ZLIB_OR_GZIP, limit_bytes)
-        return text if text is not None else _inflate(body, _RAW_DEFLATE, limit_bytes)
-    return None
-
-
-def _inflate(body: bytes, window: int, limit_bytes: int) -> bytes | None:
-    machine = zlib.decompressobj(window)
-    try:
-        text = machine.decompress(body, limit_bytes)
-    except zlib.error:
-        return None
-    return text if machine.eof else None
 
 
 def judge_complete(attempt: Attempt, status: int, headers: Headers, body: bytes, text: bytes | None) -> Outcome:

@@ -7,11 +7,31 @@ carried out. After one such end connections are reused for half as long as that 
 import math
 from typing import Final
 
+from weir.protocol.numbers import whole_number
+
 SHORTEST_SECONDS: Final = 0.05
 """A connection that may be reused for less than this is not reused: the next request would come too late anyway."""
 
 FORGET_SECONDS: Final = 60.0
 """After this time without an early end a server is taken to keep connections again, for instance after its restart."""
+
+
+MAX_KEEP_IDLE_SECONDS: Final = 60.0
+"""How long an unused connection is kept at most, also where the server announces more."""
+
+KEEP_ALIVE_MARGIN_SECONDS: Final = 1.0
+"""Taken off an announced timeout: the server's clock started earlier than ours."""
+
+
+def announced_seconds(keep_alive: bytes) -> float | None:
+    """Returns how long to keep an unused connection by the server's `Keep-Alive`; None when it does not say."""
+    found = None
+    for part in keep_alive.split(b","):
+        name, _, number = part.strip().partition(b"=")
+        seconds = whole_number(number)
+        if name.lower() == b"timeout" and seconds is not None:
+            found = max(0.0, min(seconds - KEEP_ALIVE_MARGIN_SECONDS, MAX_KEEP_IDLE_SECONDS))
+    return found
 
 
 class Reuse:
