@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from weir.protocol import media_types
-from weir.protocol.media_types import EVENT_STREAM, JSON, accepts, charset, is_event_stream, is_json, media_type
+from weir.protocol.media_types import EVENT_STREAM, JSON, accepts, foreign_charset, is_event_stream, is_json, media_type
 
 TOKENS = st.text("abcdefghijklmnopqrstuvwxyz0123456789.+-", min_size=1, max_size=12).map(str.encode)
 BLANKS = st.sampled_from([b"", b" ", b"\t", b"  "])
@@ -45,16 +45,22 @@ def test_a_charset_is_found_quoted_or_not_behind_any_other_parameter(
     before = b"".join(b';%b="; charset=%b"' % each for each in others)
     spelled = b'"%b"' % name if is_quoted else name
     headers = [(b"content-type", b"text/plain" + before + b";" + blank + b"CharSet=" + spelled.upper())]
-    assert name == charset(headers)
+    assert name == foreign_charset(headers)
 
 
 @pytest.mark.parametrize(
     ("value", "expected"),
-    [(b'text/plain; charset="UTF\\-8"', b"utf-8"), (b"text/plain", b""), (b"text/plain; charset", b"")],
+    [
+        (b'text/plain; charset="UTF\\-16"', b"utf-16"),
+        (b"text/plain; charset=UTF-8", b""),
+        (b'text/plain; charset="us-ascii"', b""),
+        (b"text/plain", b""),
+        (b"text/plain; charset", b""),
+    ],
 )
 def test_a_charset_is_read_as_it_is_meant(value: bytes, expected: bytes) -> None:
-    assert expected == charset([(b"content-type", value)])
-    assert b"" == charset([])
+    assert expected == foreign_charset([(b"content-type", value)])
+    assert b"" == foreign_charset([])
 
 
 def test_the_headers_of_a_body_say_what_it_is() -> None:

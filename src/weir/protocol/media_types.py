@@ -17,6 +17,9 @@ _PARAMETER: Final = re.compile(rb";[ \t]*([^;=\s\"]+)[ \t]*=[ \t]*(\"(?:[^\"\\]|
 _ESCAPED: Final = re.compile(rb"\\(.)")
 _NOT_ACCEPTED: Final = re.compile(rb"0(?:\.0*)?")
 
+_UTF_8: Final = frozenset((b"utf-8", b"utf8", b"us-ascii", b"ascii"))
+"""Names of UTF-8 and of its subset. JSON that names no character set is UTF-8 (RFC 8259, section 8.1)."""
+
 _Headers = Sequence[tuple[bytes, bytes]]
 
 
@@ -55,11 +58,12 @@ def parameter(value: bytes, name: bytes) -> bytes:
     return b""
 
 
-def charset(headers: _Headers) -> bytes:
-    """Returns the character set that headers state for the body, in lower case; b"" when they state none."""
+def foreign_charset(headers: _Headers) -> bytes:
+    """Returns the character set that headers state for the body, in lower case; b"" for none, and for UTF-8."""
     for name, value in headers:
         if name == b"content-type":
-            return parameter(value, b"charset").lower() if b";" in value else b""
+            stated = parameter(value, b"charset").strip().lower() if b";" in value else b""
+            return b"" if stated in _UTF_8 else stated
     return b""
 
 

@@ -14,19 +14,15 @@ from weir.protocol import media_types
 from weir.upstream.codings import CodingError, Inflater, is_readable
 from weir.upstream.exchange import Exchange, Unanswered
 
-_UTF_8: Final = frozenset((b"", b"utf-8", b"utf8", b"us-ascii", b"ascii"))
-"""Names of UTF-8 and of its subset; a body that names none is UTF-8 (RFC 8259, section 8.1)."""
 _SHOWN_CHARACTERS: Final = 40
 """Of a name that the server has written."""
 
 
-def unreadable(headers: Headers, body: bytes, text: bytes | None) -> str:
+def unreadable(headers: Headers, text: bytes | None) -> str:
     """Returns why a complete reply cannot be read, "" when it can. `text` is the body decoded, None: it cannot be."""
-    if not body:
-        return ""
     if text is None:
         return unreadable_coding(header(headers, b"content-encoding"))
-    return _foreign_charset(headers) if _has_other_characters(headers, text) else ""
+    return _foreign_charset(headers) if _is_json(text) and _has_other_characters(headers, text) else ""
 
 
 def unreadable_coding(coding: bytes) -> str:
@@ -40,20 +36,26 @@ def unreadable_coding(coding: bytes) -> str:
 class ClientReader:
     """Reads a reply that still arrives: decoded, and in UTF-8. Has what an Exchange has for its reader.
 
+    `is_encoded`: it is an error in a content coding that cannot be undone.
+
     Raises (when made):
         Unanswered: the content coding cannot be read.
     """
 
-    __slots__ = ("_exchange", "_inflater", "_is_foreign", "_waiting")
+    __slots__ = ("_exchange", "_inflater", "_is_foreign", "_waiting", "is_encoded")
 
     def __init__(self, exchange: Exchange) -> None:
         self._exchange = exchange
+        # an error says by its status what it is, also where nobody can read it
+        is_success = 200 <= exchange.status < 300
         self._inflater: Inflater | None = None
-        if exchange.coding:
-            if not is_readable(exchange.coding):
-                raise Unanswered(FailureKind.PROTOCOL, unreadable_coding(exchange.coding), Sent.ANSWERED)
+        if exchange.coding and is_readable(exchange.coding):
             self._inflater = Inflater(exchange.coding)
-        self._is_foreign = media_types.charset(exchange.headers) not in _UTF_8
+        elif exchange.coding and is_success:
+            raise Unanswered(FailureKind.PROTOCOL, unreadable_coding(exchange.coding), Sent.ANSWERED)
+        self.is_encoded = bool(exchange.coding) and self._inflater is None
+        is_read = is_success or exchange.is_events
+        self._is_foreign = is_read and media_types.foreign_charset(exchange.headers) != b""
         self._waiting: Iterator[bytes] = iter(())
 
     @property
@@ -88,17 +90,22 @@ class ClientReader:
             raise Unanswered(FailureKind.PROTOCOL, detail, Sent.ANSWERED) from None
 
 
+def _is_json(text: bytes) -> bool:
+    """Whether it begins like JSON in any character set; a page of a proxy's says what it is by its type or status."""
+    return text[:8].strip(b"\0\xff\xfe\xef\xbb\xbf \t\r\n")[:1] in (b"{", b"[")
+
+
 def _has_other_characters(headers: Headers, text: bytes) -> bool:
     """Whether bytes of a foreign character set mean something else than in UTF-8.
 
     Some servers name ISO-8859-1 for everything, and most of their text is ASCII, which is the same in both. UTF-16 and
     UTF-32 have a NUL in every ASCII character.
     """
-    return media_types.charset(headers) not in _UTF_8 and not (text.isascii() and b"\0" not in text)
+    return media_types.foreign_charset(headers) != b"" and not (text.isascii() and b"\0" not in text)
 
 
 def _foreign_charset(headers: Headers) -> str:
-    return f"answered in the character set '{_shown(media_types.charset(headers))}'; JSON-RPC is in UTF-8"
+    return f"answered in the character set '{_shown(media_types.foreign_charset(headers))}'; JSON-RPC is in UTF-8"
 
 
 def _shown(name: bytes) -> str:

@@ -28,6 +28,9 @@ TURN_BYTES: Final = 32 * 1024
 REPLY_BUFFER_BYTES: Final = 4 * 1024 * 1024
 """A reply body up to this size is judged before it is relayed."""
 
+CLIENT_REPLY_BYTES: Final = 64 * 1024 * 1024
+"""An encoded reply to a client on a pipe may have so many bytes once it is decoded: there it is held whole anyway."""
+
 
 @dataclass(slots=True, frozen=True)
 class HttpSettings:
@@ -212,9 +215,11 @@ class HttpUpstream:
         headers, body = _end_to_end(exchange), exchange.body()
         text: bytes | None = body
         if exchange.coding:
-            text = decoded(headers, body, self._settings.reply_buffer_bytes)
+            limit = CLIENT_REPLY_BYTES if _is_client(attempt) else self._settings.reply_buffer_bytes
+            text = decoded(headers, body, limit)
         if _is_client(attempt):
-            if 200 <= exchange.status < 300 and (why := unreadable(headers, body, text)):
+            is_error = not 200 <= exchange.status < 300
+            if not (is_error and text is None) and (why := unreadable(headers, text)):
                 return Failed(FailureKind.PROTOCOL, why, sent=Sent.ANSWERED)
             if text is not None and exchange.coding:
                 headers, body = undescribed(headers, is_decoded=True), text
@@ -230,8 +235,9 @@ class HttpUpstream:
         reader: Exchange | ClientReader = exchange
         headers, is_readable = _end_to_end(exchange), not exchange.coding
         if _is_client(attempt):
-            reader, is_readable = ClientReader(exchange), True
-            headers = undescribed(headers, is_decoded=True) if exchange.coding else headers
+            reader = ClientReader(exchange)
+            is_readable = not reader.is_encoded
+            headers = undescribed(headers, is_decoded=True) if exchange.coding and is_readable else headers
         if exchange.is_events and is_readable:
             return self._relay_events(attempt, exchange, reader, headers)
         return self._relay_opaque(attempt, exchange, reader, headers)

@@ -86,10 +86,12 @@ def _judge_answer(attempt: Attempt, reply: Replied, text: bytes, message: Messag
         return reply
     if not text.strip():
         return _said_nothing()
-    named = media_types.of(reply.headers).decode("latin-1")
-    return Failed(
-        FailureKind.PROTOCOL, f"answered with {named[:80] or 'something'} instead of JSON", sent=Sent.ANSWERED
-    )
+    named = media_types.of(reply.headers)
+    if media_types.is_json(named) and (charset := media_types.foreign_charset(reply.headers)):
+        detail = f"answered in the character set '{charset.decode('latin-1')[:40]}'; JSON-RPC is in UTF-8"
+        return Failed(FailureKind.PROTOCOL, detail, sent=Sent.ANSWERED)
+    detail = f"answered with {named[:80].decode('latin-1') or 'something'} instead of JSON"
+    return Failed(FailureKind.PROTOCOL, detail, sent=Sent.ANSWERED)
 
 
 def _renamed(attempt: Attempt, reply: Replied, text: bytes) -> Replied:
