@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from support.rawhttp import JSON_POST, Answer, Exchange, ScriptedServer, await_head, post, request_bytes
+from support.limits import HANG_SECONDS
+from support.rawhttp import JSON_POST, Answer, Exchange, ScriptedServer, ask, await_head, post, request_bytes
 from support.seen import counted, shown
 from support.weirs import UNTRACED, Config, weir_http
 
@@ -163,3 +164,23 @@ async def test_bodies_that_end_early_leave_nothing_behind(tmp_path: Path) -> Non
                 while b'"held": 0,' not in await shown(weir, "/status"):  # noqa: ASYNC110 - a page
                     await asyncio.sleep(0.01)
             assert weir.rss_bytes() < before + 64 * MIB
+
+
+async def test_an_event_that_finds_no_room_is_relayed_unread(tmp_path: Path) -> None:
+    """Where there is room it is held back until it has ended, so that it can be judged."""
+
+    async def half_an_event(exchange: Exchange) -> None:
+        await exchange.open()
+        await exchange.write(b'data: {"jsonrpc":"2.0","method":"x","params":"' + b"x" * (3 * MIB))
+        await exchange.gone()
+
+    async with ScriptedServer(half_an_event) as upstream:
+        with weir_http(tmp_path, {"url": upstream.url}, SMALL) as weir:
+            async with asyncio.timeout(HANG_SECONDS):
+                async with ask(weir.port, "POST", "/mcp", JSON_POST, CALL) as answer:
+                    came = 0
+                    while came < 2 * MIB:
+                        came += len(await answer.chunk())
+                while b'"held": 0,' not in await shown(weir, "/status"):  # noqa: ASYNC110 - a page
+                    await asyncio.sleep(0.01)
+            await counted(weir, b'weir_limit_reached_total{upstream="one",limit="sse_event"} 1')

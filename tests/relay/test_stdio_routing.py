@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from support.bridges import Events, RecordingSink, modern, notification, request
+from weir.core.budget import Account, Budget
 from weir.core.call import Attempt, Call, Peer, Transport
 from weir.core.events import LimitReached, LineSkipped
 from weir.core.outcome import Blame, Failed, FailureKind
@@ -42,7 +43,7 @@ class PlayedPipe:
         """At once."""
         return None
 
-    async def send(self, message: bytes) -> Failed | None:
+    async def send(self, message: bytes, account: Account | None = None) -> Failed | None:
         """Goes nowhere."""
         return None
 
@@ -433,9 +434,70 @@ def test_a_slow_reader_of_a_shared_server_does_not_hold_up_others() -> None:
     while slow.over is None:
         stage.say(progress)
         assert not stage.pipe.is_paused
+    assert isinstance(slow.over, Failed)
     assert ("client_read", Blame.DOWNSTREAM) == (slow.over.timer, slow.over.blame)
     stage.say(b'{"id":%b,"result":{}}' % renamed(name).encode())
     assert [b'{"id":1,"result":{}}'] == bodies(other)
+
+
+@pytest.mark.parametrize("kind", [Router, shared], ids=["alone", "shared"])
+def test_what_waits_for_a_client_counts_under_the_budget_until_it_is_written_or_dropped(
+    kind: Callable[..., Router],
+) -> None:
+    """Small replies are not worth counting."""
+    stage, budget = Stage(kind), Budget(10_000_000)
+    exchange, note = flooded(stage, budget)
+    stage.say(note)
+    held = [budget.held_bytes]
+    stage.say(note)
+    held.append(budget.held_bytes)
+    stage.router.forget(exchange)
+    assert [0, True, 0] == [held[0], held[1] > 80_000, budget.held_bytes]
+
+
+def test_a_reply_that_finds_no_room_pauses_its_own_server() -> None:
+    """Until its client has read it."""
+    stage = Stage()
+    exchange, note = flooded(stage, Budget(100_000))
+    for _ in range(2):
+        stage.say(note)
+    was_paused = stage.pipe.is_paused
+    for _ in range(2):
+        with asyncio.Runner() as runner:
+            runner.run(exchange.take())
+    stage.router.taken(exchange)
+    assert (True, False) == (was_paused, stage.pipe.is_paused)
+
+
+@pytest.mark.parametrize(
+    ("limit_bytes", "others_bytes", "blame"),
+    [(100_000, 0, Blame.DOWNSTREAM), (1_000_000, 950_000, Blame.WEIR)],
+    ids=["of its client", "of weir"],
+)
+def test_a_reply_that_finds_no_room_beside_others_on_a_shared_server_is_ended(
+    limit_bytes: int, others_bytes: int, blame: Blame
+) -> None:
+    """The server must not wait for it; the blame says who holds the room."""
+    stage, budget = Stage(shared), Budget(limit_bytes)
+    budget.account("192.0.2.9").hold(others_bytes)
+    exchange, note = flooded(stage, budget)
+    stage.post(modern("x", 1))
+    for _ in range(2):
+        stage.say(note)
+    assert exchange.over is not None
+    assert (blame, False, others_bytes) == (exchange.over.blame, stage.pipe.is_paused, budget.held_bytes)
+
+
+def flooded(stage: Stage, budget: Budget) -> tuple[Exchange, bytes]:
+    """A POST of a client with an account, and a note of progress of 40 kB for it."""
+    call = call_of(modern("x", 1, {"progressToken": 1}))
+    call.account = budget.account("192.0.2.1")
+    exchange = Exchange(Attempt(call, 1, 0.0), stage.router.bounds, 1.0)
+    sent = stage.router.expect(exchange, call.body)
+    assert sent is not None
+    token = json.dumps(json.loads(sent)["params"]["_meta"]["progressToken"]).encode()
+    params = b'{"progressToken":%b,"message":"%b"}' % (token, b"x" * 40_000)
+    return exchange, b'{"jsonrpc":"2.0","method":"notifications/progress","params":%b}' % params
 
 
 def test_a_client_that_reads_by_drips_stays_a_slow_one() -> None:

@@ -20,6 +20,7 @@ from support.bridges import (
     result_text,
 )
 from support.stdio_children import LOOPS, script
+from weir.core.budget import Account
 from weir.core.call import header
 from weir.core.events import ChildExited, ChildStarted, LimitReached, LineSkipped
 from weir.core.outcome import Failed, FailureKind, Outcome, Replied, Sent
@@ -381,7 +382,7 @@ class Unstarted:
         never: asyncio.Future[Failed | None] = asyncio.get_running_loop().create_future()
         return await never
 
-    async def send(self, message: bytes) -> Failed | None:
+    async def send(self, message: bytes, account: Account | None = None) -> Failed | None:
         """Not asked."""
         raise AssertionError("it does not run")
 

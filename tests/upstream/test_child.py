@@ -16,7 +16,8 @@ from support.stdio_children import LOOPS, Heard, child, launching, members, scri
 from weir.core.events import ChildExited, ChildStarted, LineSkipped
 from weir.core.outcome import Failed, FailureKind, Sent
 from weir.protocol.envelope import Kind
-from weir.upstream.child import INHERITED, Child, ChildSettings
+from weir.upstream.child import Child, ChildSettings
+from weir.upstream.child_environment import INHERITED
 
 pytestmark = pytest.mark.anyio
 

@@ -59,6 +59,56 @@ class Account:
             self._budget.forget(self)
 
 
+class Held:
+    """What one place holds for a client: counted while it is more than UNCOUNTED_BYTES. None as account: never."""
+
+    __slots__ = ("_account", "_counted")
+
+    def __init__(self, account: Account | None) -> None:
+        self._account = account
+        self._counted = 0
+
+    def resize(self, size: int) -> Blame | None:
+        """The place holds so many bytes now, and they are counted. Returns whose fault it is if there was no room."""
+        account = self._account
+        counted = size if size > UNCOUNTED_BYTES else 0
+        more = counted - self._counted
+        if not more or account is None:
+            return None
+        self._counted = counted
+        if more < 0:
+            account.give_back(-more)
+            return None
+        lack = account.take(more)
+        if lack is not None:
+            account.hold(more)
+        return lack
+
+
+class LastingHold:
+    """Bytes of a client that may stay when its last connection has ended."""
+
+    __slots__ = ("_account", "_size")
+
+    def __init__(self) -> None:
+        self._account: Account | None = None
+        self._size = 0
+
+    def hold(self, account: Account, size: int) -> None:
+        """Hold so many bytes of this client, in place of those held before."""
+        self.end()
+        account.users += 1
+        account.hold(size)
+        self._account, self._size = account, size
+
+    def end(self) -> None:
+        """They are gone."""
+        account, self._account = self._account, None
+        if account is not None:
+            account.give_back(self._size)
+            account.leave()
+
+
 class Budget:
     """The bytes of all clients together."""
 

@@ -5,6 +5,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
+from weir.core.budget import Account, Held
 from weir.core.call import FIELDS, NOWHERE, Attempt, Call, Headers, Slot, header
 from weir.core.outcome import PLAIN, Blame, Failed, FailureKind, Outcome, Replied, Verdict
 from weir.protocol import edit, sse
@@ -80,16 +81,18 @@ class _Piece(NamedTuple):
 class _Ahead:
     """What of a stream its leader has not taken yet; whoever fills it waits when that is too much."""
 
-    def __init__(self) -> None:
+    def __init__(self, account: Account | None) -> None:
+        self._held = Held(account)
         self._pieces: deque[_Piece] = deque()
         self._size = 0
+        self._has_room = True
         self._is_over = False
         self._filled, self._taken = asyncio.Event(), asyncio.Event()
 
     @property
     def is_full(self) -> bool:
         """Whoever fills it has to wait."""
-        return self._size > AHEAD_LIMIT_BYTES and not self._is_over
+        return (self._size > AHEAD_LIMIT_BYTES or not self._has_room) and not self._is_over
 
     async def put(self, piece: _Piece) -> None:
         """Add a piece; after the end it is dropped."""
@@ -98,7 +101,7 @@ class _Ahead:
             await self._taken.wait()
         if not self._is_over:
             self._pieces.append(piece)
-            self._size += len(piece.data)
+            self._resize(self._size + len(piece.data))
             self._filled.set()
 
     async def take(self) -> _Piece | None:
@@ -109,15 +112,25 @@ class _Ahead:
             self._filled.clear()
             await self._filled.wait()
         piece = self._pieces.popleft()
-        self._size -= len(piece.data)
+        self._resize(self._size - len(piece.data))
         self._taken.set()
         return piece
+
+    def _resize(self, size: int) -> None:
+        lack = self._held.resize(size)
+        self._has_room = lack is None if size > self._size else self._has_room or not self._pieces
+        self._size = size
 
     def end(self) -> None:
         """Nothing more will come, or nobody takes it any more."""
         self._is_over = True
         self._filled.set()
         self._taken.set()
+
+    def let_go(self) -> None:
+        """Nobody takes what is left."""
+        self._pieces.clear()
+        self._resize(0)
 
 
 class _LentSlot:
@@ -197,10 +210,11 @@ class Flight:
         self._leader = self._lender = leader
         self._withdrawn: set[Call] = set()
         self._told_of: list[Attempt] | None = None
-        self._ahead = _Ahead()
+        self._ahead = _Ahead(leader.account)
         self._head: tuple[int, Headers] | None = None
         self._answer: tuple[Message, bytes] | None = None
         self._splitter: sse.Splitter | None = None
+        self._held = Held(leader.account)
 
     async def open(self, status: int, headers: Headers) -> None:
         self._head = (status, headers)
@@ -222,7 +236,11 @@ class Flight:
             self.call.unread_ended(self._clock())
 
     def _look(self, splitter: sse.Splitter, chunk: bytes) -> None:
-        for event in splitter.feed(chunk):
+        events = splitter.feed(chunk)
+        if self._held.resize(splitter.held_bytes) is not None:
+            events.append(splitter.pass_unread())
+            self._held.resize(0)
+        for event in events:
             if not event.is_message or event.data is None:
                 continue
             message = peek(event.data)
@@ -255,6 +273,7 @@ class Flight:
             shared.attempts = list(call.attempts)
             self._told_of = list(call.attempts)
             self._ahead.end()
+            self._ahead.let_go()
         if call is self._lender and isinstance(shared.slot, _LentSlot):
             heir = next((each for each in shared.callers if each.slot is not None), None)
             shared.slot.lender_leaves(heir.slot if heir is not None else None)
@@ -302,6 +321,7 @@ class Flight:
         """The shared call is over. What refers in a circle is let go: the collector would find it late."""
         self._close()
         self._ahead.end()
+        self._held.resize(0)
         self.settled.set()
         self.task, self._close, self.call.sink = None, _nothing, NOWHERE
 

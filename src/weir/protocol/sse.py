@@ -74,6 +74,17 @@ class Splitter:
         """The bytes fed and not yet handed out: an event that has not ended."""
         return bytes(self._pending)
 
+    @property
+    def held_bytes(self) -> int:
+        """How much of an event has come that has not ended."""
+        return len(self._pending)
+
+    def pass_unread(self) -> Event:
+        """Hand out what is held of an event, and its rest as it comes: it is not looked at."""
+        found: list[Event] = []
+        self._begin_opaque(found)
+        return found[0]
+
     def feed(self, data: bytes) -> list[Event]:
         """The pieces that `data` completes, in order."""
         if not self._pending and not self._opaque_last:

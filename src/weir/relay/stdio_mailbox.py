@@ -5,8 +5,9 @@ from collections import deque
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from weir.core.budget import Held
 from weir.core.call import Attempt, Call, Sink
-from weir.core.outcome import Failed, FailureKind
+from weir.core.outcome import Blame, Failed, FailureKind, Refused
 from weir.protocol.envelope import Message
 
 
@@ -26,6 +27,7 @@ class Mailbox:
     """
 
     __slots__ = (
+        "_held",
         "_letters",
         "_waiter",
         "active_at",
@@ -33,6 +35,7 @@ class Mailbox:
         "full_since",
         "is_over",
         "is_streaming",
+        "lack",
         "limit",
         "over",
         "scope",
@@ -49,6 +52,8 @@ class Mailbox:
         """The id the client's own server is to know the request by: not the client's, of a later attempt."""
         self.limit = limit
         self.size = 0
+        self.lack: Blame | None = None
+        """Whose fault it is that weir has no room for what it holds; None: there is room."""
         self.active_at = now
         """When the server last said something here."""
         self.written_at = now
@@ -57,14 +62,15 @@ class Mailbox:
         self.is_streaming = False
         """Its head is out, and events may follow."""
         self.is_over = False
-        self.over: Failed | None = None
+        self.over: Failed | Refused | None = None
         self.scope: asyncio.Timeout | None = None
+        self._held = Held(attempt.call.account)
         self._letters: deque[Letter] = deque()
         self._waiter: asyncio.Future[None] | None = None
 
     @property
     def is_full(self) -> bool:
-        return len(self._letters) >= self.limit.messages or self.size >= self.limit.size_bytes
+        return self.lack is not None or self.fills(1.0)
 
     def fills(self, share: float) -> bool:
         """Whether it holds at least so many times its limit."""
@@ -82,7 +88,7 @@ class Mailbox:
     def put(self, letter: Letter) -> None:
         """Add one message."""
         self._letters.append(letter)
-        self.size += len(letter.body)
+        self._resize(self.size + len(letter.body))
         self._wake()
 
     async def take(self) -> Letter | None:
@@ -96,7 +102,7 @@ class Mailbox:
             finally:
                 self._waiter = None
         letter = self._letters.popleft()
-        self.size -= len(letter.body)
+        self._resize(self.size - len(letter.body))
         return letter
 
     def finish(self, over: Failed | None) -> None:
@@ -106,7 +112,7 @@ class Mailbox:
             self.over = over
             self._wake()
 
-    def abort(self, over: Failed) -> None:
+    def abort(self, over: Failed | Refused) -> None:
         """End the reply now, even one that waits for its client to read."""
         self.is_over = True
         self.over = over
@@ -118,8 +124,16 @@ class Mailbox:
         """Take all that was not written."""
         letters = list(self._letters)
         self._letters.clear()
-        self.size = 0
+        self._resize(0)
         return letters
+
+    def _resize(self, size: int) -> None:
+        grows, self.size = size > self.size, size
+        lack = self._held.resize(size)
+        if grows:
+            self.lack = self.lack or lack
+        elif not self._letters:
+            self.lack = None
 
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():

@@ -2,6 +2,7 @@
 
 from typing import Protocol
 
+from weir.core.budget import Account
 from weir.core.outcome import Failed
 from weir.protocol.envelope import Message
 
@@ -35,8 +36,11 @@ class Pipe(Protocol):
     async def started(self) -> Failed | None:
         """Wait until it runs; returns why it does not."""
 
-    async def send(self, message: bytes) -> Failed | None:
-        """Write one message; waits while the server does not read. Returns why it cannot."""
+    async def send(self, message: bytes, account: Account | None = None) -> Failed | None:
+        """Write one message; waits while the server does not read. Returns why it cannot.
+
+        `account` holds what the server has not read of it, also when its caller has gone.
+        """
 
     def pause(self) -> None:
         """Hand on no further messages for now (a few more may come)."""

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Coroutine
 
+from weir.core.budget import Account
 from weir.core.call import Attempt
 from weir.core.outcome import Blame, Failed, FailureKind, Outcome, RefusalKind, Refused, Sent
 from weir.protocol.envelope import Kind
@@ -89,7 +90,7 @@ class Session:
 
     async def _exchange(self, exchange: Exchange, body: bytes, attempt: Attempt) -> Outcome:
         exchange.is_sent = False
-        failed = await self.pipe.send(body)
+        failed = await self.pipe.send(body, attempt.call.account)
         if failed is not None:
             return failed
         exchange.is_sent = True
@@ -107,7 +108,7 @@ class Session:
         call = attempt.call
         cancelled = self.router.cancelled(call) if call.message.method == "notifications/cancelled" else None
         body = self.router.outgoing(call, attempt.body, cancelled)
-        failed = await self._send_within(body) if body is not None else None
+        failed = await self._send_within(body, call.account) if body is not None else None
         if failed is not None:
             return failed
         self.used_at = attempt.sent_at = self._clock()
@@ -115,10 +116,10 @@ class Session:
             asyncio.get_running_loop().call_later(CANCEL_GRACE_SECONDS, cancelled.finish, _CANCELLED)
         return accepted()
 
-    async def _send_within(self, body: bytes) -> Failed | None:
+    async def _send_within(self, body: bytes, account: Account | None) -> Failed | None:
         try:
             async with asyncio.timeout(WRITE_SECONDS):
-                return await self.pipe.send(body)
+                return await self.pipe.send(body, account)
         except TimeoutError:
             text = f"read nothing for {WRITE_SECONDS:g} s (timer 'idle')"
             return Failed(FailureKind.TIMEOUT, text, sent=Sent.NO, timer="idle", after_seconds=WRITE_SECONDS)

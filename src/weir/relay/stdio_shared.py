@@ -8,7 +8,8 @@ import math
 from collections.abc import Callable
 
 from weir.core.events import Emit, LineSkipped
-from weir.core.outcome import Blame, Failed, FailureKind
+from weir.core.outcome import Blame, Failed, FailureKind, RefusalKind, Refused
+from weir.core.shortage import SHORTAGE_RETRY_SECONDS
 from weir.protocol import edit
 from weir.protocol.envelope import Message
 from weir.protocol.numbers import whole_number
@@ -29,6 +30,12 @@ TOO_SLOW = Failed(
     "the client reads this reply more slowly than the server writes it, and others share the server",
     Blame.DOWNSTREAM,
     timer="client_read",
+)
+NO_ROOM = Refused(
+    RefusalKind.OVERLOADED,
+    "weir holds as many bytes as it may (listen.max_buffered), and others share the server of this reply.",
+    "",
+    SHORTAGE_RETRY_SECONDS,
 )
 _SUBSCRIPTION = SUBSCRIPTION_KEY.encode()
 
@@ -104,12 +111,12 @@ class SharedRouter(Router):
 
     def _has_room(self, box: Mailbox) -> bool:
         """Half of it has been read: a client that reads by drips stays a slow one (see stdio_sweep)."""
-        return not box.fills(0.5)
+        return box.lack is None and not box.fills(0.5)
 
     def _deliver(self, box: Mailbox, letter: Letter) -> None:
         super()._deliver(box, letter)
-        if not letter.is_last and box.fills(OVERFULL):
-            box.abort(TOO_SLOW)
+        if not letter.is_last and (box.lack is not None or box.fills(OVERFULL)):
+            box.abort(NO_ROOM if box.lack is Blame.WEIR else TOO_SLOW)
             self.taken(box)
 
     def _answer(self, message: Message, body: bytes) -> None:

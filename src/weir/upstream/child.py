@@ -15,19 +15,18 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from weir.core.budget import Account, LastingHold
 from weir.core.events import ChildExited, ChildStarted, Emit, LimitReached, LineSkipped, Notice
 from weir.core.outcome import Blame, Failed, FailureKind, Sent
 from weir.core.shortage import is_shortage
 from weir.protocol.envelope import Kind, Message, peek
 from weir.protocol.framing import Lines, encode
 from weir.protocol.salvage import salvage
+from weir.upstream.child_environment import inherited
 from weir.upstream.child_texts import signal_name, what_is_short, why_not_started
 from weir.upstream.flood import LINE_BYTES, Flood
 from weir.upstream.guarded import Command, Launcher
 from weir.upstream.process import Process
-
-INHERITED = ("HOME", "LOGNAME", "PATH", "SHELL", "TERM", "USER")
-"""What a child gets of weir's environment; the rest holds secrets that are not its own."""
 
 # what a leader wrote before it ended is still in the pipe; a grandchild may hold that pipe open for ever
 _FLUSH_SECONDS = 0.5
@@ -99,6 +98,7 @@ class Child:
         self._drained = asyncio.Event()
         self._writable = asyncio.Event()
         self._turn = asyncio.Lock()
+        self._unread = LastingHold()
         self._is_held = False
         """The owner has paused it."""
         self._throttled = 0
@@ -143,14 +143,14 @@ class Child:
         """Wait until the process runs; returns why it does not."""
         return await asyncio.shield(self._started)
 
-    async def send(self, message: bytes) -> Failed | None:
-        """Write one message, whole and in turn; waits while the child does not read. Returns why it cannot."""
+    async def send(self, message: bytes, account: Account | None = None) -> Failed | None:
+        """Write one message, whole and in turn; waits while the child does not read. See relay/stdio_pipe."""
         line = encode(message)
         if self._writable.is_set() and not self._turn.locked():
-            return self._write(line)
+            return self._write(line, account)
         async with self._turn:
             await self._writable.wait()
-            return self._write(line)
+            return self._write(line, account)
 
     def pause(self) -> None:
         """Read no more of what the child says, until `resume`: it will block when the pipe is full."""
@@ -213,7 +213,7 @@ class Child:
 
     async def _spawn(self) -> Failed | None:
         command, cwd = self._settings.command, self._settings.cwd
-        env = {**_inherited(os.environ), **self._settings.env}
+        env = {**inherited(os.environ), **self._settings.env}
         try:
             self._process = await Process.start(Command(command, env, cwd), self, self._launcher)
         except (OSError, ValueError) as error:
@@ -264,6 +264,7 @@ class Child:
         finally:
             self._tell_end()
             process.close()
+            self._unread.end()
             code = -signal.SIGKILL if process.code is None else process.code
             tail = self._tail.decode("utf-8", "replace")
             self._emit(ChildExited(self._upstream, self.pid, code, self._is_stopping, tail))
@@ -288,12 +289,15 @@ class Child:
         # callers read this, and stderr may quote what another caller sent or a secret of the server's
         return f"{text}; {_SEE_LOG}" if self._tail.strip() else text
 
-    def _write(self, line: bytes) -> Failed | None:
+    def _write(self, line: bytes, account: Account | None) -> Failed | None:
         if self._ended is not None:
             return Failed(self._ended.kind, self._ended.detail, sent=Sent.NO)
         if self._process is None or self._process.stdin.is_closing():
             return Failed(FailureKind.EXITED, "no longer reads its input", sent=Sent.NO)
         self._process.stdin.write(line)
+        if account is not None and not self._writable.is_set():
+            # one line at most: the next one waits until the child has read it
+            self._unread.hold(account, self._process.stdin.get_write_buffer_size())
         return None
 
     # for the process
@@ -375,6 +379,8 @@ class Child:
 
     def writable(self, can_write: bool) -> None:
         """The child's stdin is full, or takes more again."""
+        if can_write:
+            self._unread.end()
         if can_write or self._ended is not None:
             self._writable.set()
         else:
@@ -390,8 +396,3 @@ async def _within(seconds: float, event: asyncio.Event) -> bool:
             return await event.wait()
     except TimeoutError:
         return False
-
-
-def _inherited(environ: Mapping[str, str]) -> dict[str, str]:
-    # a value that begins with "()" is an exported shell function
-    return {name: environ[name] for name in INHERITED if name in environ and not environ[name].startswith("()")}

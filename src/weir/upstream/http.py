@@ -261,6 +261,10 @@ class HttpUpstream:
                     await sink.write(raw)
         except Unanswered as error:
             broken = _failed(error)
+        finally:
+            judge.let_go()
+            if judge.has_oversized:
+                self._emit(LimitReached(self.name, "sse_event"))
         outcome = judge.outcome(exchange.status, headers, broken)
         rest = judge.rest()
         # no client reads an event that has not ended, but it would swallow the error that comes after a failure
@@ -269,8 +273,6 @@ class HttpUpstream:
             await sink.write(rest)
         if judge.listing:
             self._emit(Listed(self.name, call.message.method, judge.listing))
-        if judge.has_oversized:
-            self._emit(LimitReached(self.name, "sse_event"))
         return outcome
 
     async def _relay_in_turns(self, attempt: Attempt, judge: StreamJudge, data: bytes) -> bytes:

@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from weir.core.budget import Held
 from weir.core.call import Attempt, Call, Headers
 from weir.core.outcome import NO_ANSWER, PLAIN, Failed, FailureKind, Outcome, Replied, Sent, Verdict
 from weir.protocol import edit, media_types, scan
@@ -214,6 +215,7 @@ class StreamJudge:
     __slots__ = (
         "_attempt",
         "_call",
+        "_held",
         "_saw_id",
         "_saw_unread",
         "_splitter",
@@ -230,6 +232,7 @@ class StreamJudge:
         self._attempt = attempt
         self._call = attempt.call
         self._splitter = Splitter(event_limit_bytes)
+        self._held = Held(attempt.call.account)
         self._saw_id = False
         self._saw_unread = False
         self._verdict: Verdict | None = None
@@ -237,9 +240,17 @@ class StreamJudge:
     def feed(self, data: bytes) -> bytes:
         """What of the stream is to be relayed now."""
         events = self._splitter.feed(data)
+        if self._held.resize(self._splitter.held_bytes) is not None:
+            # there is no room to wait for the end of this event
+            events.append(self._splitter.pass_unread())
+            self._held.resize(0)
         if len(events) == 1:
             return self._look(events[0])
         return b"".join([self._look(event) for event in events])
+
+    def let_go(self) -> None:
+        """The stream is over: nothing is held any more."""
+        self._held.resize(0)
 
     def rest(self) -> bytes:
         """What was held of an event that never ended."""
