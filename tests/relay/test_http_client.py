@@ -202,7 +202,7 @@ async def test_a_stream_that_is_left_open_after_the_answer_is_cut() -> None:
 
 
 async def test_a_session_that_is_gone_is_told_once_and_not_ended_again() -> None:
-    """404 under a session: whoever asks gets the answer, the operator one line, and DELETE would be pointless."""
+    """404 to a POST: whoever asks gets the answer, the operator one line, and DELETE would be pointless."""
 
     async def forgetful(call: Call) -> Outcome | None:
         return Replied(404, [], b"", NO_ANSWER) if call.message.method != "initialize" else None

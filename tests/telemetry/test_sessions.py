@@ -119,14 +119,25 @@ async def test_what_opens_no_session_is_none(outcome: Outcome) -> None:
     assert [] == watch.opened()
 
 
-@pytest.mark.parametrize("body", [tool_call(), INITIALIZED, b""])
+@pytest.mark.parametrize("body", [tool_call(), INITIALIZED])
 @pytest.mark.parametrize("outcome", [GONE, Refused(RefusalKind.UNKNOWN_SESSION, "gone")])
 async def test_a_session_that_the_server_knows_no_more_has_ended(body: bytes, outcome: Outcome) -> None:
-    """404 under its id, whatever was asked."""
+    """404 to a POST under its id, whatever it said."""
     watch = Seen()
     await watch.open()
     await watch.pass_(giving(outcome), body)
     assert [("client", REVISION, 2.0, "gone"), ("server", REVISION, 2.0, "gone")] == watch.closed()
+
+
+@pytest.mark.parametrize("verb", [b"GET", b"DELETE"])
+@pytest.mark.parametrize("status", [404, 405, 501])
+async def test_a_server_without_a_stream_or_an_end_of_sessions_has_sessions_all_the_same(
+    verb: bytes, status: int
+) -> None:
+    watch = Seen()
+    await watch.open()
+    await watch.pass_(giving(replace(GONE, status=status)), verb=verb)
+    assert [] == watch.closed()
 
 
 async def test_other_sessions_and_servers_are_left_alone() -> None:

@@ -13,6 +13,7 @@ from typing import Any, Final, NamedTuple
 
 from weir.core.events import AttemptFinished, CallFinished, CallStarted, ChildExited
 from weir.core.outcome import Blame, Failed, FailureKind, Outcome, Replied
+from weir.protocol.statuses import NO_STREAM
 from weir.telemetry import redact
 
 WINDOW_SECONDS: Final = 60.0
@@ -168,7 +169,7 @@ class Health:
         health = self._upstreams.get(event.attempt.call.upstream)
         if health is None:
             return
-        text = _fault(event.outcome)
+        text = _fault(event.attempt.call.verb, event.outcome)
         if text is None:
             if isinstance(event.outcome, Replied):
                 health.answered(self._clock())
@@ -183,13 +184,16 @@ class Health:
             health.exited(self._clock(), f"the server process ended with code {event.code}")
 
 
-def _fault(outcome: Outcome) -> str | None:
+def _fault(verb: bytes, outcome: Outcome) -> str | None:
     """What the upstream did wrong, None when it did nothing wrong.
 
-    A 5xx without a JSON-RPC answer comes from whatever stands where the server should be.
+    A 5xx without a JSON-RPC answer comes from whatever stands where the server should be, unless it says that there is
+    no optional stream.
     """
     if isinstance(outcome, Failed) and outcome.blame is Blame.UPSTREAM:
         return f"{outcome.kind.value}: {_one_line(outcome.detail)}"
+    if isinstance(outcome, Replied) and verb == b"GET" and outcome.status in NO_STREAM:
+        return None
     if isinstance(outcome, Replied) and outcome.status >= _SERVER_ERROR and not outcome.verdict.answered:
         return f"HTTP {outcome.status}"
     return None

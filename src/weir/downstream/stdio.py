@@ -191,7 +191,19 @@ class StdioDownstream:
             self._close_stream()
             self._backlog.close_gate(posting)
         elif not posting.unanswered:
-            await asyncio.wait((task,), timeout=self._settings.order_seconds)
+            await self._until_taken(posting)
+            if posting.is_accepted:
+                await self._open_stream_after(posting)
+
+    async def _until_taken(self, posting: Posting) -> None:
+        """A message without an answer is done once the server has taken it, however long its reply goes on."""
+        taken = asyncio.Event()
+        posting.on_settled(taken.set)
+        try:
+            async with asyncio.timeout(self._settings.order_seconds):
+                await taken.wait()
+        except TimeoutError:
+            pass
 
     def _ended(self, posting: Posting) -> None:
         self._client.end(posting)
@@ -213,8 +225,9 @@ class StdioDownstream:
             await self._answer_instead(posting)
         elif not is_accepted and posting.message.kind in (Kind.NOTIFICATION, Kind.RESPONSE):
             self._note_refused(posting.outcome)
-        if posting.message.method == "notifications/initialized" and is_accepted and not self._settings.eager_stream:
-            await self._open_stream()
+        if is_accepted and not self._settings.eager_stream:
+            # also where the server took longer than its place in the order is waited for
+            await self._open_stream_after(posting)
 
     async def _tell_stopped(self, posting: Posting) -> None:
         posting.outcome = STOPPED
@@ -233,6 +246,10 @@ class StdioDownstream:
         posting.unanswered.clear()
 
     # the stream of what the server says unasked
+
+    async def _open_stream_after(self, posting: Posting) -> None:
+        if posting.message.method == "notifications/initialized" and self._listening is None:
+            await self._open_stream()
 
     async def _open_stream(self) -> None:
         self._listening = self._group.create_task(self._listen())

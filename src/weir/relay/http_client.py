@@ -19,6 +19,7 @@ from weir.protocol import edit
 from weir.protocol.envelope import Kind, Message, peek
 from weir.protocol.methods import is_modern
 from weir.protocol.salvage import salvage
+from weir.protocol.statuses import NO_STREAM, ends_session
 from weir.relay.backchannel import Backchannel
 from weir.relay.http_session import HttpSession
 from weir.relay.posting import Posting, plain
@@ -239,7 +240,11 @@ class HttpClient:
         call = posting.call
         if call is None:
             return
-        if status == 404:
+        if not posting.unanswered and 200 <= status < 300:
+            # whatever the server does with its reply, the message was accepted
+            posting.accept()
+            posting.cut(self._settings.linger_seconds)
+        if ends_session(call.verb, status):
             self._note_gone(call.session)
         elif posting.message.method == "initialize":
             # what the server asks from here on belongs to the session it has just given
@@ -252,6 +257,8 @@ class HttpClient:
             posting.cut(self._settings.linger_seconds)
             return
         posting.may_hold = False
+        if posting.is_accepted:
+            posting.cut(self._settings.linger_seconds)
         self._session.note_answer(posting.message, message, data)
         await self._hand_on(posting, data, message)
 
@@ -358,9 +365,7 @@ class HttpClient:
 
     def _note_end(self, outcome: Outcome) -> None:
         status = outcome.status if isinstance(outcome, Replied) else 0
-        if status == 404:
-            self._note_gone(self._session.id)
-        elif status not in (200, 405) and not isinstance(outcome, Refused):
+        if status != 200 and status not in NO_STREAM and not isinstance(outcome, Refused):
             self._notice("what the server says outside of calls is not received: it would not open a GET stream")
 
     def _note_gone(self, session: str) -> None:

@@ -24,6 +24,7 @@ class Posting:
         "body",
         "call",
         "held",
+        "is_accepted",
         "is_settled",
         "is_withdrawn",
         "may_hold",
@@ -39,6 +40,8 @@ class Posting:
         self.message = message
         self.unanswered = {plain(each.id): each for each in _parts(message, body) if each.kind is Kind.REQUEST}
         self.is_settled = False
+        self.is_accepted = False
+        """The server has taken a message that has no answer; its reply may go on."""
         self._when_settled: Callable[[], None] | None = None
         self.call: Call | None = None
         self.mirrored: Headers = []
@@ -54,17 +57,24 @@ class Posting:
         call = self.call
         return self.is_settled or (call is not None and any(attempt.sent_at for attempt in call.attempts))
 
+    def accept(self) -> None:
+        """The server has taken the message, and no answer will come."""
+        self.is_accepted = True
+        self.settle()
+
     def settle(self) -> None:
-        """Nothing is left to wait for."""
+        """Nothing is left to wait for. What waits for that is told once."""
         self.is_settled = True
-        if self._when_settled is not None:
-            self._when_settled()
+        then, self._when_settled = self._when_settled, None
+        if then is not None:
+            then()
 
     def on_settled(self, then: Callable[[], None]) -> None:
         """Have `then` called when this is settled, at once when it is."""
-        self._when_settled = then
         if self.is_settled:
             then()
+        else:
+            self._when_settled = then
 
     def cut(self, after_seconds: float) -> None:
         """Let the exchange under way end by then."""

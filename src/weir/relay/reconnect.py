@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from weir.core.outcome import Failed, FailureKind, Outcome, RefusalKind, Replied
 from weir.protocol.media_types import is_event_stream
+from weir.protocol.statuses import NO_STREAM
 
 FLOOR_SECONDS = 0.02
 """`retry: 0` is no reason to spin."""
@@ -91,7 +92,8 @@ def is_stream(outcome: Outcome) -> bool:
 def is_passing(outcome: Outcome) -> bool:
     """What went wrong may be over soon."""
     if isinstance(outcome, Replied):
-        return outcome.status >= 500 or outcome.status in _PASSING_STATUS
+        is_passing_status = outcome.status >= 500 or outcome.status in _PASSING_STATUS
+        return is_passing_status and outcome.status not in NO_STREAM
     if isinstance(outcome, Failed):
         return outcome.kind not in _LASTING_FAILURES
     return outcome.kind not in _LASTING_REFUSALS

@@ -12,6 +12,7 @@ from weir.core.call import Call, Transport, header
 from weir.core.events import Emit, SessionClosed, SessionOpened
 from weir.core.outcome import Outcome, RefusalKind, Refused, Replied
 from weir.protocol.envelope import peek
+from weir.protocol.statuses import ends_session
 from weir.telemetry.reading import OK, Reading
 
 SESSIONS_LIMIT: Final = 10_000
@@ -20,7 +21,6 @@ SWEEP_SECONDS: Final = 10.0
 
 _BOTH: Final = ("client", "server")
 _CLIENT: Final = ("client",)
-_NOT_FOUND: Final = 404
 
 Key = tuple[str, str]
 """Upstream and `Mcp-Session-Id`, which is a secret and leaves this module nowhere."""
@@ -117,7 +117,7 @@ class Sessions:
     def _used(self, call: Call, outcome: Outcome, session: _Session) -> None:
         _note_use(session, call)
         is_unknown = isinstance(outcome, Refused) and outcome.kind is RefusalKind.UNKNOWN_SESSION
-        if is_unknown or (isinstance(outcome, Replied) and outcome.status == _NOT_FOUND):
+        if is_unknown or (isinstance(outcome, Replied) and ends_session(call.verb, outcome.status)):
             self._close((call.upstream, call.session), "gone")
 
     def _close(self, key: Key, reason: str) -> None:
