@@ -3,6 +3,7 @@ that sends exactly what it is told and keeps what it got. Nothing is added, norm
 
 import asyncio
 import contextlib
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -172,6 +173,7 @@ class ScriptedServer:
     got: list[Request] = field(default_factory=list)
     errors: list[BaseException] = field(default_factory=list)
     port: int = 0
+    tls: ssl.SSLContext | None = None
     connections: int = 0
     _group: asyncio.TaskGroup = field(default_factory=asyncio.TaskGroup)
     _server: asyncio.Server | None = None
@@ -180,7 +182,9 @@ class ScriptedServer:
 
     async def __aenter__(self) -> Self:
         await self._group.__aenter__()
-        self._server = await asyncio.start_server(self._connected, "127.0.0.1", self.port, limit=_BUFFER_BYTES)
+        self._server = await asyncio.start_server(
+            self._connected, "127.0.0.1", self.port, limit=_BUFFER_BYTES, ssl=self.tls
+        )
         self.port = self._server.sockets[0].getsockname()[1]
         return self
 

@@ -5,6 +5,7 @@ import math
 import os
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 from weir.core.call import Attempt, Call, Headers, Peer, Transport
@@ -21,6 +22,7 @@ from weir.upstream.exchange import Exchange, Shortage, Unanswered
 from weir.upstream.http1 import Client, Pool, PoolSettings, Request
 from weir.upstream.judging import Restored, StreamJudge, judge_complete, undescribed
 from weir.upstream.redirects import HOPS_LIMIT, PublicTarget, Redirects, serves_nothing
+from weir.upstream.session_order import SessionOrder
 
 TURN_BYTES: Final = 32 * 1024
 """What is looked at of an event stream in one turn of the loop: up to 10,000 events of three bytes."""
@@ -102,13 +104,20 @@ class HttpUpstream:
             clock,
             preserve_host=settings.preserve_host,
         )
+        self._order = SessionOrder()
         self._redirects = Redirects(settings.name, origin, settings.public_target, emit)
 
     def __call__(self, attempt: Attempt) -> Coroutine[Any, Any, Outcome]:
         """Ask, relay, judge. Whatever the server and the network do is an outcome; cancelling closes the connection."""
         attempt.peer = self._peer
         # not a coroutine itself: one frame less to resume
+        if self._order.opening and attempt.call.verb == b"POST":
+            return self._ask_behind(attempt)
         return self._ask(attempt, self._composer.compose(attempt), is_first=True)
+
+    async def _ask_behind(self, attempt: Attempt) -> Outcome:
+        await self._order.behind(attempt.call.session)
+        return await self._ask(attempt, self._composer.compose(attempt), is_first=True)
 
     async def _ask(self, attempt: Attempt, request: Request, *, is_first: bool, hops: int = 0) -> Outcome:
         try:
@@ -186,12 +195,16 @@ class HttpUpstream:
     async def _connect_and_send(self, attempt: Attempt, request: Request) -> Exchange:
         began, until, call = self._clock(), 0.0, attempt.call
         left = call.may_connect_for(self._settings.connect_seconds)
+        if call.verb == b"GET" and call.session:
+            request.opening = partial(self._order.begin, call.session)
         try:
             exchange = await self._client.connect_and_send(request, left)
             # up to the sending: what comes after is the server's time
             until = exchange.sent_at
             return exchange
         finally:
+            if request.opening is not None:
+                self._order.end(call.session)
             attempt.connect_seconds = (until or self._clock()) - began
             call.connect_left_seconds -= attempt.connect_seconds
             watched = self._settings.watched

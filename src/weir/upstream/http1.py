@@ -5,7 +5,7 @@ The edge uses it through `Client`, so that another client can take its place.
 
 import asyncio
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
@@ -22,10 +22,11 @@ class Request:
 
     They must be end-to-end ones and complete: Host and Content-Length are the caller's. `client` stands for who asks
     (None: nobody in particular, see Places). With `is_stream` it may last for ever, and takes no place of the requests.
+    `opening`, where it is set, is called when a connection begins to be opened for it.
     """
 
     # no NamedTuple: made for each call, and compiled it costs a tenth of one
-    __slots__ = ("body", "client", "is_stream", "lines", "target", "verb")
+    __slots__ = ("body", "client", "is_stream", "lines", "opening", "target", "verb")
 
     def __init__(
         self,
@@ -42,6 +43,7 @@ class Request:
         self.body: Final = body
         self.client: Final = client
         self.is_stream: Final = is_stream
+        self.opening: Callable[[], None] | None = None
 
 
 class Client(Protocol):
@@ -134,7 +136,7 @@ class Pool:
         head = _write_head(request)
         seconds = self._settings.connect_seconds if seconds is None else max(0.0, seconds)
         places = self._streams if request.is_stream else self._requests
-        acquisition = _Acquisition(self, places, request.client)
+        acquisition = _Acquisition(self, places, request)
         try:
             async with asyncio.timeout(seconds):
                 connection = await acquisition.run()
@@ -307,12 +309,13 @@ class Pool:
 class _Acquisition:
     """One request on its way to a connection. `is_waiting`: for a place; the server has nothing to do with that."""
 
-    __slots__ = ("_client", "_places", "_pool", "is_waiting")
+    __slots__ = ("_client", "_opening", "_places", "_pool", "is_waiting")
 
-    def __init__(self, pool: Pool, places: Places, client: object) -> None:
+    def __init__(self, pool: Pool, places: Places, request: Request) -> None:
         self._pool = pool
         self._places = places
-        self._client = client
+        self._client = request.client
+        self._opening = request.opening
         self.is_waiting = False
 
     async def run(self) -> Connection:
@@ -323,7 +326,7 @@ class _Acquisition:
             if idle is not None:
                 return idle
             places.reserve(client)
-            return await pool.open_reserved(places, client)
+            return await self._open()
         given = await self._wait()
         if given is not None:
             if pool.is_usable(given):
@@ -331,7 +334,12 @@ class _Acquisition:
             # it died on the way here: its place is ours, not the next one's
             places.reserve(client)
             given.drop()
-        return await pool.open_reserved(places, client)
+        return await self._open()
+
+    def _open(self) -> Coroutine[Any, Any, Connection]:
+        if self._opening is not None:
+            self._opening()
+        return self._pool.open_reserved(self._places, self._client)
 
     async def _wait(self) -> Connection | None:
         waiter: Waiter = asyncio.get_running_loop().create_future()
