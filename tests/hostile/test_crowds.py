@@ -13,6 +13,7 @@ from mcp import Client
 from support.limits import HANG_SECONDS
 from support.processes import free_port, running
 from support.rawhttp import post, request_bytes
+from support.seen import counted
 from support.stdio_script import COMMAND
 from support.weirs import UNTRACED, command, weir_http
 
@@ -20,7 +21,11 @@ pytestmark = [pytest.mark.anyio, pytest.mark.e2e]
 
 SDK_SERVER = Path(__file__).parents[1] / "support" / "sdk_server.py"
 CLIENTS, CONNECTIONS = 12, 4
-BREAKER = {**UNTRACED, "policies": {"breaker": {"consecutive_failures": 1, "clients": 1}}}
+BREAKER = {
+    **UNTRACED,
+    "listen": {"diagnostics": "127.0.0.1:0"},
+    "policies": {"breaker": {"consecutive_failures": 1, "clients": 1}},
+}
 META = {"io.modelcontextprotocol/protocolVersion": "2026-07-28"}
 MODERN = [(b"MCP-Protocol-Version", b"2026-07-28"), (b"Mcp-Method", b"tools/call")]
 
@@ -39,6 +44,7 @@ async def test_a_crowd_of_sdk_clients_with_streams_is_served_over_few_connection
         upstream = {"url": f"http://127.0.0.1:{port}/mcp", "connections": CONNECTIONS}
         with weir_http(tmp_path, upstream, BREAKER) as weir:
             async with asyncio.timeout(HANG_SECONDS), crowd(f"http://127.0.0.1:{weir.port}/mcp") as clients:
+                await counted(weir, b'weir_streams_open{upstream="one",kind="get"} %d' % CLIENTS)
                 results = await asyncio.gather(*(each.call_tool("add", {"a": 2, "b": 3}) for each in clients))
             assert [{"result": 5}] * CLIENTS == [result.structured_content for result in results]
             assert "circuit" not in weir.log()

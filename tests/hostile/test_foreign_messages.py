@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from support import talking
 from support.rawhttp import Exchange, ScriptedServer, post
-from support.weirs import UNTRACED, Config, weir_http
+from support.weirs import UNTRACED, Config, weir_http, weir_stdio
 
 pytestmark = [pytest.mark.anyio, pytest.mark.e2e]
 
@@ -51,6 +52,23 @@ async def test_a_batch_of_more_members_than_are_counted_is_refused(server: Scrip
     with weir_http(tmp_path, {"url": server.url}) as weir:
         reply = await post(weir.port, batch)
     assert (400, []) == (reply.status, server.got)
+
+
+async def test_such_a_batch_of_a_client_on_a_pipe_is_refused_too(server: ScriptedServer, tmp_path: Path) -> None:
+    """The client is told why, and its next request is served."""
+    batch = b"[%b]" % b",".join([talking.CALL] * 1001)
+    with weir_stdio(tmp_path, {"url": server.url}) as weir:
+        refused = await talking.ask(weir, batch)
+        talking.tell(weir, talking.CALL)
+        served = await asyncio.to_thread(weir.stdout.readline)
+        await talking.leave(weir)
+    assert (-33400, None, "bad_message") == (
+        refused["error"]["code"],
+        refused["id"],
+        refused["error"]["data"]["reason"],
+    )
+    assert served.startswith(b'{"jsonrpc":"2.0","id":1,"result"')
+    assert [talking.CALL] == [each.body for each in server.got if each.body]
 
 
 MANY = 4 * 1024 * 1024

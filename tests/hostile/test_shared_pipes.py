@@ -51,6 +51,12 @@ async def last_id(port: int) -> int:
     return int(answer["result"]["content"][0]["text"]) - 1
 
 
+async def lines_read(port: int) -> int:
+    """How many lines the server has read, with the one that asks."""
+    _, (answer,) = await call(port, modern("lines"))
+    return int(answer["result"]["content"][0]["text"])
+
+
 async def told_of_cancel(weir: Running) -> None:
     """Wait until the server has read that a caller left."""
     async with asyncio.timeout(HANG_SECONDS):
@@ -116,9 +122,11 @@ async def test_an_odd_id_costs_one_line(tmp_path: Path, raw_id: str) -> None:
 
 
 async def test_what_can_be_read_in_two_ways_is_refused(tmp_path: Path) -> None:
-    """Twins and names that differ in case only, under the exact id."""
+    """Twins and names that differ in case only, under the exact id. The server reads nothing of them."""
     with weir_http(tmp_path, SHARED, CONFIG) as weir:
+        before = await lines_read(weir.port)
         for old, new in ((b'"name"', b'"Name": "exit", "name"'), (b'"method"', b'"Method": "x", "method"')):
             body = modern("echo", "a").replace(old, new, 1)
             status, (answer,) = await call(weir.port, body)
             assert (400, -32600, "a") == (status, answer["error"]["code"], answer["id"])
+        assert before + 1 == await lines_read(weir.port)

@@ -111,6 +111,9 @@ def orphan(request: Request) -> None:
     request.answer(subprocess.run(shell, capture_output=True, check=True).stdout.decode())
 
 
+LINES: list[str] = []
+"""All that was read."""
+
 TOOLS: dict[str, Callable[[Request], None]] = {
     "say": as_given,
     "files": lambda request: request.answer(sorted(int(each) for each in os.listdir("/dev/fd"))),
@@ -128,6 +131,7 @@ TOOLS: dict[str, Callable[[Request], None]] = {
     "deaf": stop_reading,
     "mute": mute,
     "never": lambda request: None,
+    "lines": lambda request: request.answer(len(LINES)),
     "echo": lambda request: request.answer(json.dumps(request.arguments)),
 }
 
@@ -157,6 +161,7 @@ def request(message: dict[str, Any], line: str) -> None:
 
 def serve(line: str) -> None:
     """Answer one line."""
+    LINES.append(line)
     message = json.loads(line)
     if isinstance(message, list):
         if "silent-batches" not in sys.argv:

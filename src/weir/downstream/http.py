@@ -14,18 +14,15 @@ from weir.downstream.body_errors import BodyTooLargeError, ClientGoneError, Malf
 from weir.downstream.exchange import Exchange
 from weir.downstream.gate import Gate
 from weir.downstream.identity import Forwarded
-from weir.downstream.rescue import rescue
+from weir.downstream.rescue import TOO_LONG_BATCH, rescue
 from weir.protocol import sse
-from weir.protocol.envelope import BATCH_LIMIT, NOTHING, OVERLONG_BATCH, Kind, Message, peek
+from weir.protocol.envelope import NOTHING, OVERLONG_BATCH, Kind, Message, peek
 from weir.protocol.headers import without_named
 from weir.protocol.media_types import PLAIN_TEXT
 from weir.protocol.paths import is_document, is_plain_document, is_unsafe
 from weir.relay.routes import MCP_VERBS
 
 _GONE: Final = Failed(FailureKind.CANCELLED, "the client disconnected", Blame.DOWNSTREAM)
-_OVERLONG: Final = Refused(
-    RefusalKind.BAD_MESSAGE, f"A batch of more than {BATCH_LIMIT} messages was not sent; send them in smaller batches."
-)
 _BUG: Final = Failed(FailureKind.INTERNAL, "weir failed to handle this; its log has the reason", Blame.WEIR, Sent.NO)
 
 _FULL: Final = "weir holds as many bytes of requests and replies as it may (listen.max_buffered)."
@@ -249,7 +246,7 @@ class HttpDownstream:
         outcome: Outcome = _BUG
         stream = self._began_stream() if call.is_stream else None
         try:
-            outcome = _OVERLONG if call.message is OVERLONG_BATCH else await handler(call)
+            outcome = TOO_LONG_BATCH if call.message is OVERLONG_BATCH else await handler(call)
         except asyncio.CancelledError:
             outcome = await self._cancelled(call, exchange)
             raise

@@ -12,7 +12,7 @@ import msgspec
 
 from weir.core.call import Call, Headers
 from weir.core.outcome import Failed, FailureKind, RefusalKind, Refused, Replied, Sent
-from weir.protocol.envelope import Kind, Message
+from weir.protocol.envelope import BATCH_LIMIT, Kind, Message
 from weir.protocol.media_types import JSON
 from weir.telemetry import redact
 
@@ -30,6 +30,11 @@ _REFUSED_STATUS = {
     RefusalKind.UNKNOWN_SESSION: 404,
     RefusalKind.BAD_MESSAGE: 400,
 }
+TOO_LONG_BATCH = Refused(
+    RefusalKind.BAD_MESSAGE, f"A batch of more than {BATCH_LIMIT} messages was not sent; send them in smaller batches."
+)
+"""It would be one call to every limit, and thousands to the server."""
+
 _UNDONE_ADVICE = "The request was sent, and was not carried out; it can be tried again."
 _SENT_ADVICE = {
     Sent.NO: "The request was not sent; it can be tried again.",

@@ -14,10 +14,10 @@ from weir.core.events import LimitReached, Notice
 from weir.core.outcome import STOPPED, Blame, Failed, FailureKind, Outcome, RefusalKind, Refused, Replied, Sent
 from weir.downstream.backlog import Backlog, BacklogLimits
 from weir.downstream.descriptors import Input, Output
-from weir.downstream.rescue import error_body
+from weir.downstream.rescue import TOO_LONG_BATCH, error_body
 from weir.downstream.unanswered import failure_of
 from weir.protocol import framing
-from weir.protocol.envelope import NOTHING, Kind, Message
+from weir.protocol.envelope import NOTHING, OVERLONG_BATCH, Kind, Message
 from weir.protocol.methods import facts, is_modern
 from weir.relay.http_client import HttpClient, HttpClientSettings, Wiring
 from weir.relay.posting import Posting, posting_of
@@ -133,7 +133,14 @@ class StdioDownstream:
     async def _take_lines(self, lines: list[bytes]) -> None:
         for line in lines:
             if line and not line.isspace():
-                await self._backlog.put(posting_of(line))
+                await self._take(posting_of(line))
+
+    async def _take(self, posting: Posting) -> None:
+        if posting.message is not OVERLONG_BATCH:
+            await self._backlog.put(posting)
+            return
+        self._emit(LimitReached(self._upstream, "batch"))
+        await self._deliver(error_body(TOO_LONG_BATCH, self._call_of(NOTHING)))
 
     async def _report_oversized(self, lines: framing.Lines) -> None:
         limit = self._settings.line_limit_bytes
