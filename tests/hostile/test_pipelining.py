@@ -55,6 +55,34 @@ async def test_requests_that_wait_behind_another_are_bytes_and_not_exchanges() -
                 got += await asyncio.to_thread(client.recv, 65536)
 
 
+@pytest.mark.parametrize("at_once", [True, False], ids=["in one packet", "one by one"])
+async def test_a_client_that_reads_no_answer_is_given_no_further_ones(*, at_once: bool) -> None:
+    """Else each request would add its answer to what weir holds. Once it reads it gets them all."""
+    seen, answer = 0, b"x" * 1_000_000
+
+    async def app(exchange: Exchange) -> None:
+        nonlocal seen
+        seen += exchange.method == "GET"
+        exchange.reply(200, [(b"content-length", b"%d" % len(answer))], answer)
+
+    count = 60
+    async with serving(app) as port:
+        with socket.create_connection(("127.0.0.1", port.port)) as client:
+            pieces = [GET * count, *[b""] * count] if at_once else [GET] * count
+            for piece in pieces:
+                client.sendall(piece)
+                # some turns of the loop, in which the server could answer
+                await port.ask(post(b""))
+            seen_unread = seen
+            client.settimeout(LIMIT_SECONDS)
+            got = 0
+            while got < count * len(answer):
+                got += len(await asyncio.to_thread(client.recv, 1_000_000))
+    # what the system's buffers take is read, as far as weir can tell
+    assert seen_unread < count / 2
+    assert seen >= count
+
+
 async def test_many_pipelined_requests_are_all_answered_in_order() -> None:
     """And cost linear CPU time."""
 

@@ -29,7 +29,6 @@ WAITING_LIMIT_BYTES: Final = 64 * 1024
 Below the limit the socket is read, because only reading tells that the client has left.
 """
 
-
 OnRefused = Callable[[int, str, str], None]
 
 
@@ -80,7 +79,7 @@ class ClientConnection(HttpToolsProtocol):
         self._task: asyncio.Task[None] | None = None
         self._ends = MessageEnds()
         self._waiting = bytearray()
-        self._is_deaf = self._is_lost = False
+        self._is_deaf = self._is_lost = self._is_unread = False
         self._head_timer: asyncio.TimerHandle | None = None
         self._head_bytes = 0
         self._awaits_head = True
@@ -130,6 +129,7 @@ class ClientConnection(HttpToolsProtocol):
 
     def pause_writing(self) -> None:
         super().pause_writing()
+        self._is_unread = True
         self._unread.held()
         # it is there already and must go out: it only makes room for less of what is to come
         self._give_back_unsent()
@@ -138,8 +138,11 @@ class ClientConnection(HttpToolsProtocol):
 
     def resume_writing(self) -> None:
         super().resume_writing()
+        self._is_unread = False
         self._unread.released()
         self._give_back_unsent()
+        if self._waiting and not self._is_answering():
+            self._go_on()
 
     def _give_back_unsent(self) -> None:
         self.account.give_back(self._unsent_bytes)
@@ -148,8 +151,8 @@ class ClientConnection(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         if self._is_deaf:
             return
-        if self._waiting or self._is_answering():
-            # pipelined: it is looked at when the call under way has ended
+        if self._waiting or self._is_answering() or (self._is_unread and self._awaits_head):
+            # pipelined: it is looked at when the call under way has ended, and its client has read the answer
             self._waiting += data
             if len(self._waiting) > WAITING_LIMIT_BYTES:
                 self.flow.pause_reading()
@@ -232,7 +235,9 @@ class ClientConnection(HttpToolsProtocol):
         exchange.broke_off()
 
     def _go_on(self) -> None:
-        """The call under way has ended: parse what has arrived behind it."""
+        """The call under way has ended: parse what has arrived behind it, once the client has read the answer."""
+        if self._is_unread:
+            return
         if self._waiting:
             taken = self._parse(self._waiting)
             # dropping the front of a bytearray moves no bytes
