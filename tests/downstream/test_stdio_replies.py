@@ -125,7 +125,8 @@ async def test_how_long_to_wait_is_passed_on() -> None:
     reply = Replied(503, [(b"retry-after", b"7")], b"")
     async with piped(edge(PlayedServer(gives(reply)))) as client:
         client.say(call_of(b"1"))
-        assert "asks to wait 7 s" in json.loads(await client.hear())["error"]["message"]
+        error = json.loads(await client.hear())["error"]
+        assert (7000, True) == (error["data"]["retryAfterMs"], "Try again in 7 s" in error["message"])
 
 
 async def test_a_bug_is_an_answer_too() -> None:

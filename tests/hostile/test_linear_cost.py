@@ -14,10 +14,10 @@ from weir.config.problems import ConfigError
 from weir.config.reading import parse
 from weir.core.call import Call, Peer, Transport
 from weir.core.events import Listed
-from weir.policies.retry_rules import retry_after
 from weir.protocol import edit, framing, listing, question, scan, sse
 from weir.protocol.envelope import is_ambiguous, peek
 from weir.protocol.headers import decode_value, named_by, param_headers
+from weir.protocol.http_dates import retry_after
 from weir.protocol.salvage import salvage
 from weir.protocol.tracecontext import parse as parse_trace
 from weir.relay.catalog import Catalog

@@ -21,7 +21,8 @@ from support.policed import (
 )
 from weir.core.call import Call
 from weir.core.outcome import NO_ANSWER, Blame, Failed, FailureKind, Outcome, Replied, Sent
-from weir.policies.retry_rules import Again, allowed_again, needs, reason_of, retry_after
+from weir.policies.retry_rules import Again, allowed_again, needs, reason_of
+from weir.protocol.http_dates import retry_after
 
 AFTER = (b"retry-after", b"2")
 DATE = (b"date", b"Sat, 21 Nov 2026 09:00:00 GMT")

@@ -15,6 +15,7 @@ from weir.config.problems import Problem, shown
 from weir.config.quantities import is_loopback
 from weir.core.budget import SHARE_OF_ONE_CLIENT
 from weir.telemetry import environment
+from weir.upstream.child_texts import ARGUMENTS_APART, holds_arguments, program_of
 from weir.upstream.dialing import TlsSettings, client_context, origin_of, proxy_for
 from weir.upstream.no_proxy import unreadable
 
@@ -195,15 +196,23 @@ def _origin(url: str) -> tuple[str, str, int]:
 
 def _of_command(upstream: Upstream, environ: Mapping[str, str]) -> Iterator[Finding]:
     program, *arguments = upstream.command or ("",)
+    path = upstream.env.get("PATH", environ.get("PATH"))
     if upstream.cwd is not None and not Path(upstream.cwd).is_dir():
         yield Finding(True, upstream.name, "its cwd is no directory; make it, or name another one")
-    elif shutil.which(_from(upstream.cwd, program), path=upstream.env.get("PATH", environ.get("PATH"))) is None:
-        yield Finding(True, upstream.name, f"the program {upstream.program} is not there; install it, or name its path")
+    elif shutil.which(_from(upstream.cwd, program), path=path) is None:
+        yield Finding(True, upstream.name, _missing(program, path))
     name = upstream.program.lower().removesuffix(".cmd").removesuffix(".exe")
     if name == "npx" and not {"-y", "--yes"}.intersection(arguments):
         yield Finding(False, upstream.name, "npx without -y asks before it installs, and nobody answers; add -y")
     if name in ("docker", "podman") and "run" in arguments and not _is_interactive(arguments):
         yield Finding(False, upstream.name, f"{name} run without -i gives the server no stdin; add -i")
+
+
+def _missing(command: str, path: str | None) -> str:
+    """Tells a program that is not there from a whole command line; shows no arguments, which may be secrets."""
+    if holds_arguments(command, path):
+        return f"`{program_of(command)}` is there; {ARGUMENTS_APART}"
+    return f"the program {program_of(command)} is not there; install it, or name its path"
 
 
 def _of_room(config: Config) -> Iterator[Finding]:

@@ -125,7 +125,8 @@ def http_downstream(config: Config) -> HttpDownstreamSettings:
     """What one request may be."""
     listen = config.listen
     forwarded = Forwarded(listen.trusted_proxies) if listen.trusted_proxies else None
-    return HttpDownstreamSettings(listen.max_body_bytes, config.refusals.http_200, forwarded)
+    served_at = "it is at /mcp" if len(config.upstreams) == 1 else "each is at /servers/<name>/mcp"
+    return HttpDownstreamSettings(listen.max_body_bytes, config.refusals.http_200, forwarded, served_at)
 
 
 def gate(config: Config) -> GateSettings:

@@ -4,7 +4,6 @@ A section left out is None, which means off. What is always on is in `Always`.
 """
 
 from collections.abc import Iterator, Mapping
-from pathlib import PurePath
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
@@ -40,6 +39,7 @@ from weir.config.fields import (
 from weir.config.policies import Policies, Retry, Timeout, ToolOverride
 from weir.config.problems import Path, Problem, shown
 from weir.config.watching import Objective, Telemetry
+from weir.upstream.child_texts import program_of
 
 
 class Always:
@@ -180,7 +180,7 @@ class Upstream(Section):
     @property
     def program(self) -> str:
         """The name of the command's program, without its folder and arguments; empty for a URL."""
-        return PurePath(self.command[0]).name if self.command else ""
+        return program_of(self.command[0]) if self.command else ""
 
     @property
     def path(self) -> str:

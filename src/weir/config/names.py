@@ -1,5 +1,6 @@
 """A name for an upstream that was given none."""
 
+import os
 import re
 from collections.abc import Sequence
 from pathlib import PurePath
@@ -32,8 +33,12 @@ def of_url(url: str) -> str:
 
 
 def of_command(argv: Sequence[str]) -> str:
-    """The program, or what a launcher (npx, uvx, python -m, ...) starts."""
-    words = [PurePath(word) for word in argv]
+    """The program, or what a launcher (npx, uvx, python -m, ...) starts.
+
+    Of a whole command line in one string the same: it cannot be started, and the name must not show its arguments.
+    """
+    is_line = len(argv) == 1 and len(argv[0].split()) > 1 and not os.path.exists(argv[0])
+    words = [PurePath(word) for word in (argv[0].split() if is_line else argv)]
     if words and _program(words[0]) in _LAUNCHERS:
         started = [word for word in words[1:] if not str(word).startswith("-") and str(word) not in _LAUNCHER_VERBS]
         words = started or words

@@ -93,6 +93,7 @@ class Failed:
     """Nobody answered. `timer` and `after_seconds` say which limit ran out, for TIMEOUT.
 
     `is_undone`: it was sent, and the way it failed proves that the server did not carry it out.
+    `retry_after_seconds`: the server has asked to wait so long.
     """
 
     kind: FailureKind
@@ -102,6 +103,7 @@ class Failed:
     timer: str = ""
     after_seconds: float = 0.0
     is_undone: bool = False
+    retry_after_seconds: float | None = None
 
 
 STOPPED: Final = Failed(FailureKind.CANCELLED, "weir was stopped before the answer came", Blame.WEIR)

@@ -48,9 +48,6 @@ class PlainRefusal(NamedTuple):
     """The rest of the request is not read."""
 
 
-_NOT_SERVED: Final = PlainRefusal(
-    404, "not_served", "weir serves no MCP server at this path; each is at /servers/<name>/mcp"
-)
 _UNSAFE_PATH: Final = PlainRefusal(
     400, "unsafe_path", "the path has dot segments or bytes that could be read as another path"
 )
@@ -89,6 +86,8 @@ class HttpSettings:
     refusals_as_200: bool = False
     forwarded: Forwarded | None = None
     """Whose word on the client's address is believed; None: nobody's."""
+    served_at: str = "each is at /servers/<name>/mcp"
+    """Where MCP servers are, for who asks elsewhere."""
 
 
 class HttpDownstream:
@@ -105,6 +104,9 @@ class HttpDownstream:
         clock: Callable[[], float],
     ) -> None:
         self._settings = settings
+        self._not_served = PlainRefusal(
+            404, "not_served", f"weir serves no MCP server at this path; {settings.served_at}"
+        )
         self._gate = gate
         self._match = match
         self._backchannels = backchannels
@@ -125,7 +127,7 @@ class HttpDownstream:
         route = self._match(exchange.path)
         refusal = _refusal_of_target(exchange, route)
         if route is None or refusal is not None:
-            self._refuse(exchange, "", refusal or _NOT_SERVED)
+            self._refuse(exchange, "", refusal or self._not_served)
             return
         if self._settings.forwarded is not None:
             exchange.is_from(self._settings.forwarded.client(exchange.address, without_named(exchange.headers)))
@@ -341,14 +343,14 @@ def _is_weirs_end(outcome: Any) -> bool:
 
 
 def _refusal_of_target(exchange: Exchange, route: Route | None) -> PlainRefusal | None:
-    """Why nothing is served at this path, or not with this verb; None when it is."""
+    """Why this path, or this verb on it, is refused, whatever is served there; None when it is not."""
     if route is None or route.verbs != MCP_VERBS:
         # else the path is one that the operator named
         path = exchange.path
         if is_unsafe(path) or (is_document(path) and not is_plain_document(path)):
             return _UNSAFE_PATH
     if route is None:
-        return _NOT_SERVED
+        return None
     if exchange.method == "TRACE" or (route.verbs and exchange.method not in route.verbs):
         # a server that answers TRACE would show the client the credentials that weir adds
         verbs = route.verbs or MCP_VERBS

@@ -47,7 +47,7 @@ def rescue(outcome: Failed | Refused, call: Call) -> Replied:
     """The reply a client gets for an outcome that is none."""
     status = _status(outcome)
     headers: Headers = [_JSON]
-    if isinstance(outcome, Refused) and outcome.retry_after_seconds is not None:
+    if outcome.retry_after_seconds is not None:
         headers.append((b"retry-after", str(max(1, math.ceil(outcome.retry_after_seconds))).encode()))
     return Replied(status, headers, error_body(outcome, call))
 
@@ -84,12 +84,18 @@ def _refusal(refused: Refused, call: Call) -> dict[str, Any]:
     text = refused.detail
     if refused.scope:
         data["scope"] = redact.printable(refused.scope)
-    if refused.retry_after_seconds is not None:
-        data["retryAfterMs"] = round(refused.retry_after_seconds * 1000)
-        text += f" Try again in {max(1, math.ceil(refused.retry_after_seconds))} s."
+    text += _note_wait(refused.retry_after_seconds, data)
     is_nonsense = refused.kind is RefusalKind.BAD_MESSAGE and call.message.kind is Kind.OPAQUE
     code = _PARSE_ERROR if is_nonsense else _CODE_BASE - _REFUSED_STATUS[refused.kind]
     return {"code": code, "message": redact.printable(text), "data": data}
+
+
+def _note_wait(seconds: float | None, data: dict[str, Any]) -> str:
+    """Say when to try again, for programs and in words."""
+    if seconds is None:
+        return ""
+    data["retryAfterMs"] = round(seconds * 1000)
+    return f" Try again in {max(1, math.ceil(seconds))} s."
 
 
 def _failure(failed: Failed, call: Call) -> dict[str, Any]:
@@ -105,5 +111,5 @@ def _failure(failed: Failed, call: Call) -> dict[str, Any]:
     # it may hold a server's own words
     detail = redact.text(failed.detail).rstrip(".")
     advice = _UNDONE_ADVICE if failed.is_undone else _SENT_ADVICE[failed.sent]
-    text = f"MCP server '{call.upstream}': {detail}. {advice}"
+    text = f"MCP server '{call.upstream}': {detail}. {advice}" + _note_wait(failed.retry_after_seconds, data)
     return {"code": _CODE_BASE - _status(failed), "message": redact.printable(text), "data": data}

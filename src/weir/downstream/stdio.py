@@ -246,7 +246,7 @@ class StdioDownstream:
 
     async def _answer_instead(self, posting: Posting) -> None:
         """Nobody answered: each request that the client did not withdraw gets one error under its own id."""
-        failure = failure_of(posting.outcome)
+        failure = failure_of(posting)
         for message in list(posting.unanswered.values()):
             if not posting.is_withdrawn:
                 await self._deliver(error_body(failure, self._call_of(message)))

@@ -24,8 +24,9 @@ from weir.core.events import Decided, Emit
 from weir.core.held import HEAD_HOLD_SECONDS, HeldReply
 from weir.core.layer import AttemptHandler
 from weir.core.outcome import PLAIN, Failed, FailureKind, Mode, Outcome, Refused, Replied, Sent
-from weir.policies.retry_rules import LOST, Again, allowed_again, needs, reason_of, retry_after
+from weir.policies.retry_rules import LOST, Again, allowed_again, needs, reason_of
 from weir.protocol import edit
+from weir.protocol.http_dates import retry_after
 from weir.protocol.methods import facts
 
 LONGEST_RETRY_AFTER_SECONDS: Final = 60.0

@@ -7,16 +7,14 @@ NOT_CARRIED_OUT is the one table of what proves that the server did nothing. HTT
 send it after the work was done, too.
 """
 
-import datetime
-import email.utils
 import enum
 from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple
 
-from weir.core.call import Call, Headers, header
+from weir.core.call import Call
 from weir.core.outcome import Blame, Failed, FailureKind, Outcome, Refused, Replied, Sent
+from weir.protocol.http_dates import retry_after
 from weir.protocol.methods import Repeat, facts
-from weir.protocol.numbers import seconds_to_wait
 from weir.protocol.question import asks_for_task
 
 
@@ -40,8 +38,6 @@ LOST: Final = frozenset(
 """Nobody knows what became of it, if it was sent."""
 
 _SERVER_FAULTS: Final = frozenset({500, 502, 503, 504})
-LONGEST_DATE: Final = 64
-"""Characters of a date; the longest form of HTTP has 33 (RFC 9110, section 5.6.7)."""
 # -32603 internal error, and 0, by which the SDK reports a crashed handler
 _INTERNAL_ERRORS: Final = frozenset({-32603, 0})
 
@@ -129,27 +125,6 @@ def needs(call: Call, tools: Mapping[str, str], is_hinted: Callable[[Call], bool
             return Again.REPEATABLE if is_hinted(call) else Again.UNDONE
         return Again.READ if word == "always" else Again.UNDONE
     return {Repeat.READ: Again.READ, Repeat.SET: Again.REPEATABLE}.get(known.repeat, Again.UNDONE)
-
-
-def retry_after(headers: Headers) -> float | None:
-    """The seconds a `Retry-After` asks for, as a number or as a date beside the reply's own `Date`; None: none."""
-    raw = header(headers, b"retry-after").strip()
-    seconds = seconds_to_wait(raw)
-    if seconds is not None:
-        return seconds
-    until, sent = _instant(raw), _instant(header(headers, b"date"))
-    return max(0.0, until - sent) if until is not None and sent is not None else None
-
-
-def _instant(date: bytes) -> float | None:
-    if len(date) > LONGEST_DATE:
-        return None
-    try:
-        found = email.utils.parsedate_to_datetime(date.decode("latin-1"))
-        # a date of HTTP that names no zone is of Greenwich (RFC 9110, section 5.6.7), not of this machine
-        return found.replace(tzinfo=found.tzinfo or datetime.UTC).timestamp()
-    except (ValueError, OverflowError):
-        return None
 
 
 def reason_of(outcome: Outcome) -> str:

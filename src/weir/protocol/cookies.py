@@ -4,10 +4,9 @@ Load balancers tell by a cookie which of their servers has a session. All cookie
 """
 
 from collections.abc import Sequence
-from datetime import datetime
-from email.utils import parsedate_to_datetime
 from typing import Final
 
+from weir.protocol.http_dates import instant
 from weir.protocol.numbers import integer
 
 COOKIES_LIMIT: Final = 50
@@ -16,6 +15,8 @@ COOKIE_BYTES_LIMIT: Final = 4096
 """Bytes of one cookie's name and value together (RFC 6265, section 6.1)."""
 _LONGEST_SECONDS: Final = 400 * 24 * 3600
 """A cookie lives no longer than this (RFC 6265bis, section 5.5)."""
+
+_YEAR_SECONDS: Final = 365 * 24 * 3600
 
 _Headers = Sequence[tuple[bytes, bytes]]
 
@@ -49,7 +50,7 @@ class Jar:
 
     def take(self, headers: _Headers, target: bytes, now: float) -> None:
         """Keeps what the reply to a request for `target` sets; a cookie that has ended is forgotten."""
-        date = _date(next((value for name, value in headers if name == b"date"), b""))
+        date = instant(next((value for name, value in headers if name == b"date"), b""))
         for name, value in headers:
             if name == b"set-cookie":
                 self._set(value, target, now, date)
@@ -68,7 +69,7 @@ class Jar:
         fitting.sort(key=lambda each: -len(each.path))
         return b"; ".join([each.name + b"=" + each.value for each in fitting])
 
-    def _set(self, line: bytes, target: bytes, now: float, date: datetime | None) -> None:
+    def _set(self, line: bytes, target: bytes, now: float, date: float | None) -> None:
         pair, *attributes = line.split(b";")
         name, sign, value = pair.partition(b"=")
         name, value = name.strip(), value.strip()
@@ -96,7 +97,7 @@ class Jar:
             self.has_overflowed = True
             del self._cookies[next(iter(self._cookies))]
 
-    def _describe(self, cookie: _Cookie, attributes: list[bytes], now: float, date: datetime | None) -> bool:
+    def _describe(self, cookie: _Cookie, attributes: list[bytes], now: float, date: float | None) -> bool:
         """Reads the attributes into the cookie. Returns False for a cookie that is not for this server."""
         seconds = until = None
         for attribute in attributes:
@@ -132,25 +133,18 @@ def _seconds(text: bytes, otherwise: float | None) -> float | None:
     return max(0, number) if number is not None else otherwise
 
 
-def _seconds_from(date: datetime | None, text: bytes) -> float | None:
+def _seconds_from(date: float | None, text: bytes) -> float | None:
     """Returns how long after the reply's own `Date` a cookie ends; no clock of weir's is compared with the server's.
 
     Without `Date` only an end in 1970 is believed: servers delete a cookie so.
     """
-    end = _date(text)
+    # `09-Jun-2021`, as the first servers wrote it
+    end = instant(text.replace(b"-", b" "))
     if end is None:
         return None
     if date is None:
-        return 0.0 if end.year <= 1970 else None
-    return max(0.0, (end - date).total_seconds())
-
-
-def _date(text: bytes) -> datetime | None:
-    try:
-        found = parsedate_to_datetime(text.decode("latin-1").replace("-", " "))
-        return found if found.tzinfo is not None else None
-    except (ValueError, TypeError, IndexError, OverflowError):
-        return None
+        return 0.0 if end < _YEAR_SECONDS else None
+    return max(0.0, end - date)
 
 
 def _folder(path: bytes) -> bytes:

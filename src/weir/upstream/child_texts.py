@@ -4,6 +4,7 @@ import os
 import shutil
 import signal
 from collections.abc import Mapping
+from typing import Final
 
 
 def signal_name(number: int) -> str:
@@ -14,17 +15,41 @@ def signal_name(number: int) -> str:
         return f"signal {number}"
 
 
+ARGUMENTS_APART: Final = (
+    "`command` holds its arguments, too, and is taken for one long name; "
+    "give them apart, in `args` or as entries of their own"
+)
+
+
+def program_of(command: str) -> str:
+    """Returns the name of the program without its folder; of a whole command line that of its first word."""
+    words = command.split()
+    is_line = len(words) > 1 and not os.path.exists(command)
+    return os.path.basename(words[0] if is_line else command)
+
+
+def holds_arguments(command: str, path: str | None) -> bool:
+    """Returns whether a program's name is a whole command line (`npx -y some-server`).
+
+    Names may have blanks: it is none if there is such a program.
+    """
+    words = command.split()
+    return len(words) > 1 and shutil.which(command, path=path) is None and shutil.which(words[0], path=path) is not None
+
+
 def what_is_short(command: str, error: Exception) -> str:
     """One line: the machine has no room for the program. Callers read it, so it tells no folder."""
     reason = error.strerror if isinstance(error, OSError) and error.strerror else "no memory"
-    return f"there was no room to start '{os.path.basename(command)}' ({reason.lower()})"
+    return f"there was no room to start '{program_of(command)}' ({reason.lower()})"
 
 
 def why_not_started(command: str, cwd: str | None, env: Mapping[str, str], error: Exception) -> str:
     """One line: which program, why, and the mend. Callers read it, so it tells no folder and no argument."""
-    program = os.path.basename(command)
+    program = program_of(command)
     if cwd is not None and not os.path.isdir(cwd):
         return f"cannot start '{program}': its working directory does not exist; correct `cwd`"
+    if holds_arguments(command, env.get("PATH")):
+        return f"cannot start '{program}': {ARGUMENTS_APART}"
     is_sought = "/" not in command
     if isinstance(error, FileNotFoundError) or (is_sought and shutil.which(command, path=env.get("PATH")) is None):
         return f"cannot start '{program}': there is no such command; install it, or give its full path in `command`"
