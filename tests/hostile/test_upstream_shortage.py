@@ -105,7 +105,8 @@ async def test_no_descriptor_for_a_connection_is_weirs_refusal(tmp_path: Path) -
                 resource.prlimit(weir.pid, resource.RLIMIT_NOFILE, (0, before[1]))
                 writer.write(request_bytes("POST", "/mcp", JSON_POST, CALL))
                 refused = Answer(await await_head(reader), reader, writer)
-                data = json.loads(await refused.rest())["error"]["data"]
+                error = json.loads(await refused.rest())["error"]
                 resource.prlimit(weir.pid, resource.RLIMIT_NOFILE, before)
-            assert ("overloaded", "weir") == (data["reason"], data["blame"])
+            assert "weir has no file descriptor left (EMFILE)" in error["message"]
+            assert ("overloaded", "weir") == (error["data"]["reason"], error["data"]["blame"])
             assert 200 == (await post(weir.port, CALL)).status

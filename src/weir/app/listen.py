@@ -4,6 +4,7 @@ import errno
 import socket
 
 from weir.config.quantities import Address
+from weir.core.shortage import is_shortage, what_is_short
 from weir.upstream.sockets import keep_alive
 
 
@@ -24,7 +25,10 @@ def bind(address: Address, key: str) -> socket.socket:
     except (socket.gaierror, UnicodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "no host name"
         raise ListenError(f"{key}: cannot resolve {address}: {reason}") from None
-    listener = socket.socket(family, kind, proto)
+    try:
+        listener = socket.socket(family, kind, proto)
+    except OSError as error:
+        raise ListenError(f"{key}: cannot listen on {address}: {_mend(error)}") from None
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         # a client that is gone without a word leaves its streams open: they have no other timer
@@ -45,4 +49,6 @@ def _mend(error: OSError) -> str:
         return "this machine has no such address"
     if error.errno == errno.EACCES:
         return "not allowed (ports below 1024 need privileges); choose a higher port"
+    if is_shortage(error):
+        return f"{what_is_short(error)}; raise that limit"
     return error.strerror or str(error)

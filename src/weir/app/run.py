@@ -53,7 +53,9 @@ async def _serve(config: Config, clock: ProcessClock) -> int:
     stop = _stop_on_signals()
     ports = _bind(config)
     weir = Weir(config, clock)
-    serve_clients = partial(_serve_stdio, weir) if config.stdio else _http_service(weir, ports["mcp"])
+    # after the launcher has noted what stdio servers are to have
+    descriptors = raised_descriptor_limit()
+    serve_clients = partial(_serve_stdio, weir) if config.stdio else _http_service(weir, ports["mcp"], descriptors)
     for finding in check.findings(config):
         weir.emit(Notice("error" if finding.is_error else "warning", finding.text, {"subject": finding.subject}))
     # what was made until here lives as long as the process: no collection need ever look at it again
@@ -87,9 +89,9 @@ async def kept(service: Callable[[], Awaitable[None]], emit: Emit) -> None:
         await asyncio.sleep(RESTART_SECONDS)
 
 
-def _http_service(weir: Weir, port: socket.socket) -> Callable[[asyncio.Event], Awaitable[int]]:
+def _http_service(weir: Weir, port: socket.socket, descriptors: int) -> Callable[[asyncio.Event], Awaitable[int]]:
     """What serves the MCP port until it is told to stop. Raises SetupError."""
-    room = capacity(weir.config, raised_descriptor_limit())
+    room = capacity(weir.config, descriptors)
     settings = rooms.server(weir.config, weir.budget, room.connections, room.of_one_client)
     server = build_server(
         weir.downstream,

@@ -3,16 +3,15 @@
 import errno
 from typing import Final
 
-_OF_THIS_PROCESS: Final = frozenset(
-    {
-        errno.EMFILE,  # this process has no descriptor left
-        errno.ENFILE,  # the machine has none left
-        errno.ENOMEM,
-        errno.ENOBUFS,
-        errno.EAGAIN,  # no process, thread or local port was to be had (fork(2), connect(2))
-        errno.EADDRNOTAVAIL,  # every local port towards this address is in use
-    }
-)
+_NAMED: Final = {
+    errno.EMFILE: "weir has no file descriptor left (EMFILE)",
+    errno.ENFILE: "the machine has no file descriptor left (ENFILE)",
+    errno.ENOMEM: "the machine has no memory left for weir (ENOMEM)",
+    errno.ENOBUFS: "the machine has no buffer left for a socket (ENOBUFS)",
+    # fork(2), pthread_create(3), connect(2)
+    errno.EAGAIN: "the machine has no process, thread or port left for weir (EAGAIN)",
+    errno.EADDRNOTAVAIL: "every local port towards the server is in use (EADDRNOTAVAIL)",
+}
 
 SHORTAGE_RETRY_SECONDS: Final = 1.0
 """What `Retry-After` says where weir is short: calls end all the time, so a place is soon free."""
@@ -20,4 +19,9 @@ SHORTAGE_RETRY_SECONDS: Final = 1.0
 
 def is_shortage(error: BaseException) -> bool:
     """Whether the machine refused weir a descriptor, a port, a process or memory: no fault of any server."""
-    return isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno in _OF_THIS_PROCESS)
+    return isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno in _NAMED)
+
+
+def what_is_short(error: BaseException) -> str:
+    """Names the limit of the machine that an error has met, of which `is_shortage` is true."""
+    return _NAMED[(isinstance(error, OSError) and error.errno) or errno.ENOMEM]

@@ -6,6 +6,8 @@ import signal
 from collections.abc import Mapping
 from typing import Final
 
+from weir.core import shortage
+
 
 def signal_name(number: int) -> str:
     """The name of a signal, or its number."""
@@ -39,8 +41,7 @@ def holds_arguments(command: str, path: str | None) -> bool:
 
 def what_is_short(command: str, error: Exception) -> str:
     """One line: the machine has no room for the program. Callers read it, so it tells no folder."""
-    reason = error.strerror if isinstance(error, OSError) and error.strerror else "no memory"
-    return f"there was no room to start '{program_of(command)}' ({reason.lower()})"
+    return f"cannot start '{program_of(command)}': {shortage.what_is_short(error)}"
 
 
 def why_not_started(command: str, cwd: str | None, env: Mapping[str, str], error: Exception) -> str:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from weir.core.outcome import FailureKind, Sent
-from weir.core.shortage import is_shortage
+from weir.core.shortage import is_shortage, what_is_short
 from weir.protocol import hosts
 from weir.upstream.connection import Connection
 from weir.upstream.exchange import Shortage, Unanswered
@@ -172,8 +172,9 @@ class Dialer:
         """
         try:
             sock = await self._reach()
-        except (OSError, UnicodeError) as error:
+        except (OSError, UnicodeError) as met:
             # UnicodeError: a name that IDNA cannot encode
+            error = _behind(met)
             if is_shortage(error):
                 raise Shortage(_short(error), limit="descriptors") from None
             whom = "" if self._proxy is None else " to the proxy"
@@ -211,7 +212,17 @@ class Dialer:
 
 
 def _short(error: Exception) -> str:
-    return f"weir cannot open a connection to the server: {_reason(error)}."
+    return f"There is no connection to it: {what_is_short(error)}."
+
+
+def _behind(error: Exception) -> Exception:
+    """The cause of a failed lookup: a resolver that gets no descriptor says that the name is not known."""
+    if isinstance(error, socket.gaierror):
+        try:
+            socket.socket().close()
+        except OSError as cause:
+            return cause
+    return error
 
 
 def _reason(error: Exception) -> str:
