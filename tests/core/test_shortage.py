@@ -17,9 +17,10 @@ from weir.core.shortage import is_shortage, what_is_short
         (errno.EAGAIN, "the machine has no process, thread or port left for weir (EAGAIN)"),
     ],
 )
-def test_a_limit_of_the_machine_is_named(number: int, named: str) -> None:
+def test_a_limit_of_the_machine_is_named_with_its_mend(number: int, named: str) -> None:
     error = OSError(number, os.strerror(number))
-    assert (True, named) == (is_shortage(error), what_is_short(error))
+    what, _, mend = what_is_short(error).partition("; ")
+    assert (True, named, True) == (is_shortage(error), what, bool(mend))
 
 
 def test_memory_that_python_does_not_get_is_the_machines() -> None:

@@ -15,7 +15,7 @@ from support.limits import HANG_SECONDS
 from support.processes import Running
 from support.rawhttp import fetch, post
 from support.stdio_script import COMMAND
-from support.weirs import command, weir_http, weir_stdio
+from support.weirs import UNTRACED, Config, command, weir_http, weir_stdio
 
 pytestmark = [
     pytest.mark.anyio,
@@ -91,22 +91,20 @@ async def test_the_end_of_a_session_ends_what_left_the_group(tmp_path: Path) -> 
 
 
 async def test_a_guardian_that_is_killed_costs_the_running_servers_only(tmp_path: Path) -> None:
-    """The calls under way are answered, nothing is left over, and the next session works."""
-    with weir_http(tmp_path, STUBBORN) as weir:
+    """The calls under way are answered, with weir to blame; nothing is left over, and the next session works."""
+    one_failure: Config = {"policies": {"breaker": {"consecutive_failures": 1, "clients": 1}}}
+    with weir_http(tmp_path, STUBBORN, {**UNTRACED, **one_failure}) as weir:
         session = await opened(weir)
         server = named((await post(weir.port, called("pid"), session)).body)
         async with asyncio.TaskGroup() as tasks:
             waiting = tasks.create_task(post(weir.port, called("never"), session))
             await post(weir.port, called("echo"), session)
             weir.guardian().kill()
-        assert (502, b'"upstream_exited"') == (waiting.result().status, _reason(waiting.result().body))
+        told = json.loads(waiting.result().body)["error"]["data"]
+        assert (502, "upstream_exited", "weir") == (waiting.result().status, told["reason"], told["blame"])
         await gone([server])
         again = await opened(weir)
         assert 200 == (await post(weir.port, called("echo"), again)).status
-
-
-def _reason(body: bytes) -> bytes:
-    return json.dumps(json.loads(body)["error"]["data"]["reason"]).encode()
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda number: number.name)

@@ -46,9 +46,11 @@ async def test_no_room_for_a_process_is_weirs_refusal(tmp_path: Path, body: byte
         resource.prlimit(guardian, resource.RLIMIT_NOFILE, (8, hard))
         for _ in range(3):
             reply = await asked(weir, body)
-            assert b"file descriptor left (EMFILE)" in reply.body
-            error = json.loads(reply.body)["error"]["data"]
-            assert (503, "overloaded", "weir") == (reply.status, error["reason"], error["blame"]), reply.body
+            error = json.loads(reply.body)["error"]
+            data = error["data"]
+            assert (503, "overloaded", "weir") == (reply.status, data["reason"], data["blame"]), reply.body
+            assert "(EMFILE)" in error["message"]
+            assert "LimitNOFILE" in error["message"]
         resource.prlimit(guardian, resource.RLIMIT_NOFILE, (soft, hard))
         reply = await asked(weir, body)
         assert 200 == reply.status, reply.body

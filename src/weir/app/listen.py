@@ -50,5 +50,5 @@ def _mend(error: OSError) -> str:
     if error.errno == errno.EACCES:
         return "not allowed (ports below 1024 need privileges); choose a higher port"
     if is_shortage(error):
-        return f"{what_is_short(error)}; raise that limit"
+        return what_is_short(error)
     return error.strerror or str(error)

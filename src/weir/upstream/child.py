@@ -23,16 +23,15 @@ from weir.protocol.envelope import Kind, Message, peek
 from weir.protocol.framing import Lines, encode
 from weir.protocol.salvage import salvage
 from weir.upstream.child_environment import inherited
-from weir.upstream.child_texts import signal_name, what_is_short, why_not_started
+from weir.upstream.child_texts import how_it_ended, what_is_short, why_not_started
 from weir.upstream.flood import LINE_BYTES, Flood
-from weir.upstream.guarded import Command, Launcher
+from weir.upstream.guarded import LOST, Command, Launcher
 from weir.upstream.process import Process
 
 # what a leader wrote before it ended is still in the pipe; a grandchild may hold that pipe open for ever
 _FLUSH_SECONDS = 0.5
 # nothing tells when the last grandchild is gone, so it is looked for
 _GROUP_POLL_SECONDS = 0.02
-_SEE_LOG = "weir's log has its last stderr lines"
 # a bug that every line provokes is told as often as somebody reads, and its text is the server's own
 _BUGS_LOGGED, _BUG_TEXT = 10, 500
 
@@ -265,7 +264,7 @@ class Child:
             self._tell_end()
             process.close()
             self._unread.end()
-            code = -signal.SIGKILL if process.code is None else process.code
+            code = -signal.SIGKILL if process.code in (None, LOST) else process.code
             tail = self._tail.decode("utf-8", "replace")
             self._emit(ChildExited(self._upstream, self.pid, code, self._is_stopping, tail))
             # the two point at each other, and weir's garbage collector runs seldom
@@ -273,21 +272,11 @@ class Child:
 
     def _tell_end(self) -> None:
         receiver, self._receiver = self._receiver, None
-        self._ended = self._ended or Failed(FailureKind.EXITED, self._why_ended())
+        code = self._process.code if self._process is not None else None
+        self._ended = self._ended or how_it_ended(code, has_last_words=bool(self._tail.strip()))
         self._writable.set()
         if receiver is not None:
             receiver.ended(self._ended)
-
-    def _why_ended(self) -> str:
-        code = self._process.code if self._process is not None else None
-        if code is None:
-            text = "closed its stdout and ran on"
-        elif code < 0:
-            text = f"was ended by {signal_name(-code)}"
-        else:
-            text = f"exited with code {code}"
-        # callers read this, and stderr may quote what another caller sent or a secret of the server's
-        return f"{text}; {_SEE_LOG}" if self._tail.strip() else text
 
     def _write(self, line: bytes, account: Account | None) -> Failed | None:
         if self._ended is not None:

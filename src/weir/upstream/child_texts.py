@@ -7,9 +7,27 @@ from collections.abc import Mapping
 from typing import Final
 
 from weir.core import shortage
+from weir.core.outcome import Blame, Failed, FailureKind
+from weir.upstream.guarded import LOST
+
+_SEE_LOG = "weir's log has its last stderr lines"
 
 
-def signal_name(number: int) -> str:
+def how_it_ended(code: int | None, *, has_last_words: bool) -> Failed:
+    """What its callers are told. They read the text, and stderr may quote what another caller sent, or a secret."""
+    if code == LOST:
+        text = "was ended with weir's guardian, the parent of the stdio servers; it is started again when it is asked"
+        return Failed(FailureKind.EXITED, text, Blame.WEIR)
+    if code is None:
+        text = "closed its stdout and ran on"
+    elif code < 0:
+        text = f"was ended by {_signal_name(-code)}"
+    else:
+        text = f"exited with code {code}"
+    return Failed(FailureKind.EXITED, f"{text}; {_SEE_LOG}" if has_last_words else text)
+
+
+def _signal_name(number: int) -> str:
     """The name of a signal, or its number."""
     try:
         return signal.Signals(number).name

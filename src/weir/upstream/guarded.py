@@ -25,6 +25,9 @@ from weir.upstream import guardian
 Exited = Callable[[int], None]
 """Told the exit code of a process, as in subprocess: negative for a signal."""
 
+LOST = -1000
+"""The exit code of a process whose guardian was killed: it was killed with it, by weir."""
+
 _SCRIPT = str(Path(guardian.__file__))
 _CLOSE_SECONDS = guardian.GIVE_UP_SECONDS + 5.0
 
@@ -85,12 +88,11 @@ class Guarded:
         text = _encoded(command)
         sequence = next(self._sequence)
         started: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        to_guardian = self._socket or self._start_guardian()
         # as a file, which can be as large as it likes: a message that waits for room would stop the loop
         file = os.memfd_create("weir-command")
         try:
             os.write(file, text)
-            socket.send_fds(to_guardian, [guardian.REQUEST.pack(guardian.START, sequence, 0)], [file, *pipes])
+            self._send(guardian.REQUEST.pack(guardian.START, sequence, 0), [file, *pipes])
         finally:
             os.close(file)
         self._starting[sequence] = (started, exited)
@@ -98,6 +100,14 @@ class Guarded:
             return await started
         finally:
             self._starting.pop(sequence, None)
+
+    def _send(self, request: bytes, descriptors: Sequence[int]) -> None:
+        try:
+            socket.send_fds(self._socket or self._start_guardian(), [request], descriptors)
+        except (BrokenPipeError, ConnectionResetError):
+            # it was killed, and the loop has not told of it yet
+            self._lose()
+            socket.send_fds(self._start_guardian(), [request], descriptors)
 
     def remember(self, pid: int) -> None:
         """See Launcher."""
@@ -196,10 +206,10 @@ class Guarded:
             self._emit(Notice("error", text, {"servers": len(running)}))
         for started, _ in self._starting.values():
             if not started.done():
-                started.set_exception(OSError(errno.EAGAIN, "the guardian of the stdio servers has ended"))
+                started.set_exception(OSError(errno.ECANCELED, "the guardian of the stdio servers has ended"))
         for pid, exited in running.items():
             _kill_group(pid)
-            exited(-signal.SIGKILL)
+            exited(LOST)
 
 
 class Unguarded:
