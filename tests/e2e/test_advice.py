@@ -90,6 +90,7 @@ async def test_retry_after_reaches_a_client_on_a_pipe(server: ScriptedServer, tm
             assert f"HTTP {status}" in text
             assert milliseconds == data.get("retryAfterMs")
             assert milliseconds is None or f"Try again in {milliseconds // 1000} s." in text
+            assert 2 > text.lower().count("try again") + text.count("tried again")
         await leave(weir)
 
 

@@ -14,12 +14,13 @@ from mcp.client.streamable_http import streamable_http_client
 from support.limits import HANG_SECONDS
 from support.processes import free_port, running
 from support.rawhttp import Exchange, Reply, ScriptedServer, fetch, post
-from support.talking import CALL, INITIALIZE, INITIALIZED, ask, leave, tell
+from support.talking import CALL, INITIALIZE, INITIALIZED, ask, hear, leave, tell
 from support.weirs import Config, weir_http, weir_stdio, weir_stdio_argv
 
 pytestmark = [pytest.mark.anyio, pytest.mark.e2e]
 
 JSON_LOGS: Config = {"telemetry": {"traces": {"exporter": "none"}, "logs": {"format": "json"}}}
+NOTE = b'{"jsonrpc":"2.0","method":"notifications/message","params":{"level":"info","data":1}}'
 LISTED = {"jsonrpc": "2.0", "id": 1, "result": {"tools": []}}
 
 
@@ -130,7 +131,7 @@ async def test_a_circle_of_redirects_ends(server: ScriptedServer, tmp_path: Path
     assert 6 == len(server.got)
 
 
-@pytest.mark.parametrize("location", ["{origin}/mcp/?a=1", "/mcp/?a=1"])
+@pytest.mark.parametrize("location", ["{origin}/mcp/?a=1#x", "/mcp/?a=1"])
 async def test_a_client_over_http_that_follows_stays_with_weir(
     server: ScriptedServer, tmp_path: Path, location: str
 ) -> None:
@@ -265,6 +266,27 @@ async def test_a_slash_at_the_end_changes_nothing_before_a_stdio_server(tmp_path
     with weir_http(tmp_path, {"command": [sys.executable, str(script)]}) as weir:
         replies = [await post(weir.port, INITIALIZE, target=path + slash) for path in ("/mcp", "/servers/one/mcp")]
     assert [200, 200] == [reply.status for reply in replies]
+
+
+async def test_a_get_follows_redirects_that_keep_it_a_get(server: ScriptedServer, tmp_path: Path) -> None:
+    """The stream of a server behind a 301, and a client over HTTP whose slash weir has taken away."""
+
+    async def script(exchange: Exchange) -> None:
+        if exchange.request.verb == b"GET" and exchange.request.target == b"/mcp":
+            await exchange.reply(301, [(b"Location", server.url.encode() + b"/")])
+        elif exchange.request.verb == b"GET":
+            await exchange.reply(200, [(b"Content-Type", b"text/event-stream")], b"data: " + NOTE + b"\n\n")
+        else:
+            await answer(exchange, json.loads(exchange.request.body or b"{}"))
+
+    server.script = script
+    with weir_stdio(tmp_path, {"url": server.url}) as weir:
+        await ask(weir, INITIALIZE)
+        tell(weir, INITIALIZED)
+        assert json.loads(NOTE) == await hear(weir)
+    with weir_http(tmp_path, {"url": server.url}) as weir:
+        replies = [await fetch(weir.port, "GET", path) for path in ("/mcp", "/mcp/")]
+    assert [(301, b"/mcp/"), (200, b"")] == [(reply.status, reply.get(b"location")) for reply in replies]
 
 
 async def test_the_log_names_the_host_that_clients_are_sent_to(server: ScriptedServer, tmp_path: Path) -> None:

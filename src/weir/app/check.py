@@ -12,8 +12,8 @@ from weir.app import rooms
 from weir.app.capacity import capacity, reachable_descriptor_limit
 from weir.config.model import Config, Listen, Sessions, Upstream
 from weir.config.problems import Problem, shown
-from weir.config.quantities import is_loopback
 from weir.core.budget import SHARE_OF_ONE_CLIENT
+from weir.protocol import hosts
 from weir.telemetry import environment
 from weir.upstream.child_texts import ARGUMENTS_APART, holds_arguments, program_of
 from weir.upstream.dialing import TlsSettings, client_context, origin_of, proxy_for
@@ -163,7 +163,7 @@ def _of_url(config: Config, upstream: Upstream) -> Iterator[Finding]:
     tls = upstream.tls
     yield from _of_tls_files(f"{upstream.name}.tls", tls.ca, tls.cert, tls.key)
     url = urlsplit(upstream.url or "")
-    if is_loopback(url.hostname or ""):
+    if hosts.is_loopback(url.hostname or ""):
         return
     has_token = any(name.lower() == "authorization" for name in upstream.headers)
     if has_token and url.scheme == "http":

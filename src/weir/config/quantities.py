@@ -56,18 +56,7 @@ class Address(NamedTuple):
     @property
     def is_loopback(self) -> bool:
         """Only this machine can reach it."""
-        return is_loopback(self.host)
-
-
-def is_loopback(host: str) -> bool:
-    """A host (without brackets) that names this machine."""
-    host = hosts.plain(host)
-    if host == "localhost" or host.endswith(".localhost"):
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
+        return hosts.is_loopback(self.host)
 
 
 def duration_seconds(written: object) -> float:

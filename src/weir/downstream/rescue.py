@@ -111,5 +111,8 @@ def _failure(failed: Failed, call: Call) -> dict[str, Any]:
     # it may hold a server's own words
     detail = redact.text(failed.detail).rstrip(".")
     advice = _UNDONE_ADVICE if failed.is_undone else _SENT_ADVICE[failed.sent]
+    if failed.retry_after_seconds is not None:
+        # when, is said below
+        advice = advice.replace("; it can be tried again", "")
     text = f"MCP server '{call.upstream}': {detail}. {advice}" + _note_wait(failed.retry_after_seconds, data)
     return {"code": _CODE_BASE - _status(failed), "message": redact.printable(text), "data": data}

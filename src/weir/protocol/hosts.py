@@ -1,5 +1,6 @@
 """Host names as DNS and IDNA take them."""
 
+import ipaddress
 import re
 
 MAX_NAME_LENGTH = 253
@@ -36,6 +37,17 @@ def objection(host: str) -> str:
 def plain(host: str) -> str:
     """The name as it is compared: in lower case, without the final dot."""
     return host.lower().removesuffix(".")
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host (without brackets) names this machine."""
+    host = plain(host)
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def _is_idna(label: str) -> bool:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from urllib.parse import urlsplit
 
 from weir.core.call import Call, Headers, Peer, Sink, Transport, header
+from weir.protocol import hosts
 from weir.protocol.cookies import Jar
 from weir.protocol.envelope import NOTHING, Kind, Message
 from weir.protocol.headers import mcp_headers
@@ -110,4 +111,7 @@ class HttpSession:
 def _jar(url: str) -> Jar | None:
     """Returns where the cookies of the conversation are kept; None for a child process, which sets none."""
     parts = urlsplit(url)
-    return Jar(parts.hostname, is_secure=parts.scheme == "https") if parts.hostname else None
+    if not parts.hostname:
+        return None
+    # as browsers have it: what does not leave this machine is as secret as TLS
+    return Jar(parts.hostname, is_secure=parts.scheme == "https" or hosts.is_loopback(parts.hostname))

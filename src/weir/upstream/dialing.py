@@ -110,7 +110,7 @@ def proxy_for(origin: Origin, environ: Mapping[str, str]) -> Proxy | None:
     """
     name = f"{origin.scheme}_proxy"
     url = _variable(environ, name)
-    if not url or _is_loopback(origin.host) or is_exempt(origin.host, origin.port, _variable(environ, "no_proxy")):
+    if not url or hosts.is_loopback(origin.host) or is_exempt(origin.host, origin.port, _variable(environ, "no_proxy")):
         return None
     try:
         return proxy_at(url)
@@ -146,14 +146,6 @@ def _basic(parts: SplitResult) -> bytes:
         return b""
     pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
     return b"Basic " + base64.b64encode(pair.encode())
-
-
-def _is_loopback(host: str) -> bool:
-    host = hosts.plain(host)
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost" or host.endswith(".localhost")
 
 
 class Dialer:

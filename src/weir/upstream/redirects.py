@@ -22,6 +22,11 @@ KEEPS_METHOD: Final = frozenset((307, 308))
 REDIRECTS: Final = frozenset((301, 302, 303)) | KEEPS_METHOD
 _NAMED: Final = (b"location", b"content-location")
 
+_FOLLOWED: Final = "the server redirects, and weir follows"
+_NOT_FOLLOWED: Final = "the server redirects, and weir does not follow"
+_CLIENTS_STAY: Final = "the server redirects its clients to another path"
+_CLIENTS_LEAVE: Final = "the server redirects its clients past weir"
+
 PublicTarget = Callable[[str, bytes, bytes], bytes]
 """The target at which weir serves a target of an upstream, for a client that asked a path; b"" for none."""
 
@@ -55,11 +60,14 @@ class Redirects:
         if status not in REDIRECTS:
             return b""
         place = self._place(attempt.target, header(headers, b"location"))
-        is_own = place is not None and place.origin == self._origin
-        self._tell(status, place, is_followed=is_client and is_own and status in KEEPS_METHOD)
-        if place is None or not is_own or status not in KEEPS_METHOD or is_unsafe(_path(place.target)):
-            return b""
-        return place.target if is_client or self._is_weirs_own(attempt, place.target) else b""
+        target = self._own_target(place)
+        is_followed = target != b"" and _keeps_method(attempt.call.verb, status) and not is_unsafe(_path(target))
+        if is_client:
+            self._tell(status, place, _FOLLOWED if is_followed else _NOT_FOLLOWED)
+        else:
+            self._tell(status, place, _CLIENTS_STAY if target else _CLIENTS_LEAVE)
+            is_followed = is_followed and self._is_weirs_own(attempt, target)
+        return target if is_followed else b""
 
     def mapped(self, attempt: Attempt, headers: Headers) -> Headers:
         """Returns the headers of a relayed reply; addresses of the server are paths that weir serves.
@@ -78,8 +86,11 @@ class Redirects:
         target = self._public_target(self._name, asked, place.target)
         if not target:
             return value
-        # bytes that already lead the client there stay
-        return value if self._place(asked, value) == _Place(self._origin, target) and value[:1] == b"/" else target
+        if value[:1] == b"/" and self._place(asked, value) == _Place(self._origin, target):
+            # these bytes lead the client there already
+            return value
+        _, mark, fragment = value.partition(b"#")
+        return target + mark + fragment
 
     def _is_weirs_own(self, attempt: Attempt, target: bytes) -> bool:
         asked = attempt.call.asked_path
@@ -104,7 +115,11 @@ class Redirects:
         target = rest[begin:]
         return _Place(origin, (target if target.startswith("/") else "/" + target).encode())
 
-    def _tell(self, status: int, place: _Place | None, *, is_followed: bool) -> None:
+    def _own_target(self, place: _Place | None) -> bytes:
+        """The target of a place on the server's own origin; b"" for any other place."""
+        return place.target if place is not None and place.origin == self._origin else b""
+
+    def _tell(self, status: int, place: _Place | None, what: str) -> None:
         """Name scheme and host of the place once; paths and queries may hold secrets."""
         where = "a place that cannot be read"
         if place is not None:
@@ -112,9 +127,13 @@ class Redirects:
         if (status, where) in self._named or len(self._named) >= PLACES_LIMIT:
             return
         self._named.add((status, where))
-        level, what = ("info", "follows") if is_followed else ("warning", "does not follow")
-        text = f"the server redirects, and weir {what}"
-        self._emit(Notice(level, text, {"upstream": self._name, "status": status, "to": where}))
+        level = "info" if what in (_FOLLOWED, _CLIENTS_STAY) else "warning"
+        self._emit(Notice(level, what, {"upstream": self._name, "status": status, "to": where}))
+
+
+def _keeps_method(verb: bytes, status: int) -> bool:
+    """Whether a client asks again with the method it had: 301 and 302 make a GET of a POST, and 303 of everything."""
+    return status in KEEPS_METHOD or (status in (301, 302) and verb in (b"GET", b"HEAD"))
 
 
 def _path(target: bytes) -> bytes:
