@@ -8,7 +8,7 @@ import pytest
 
 from support.limits import HANG_SECONDS
 from support.processes import free_port
-from support.rawhttp import Exchange, ScriptedServer, fetch
+from support.rawhttp import Exchange, Headers, ScriptedServer, fetch
 from support.talking import CALL, INITIALIZE, INITIALIZED, ask, hear, leave, tell
 from support.weirs import UNTRACED, Config, weir_stdio
 
@@ -23,7 +23,7 @@ class Session:
     def __init__(self, server: ScriptedServer, get: int = 405) -> None:
         self._get = get
         self.is_gone = False
-        self.has_streams_on_notifications = False
+        self.open_reply: tuple[int, Headers] | None = None
         self.asked_to_listen = asyncio.Event()
         server.script = self.answer
 
@@ -42,8 +42,8 @@ class Session:
             await exchange.reply(404, [], b"no session")
         elif "id" in message:
             await exchange.json(result)
-        elif self.has_streams_on_notifications:
-            await exchange.open(200, EVENTS)
+        elif self.open_reply is not None:
+            await exchange.open(*self.open_reply)
             await exchange.gone()
         else:
             await exchange.reply(202)
@@ -83,10 +83,17 @@ async def test_the_next_post_tells_that_a_session_is_gone(server: ScriptedServer
     assert b"DELETE" not in [request.verb for request in server.got]
 
 
-async def test_streams_left_open_behind_notifications_hold_nothing_up(server: ScriptedServer, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "reply",
+    [(200, EVENTS), (202, []), (200, [(b"Content-Type", b"text/plain")])],
+    ids=["events", "accepted", "plain text"],
+)
+async def test_replies_left_open_behind_notifications_hold_nothing_up(
+    server: ScriptedServer, tmp_path: Path, reply: tuple[int, Headers]
+) -> None:
     """Forty notifications and a call behind them go out at once, the GET stream is asked for, and the end is prompt."""
     session = Session(server)
-    session.has_streams_on_notifications = True
+    session.open_reply = reply
     progress = b'{"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":1,"progress":%d}}'
     with weir_stdio(tmp_path, {"url": server.url, "connections": 50}) as weir:
         await ask(weir, INITIALIZE)

@@ -90,6 +90,7 @@ class Exchange:
         "is_for_clients",
         "is_stream",
         "local",
+        "needs_head_only",
         "sent_at",
         "status",
     )
@@ -101,6 +102,8 @@ class Exchange:
         self.coding = b""
         self.local: frozenset[bytes] = _NO_NAMES
         self.is_events = self.is_for_clients = False
+        self.needs_head_only = False
+        """Set by the reader: a success without an announced length is handed on before its end."""
         self.is_stream = False
         self.is_complete = False
         self.sent_at = sent_at
@@ -175,7 +178,11 @@ class Exchange:
         """The head is complete. `length` is the body's, -1 when it is not announced."""
         self.status = status
         self.headers = headers
-        if self.is_events or (length > self._mark and not self._grow(length)):
+        if (
+            self.is_events
+            or (length > self._mark and not self._grow(length))
+            or (self.needs_head_only and length < 0 and 200 <= status < 300)
+        ):
             self._become_stream()
 
     def take(self, piece: bytes) -> bool:

@@ -33,6 +33,8 @@ REPLY_BUFFER_BYTES: Final = 4 * 1024 * 1024
 CLIENT_REPLY_BYTES: Final = 64 * 1024 * 1024
 """An encoded reply to a client on a pipe may have so many bytes once it is decoded: there it is held whole anyway."""
 
+_UNANSWERED: Final = frozenset((Kind.NOTIFICATION, Kind.RESPONSE))
+
 
 @dataclass(slots=True, frozen=True)
 class HttpSettings:
@@ -126,6 +128,8 @@ class HttpUpstream:
             return self._unsent(error)
         attempt.sent_at = exchange.sent_at
         exchange.account = attempt.call.account
+        # a message without an answer was accepted by its head; a server may forget to end the reply
+        exchange.needs_head_only = attempt.call.cookies is not None and attempt.call.message.kind in _UNANSWERED
         if attempt.call.is_stream or self._minds_silence:
             self._mind_silence(attempt.call, exchange)
         is_moved = False
@@ -305,7 +309,8 @@ class HttpUpstream:
         restored = Restored(attempt, headers, is_events=exchange.is_events)
         headers = restored.headers
         await sink.open(exchange.status, headers)
-        self._emit(LimitReached(self.name, "encoded_reply" if exchange.is_events else "reply_buffer"))
+        if not exchange.needs_head_only:
+            self._emit(LimitReached(self.name, "encoded_reply" if exchange.is_events else "reply_buffer"))
         while data := await reader.read():
             call.committed = True
             if text := restored.feed(data):
