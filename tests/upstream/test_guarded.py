@@ -89,6 +89,15 @@ async def test_a_large_environment_and_a_relative_program_work(way: Launcher, tm
     await way.aclose()
 
 
+@pytest.fixture
+def heard_interrupts() -> Iterator[None]:
+    """SIGINT is not ignored, as it is in what a script starts in the background; children inherit that."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("heard_interrupts")
 async def test_signals_that_python_and_the_guardian_ignore_are_not_ignored_in_servers(way: Launcher) -> None:
     """A server that writes to a closed pipe ends, and one that is asked to end can."""
     for number in (signal.SIGPIPE, signal.SIGTERM, signal.SIGINT):
