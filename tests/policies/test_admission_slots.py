@@ -13,6 +13,7 @@ from support.policed import (
     call_with,
     clock_of_loop,
     tool_call,
+    two_names,
 )
 from support.virtual_loop import VIRTUAL, turns
 from weir.core.call import Call
@@ -199,6 +200,18 @@ async def test_a_spare_place_is_one_of_the_tools_own_too() -> None:
         assert stand.layer.spare_place(tool_call("slow", 2)) is None
         assert stand.layer.spare_place(tool_call("quick", 3)) is not None
         stand.gate.answer(0, OK)
+
+
+@pytest.mark.parametrize("names", [("slow", "quick"), ("quick", "slow"), ("quick", "quick")], ids="-".join)
+async def test_a_call_that_may_be_of_any_tool_takes_a_place_of_each(names: tuple[str, str]) -> None:
+    """Readers differ in which of two names counts."""
+    stand = Stand(limit=4, queue=0, tools={"slow": Places(1, 0, 5.0), "other": Places(1, 0, 5.0)})
+    async with asyncio.TaskGroup() as group:
+        await started(group, stand, [two_names(*names)])
+        for name in ("slow", "other"):
+            assert "tool" == refused(await stand.serve(tool_call(name))).scope
+        stand.gate.answer(0, OK)
+    assert [0, 0, 0] == [bulkhead.in_use for bulkhead, _ in stand.layer.bulkheads()]
 
 
 async def test_a_tool_with_places_of_its_own_keeps_others_from_nothing() -> None:

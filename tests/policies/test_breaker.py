@@ -30,6 +30,7 @@ from support.policed import (
     status,
     tool_call,
     traced,
+    two_names,
 )
 from support.virtual_loop import VIRTUAL, turns
 from weir.config.policies import Breaker as Section
@@ -720,6 +721,25 @@ async def test_one_bad_tool_closes_nothing_else() -> None:
     assert [OK, OK] == [await stand.call(tool_call("sub")), await stand.call(call_of("tools/list"))]
     assert ("open", "closed", "closed") == (stand.state("tool:add"), stand.state("tool:sub"), stand.state())
     assert ("upstream", "tool:add", "tool:sub") == stand.breaker.scopes()
+
+
+@pytest.mark.parametrize("names", [("add", "sub"), ("sub", "add"), ("x", "y")], ids="-".join)
+async def test_a_call_that_may_be_of_any_tool_is_refused_while_one_tool_is(names: tuple[str, str]) -> None:
+    """Readers differ in which of two names counts."""
+    stand = Stand(*[rpc_error(-32603)] * 5, OK, settings=BY_TOOL)
+    await stand.calls(5)
+    asked = len(stand.upstream.attempts)
+    assert isinstance(await stand.call(two_names(*names)), Refused)
+    assert asked == len(stand.upstream.attempts)
+
+
+async def test_a_call_that_may_be_of_any_tool_opens_no_tools_circuit_and_probes_none() -> None:
+    """It says nothing of a tool that may not have been called."""
+    stand = Stand(*[rpc_error(-32603)] * 10, OK, settings=BY_TOOL)
+    await stand.call(tool_call("add"))
+    for _ in range(6):
+        await stand.call(two_names("add", "add"))
+    assert "closed" == stand.state("tool:add")
 
 
 async def test_an_unknown_tool_counts_at_the_upstream() -> None:

@@ -99,6 +99,11 @@ def tool_call(name: str = "add", request_id: Any = 1, **facts: Any) -> Call:
     return call_with(body_of("tools/call", {"name": name, "arguments": {}}, request_id), **facts)
 
 
+def two_names(first: str, last: str) -> Call:
+    """A tools/call with two names: readers differ in which one counts."""
+    return call_with(tool_call(first).body.replace(b'"name":', b'"name":"%b","name":' % last.encode(), 1))
+
+
 def batch_of(*bodies: bytes) -> Call:
     """A 2025-03-26 batch."""
     return call_with(b"[" + b",".join(bodies) + b"]")

@@ -17,7 +17,7 @@ name before them.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
@@ -200,9 +200,15 @@ class Admission:
             name: self._own.behind(Bulkhead(places, name), modes.get(name, mode))
             for name, places in settings.tools.items()
         }
+        self._of_any_tool = Way(tuple(self._of_tools()) + self._own.enforced, self._own.watched)
         self._serial = SerialWatch() if settings.watches_serial else None
         for bulkhead, _ in self.bulkheads():
             self.tell_level(bulkhead, "limit", bulkhead.capacity)
+
+    def _of_tools(self) -> Iterator[Bulkhead]:
+        """Those of single tools that are enforced."""
+        for way in self._of_tool.values():
+            yield from (each for each in way.enforced if each not in self._own.enforced)
 
     def bulkheads(self) -> list[tuple[Bulkhead, Mode]]:
         """All there are, the upstream's first."""
@@ -321,9 +327,12 @@ class Admission:
         return outcome
 
     def _wanted(self, call: Call) -> Way:
-        if self._of_tool and call.message.method == "tools/call":
-            return self._of_tool.get(call.message.name, self._own)
-        return self._own
+        if not self._of_tool:
+            return self._own
+        if call.is_ambiguous:
+            # the server may read another tool's name
+            return self._of_any_tool
+        return self._of_tool.get(call.message.name, self._own) if call.message.method == "tools/call" else self._own
 
     def _waited(self, call: Call, bulkhead: Bulkhead, seconds: float) -> None:
         call.queued_seconds += seconds

@@ -83,6 +83,8 @@ class Breaker:
         self._is_shadow = settings.mode is Mode.SHADOW
         self._circuits: dict[str, Circuit] = {}
         self._since = {UPSTREAM: clock()}
+        self._shut: dict[str, Circuit] = {}
+        """Circuits of single tools that are open."""
         self._last_end: Outcome | None = None
         self._own = self._add(f"tool:{settings.tool}" if settings.tool else UPSTREAM)
 
@@ -103,7 +105,7 @@ class Breaker:
         call, began = attempt.call, self._clock()
         if self._settings.spared and _tool_of(call) in self._settings.spared:
             return await inner(attempt)
-        own, tool, is_exempt = self._own, self._tool(call), call.is_exempt
+        own, tool, is_exempt = self._own, self._tool(call, began), call.is_exempt
         if not is_exempt and (own.wait(began) or (tool is not None and tool.wait(began))):
             refused = self._refuse(call, own, tool, began)
             return await inner(attempt) if self._is_shadow else refused
@@ -125,7 +127,7 @@ class Breaker:
             reading = Reading(sign, is_slow, trace_id, is_certain(attempt, outcome))
         client = self._client_of(call)
         if tool is not None:
-            tool.report(tool_permit, reading, now, client)
+            tool.report(tool_permit, _NOTHING if reading is not _WELL and call.is_ambiguous else reading, now, client)
         if tool is not None or (self._settings.apart and _tool_of(call) in self._settings.apart):
             reading = _beside_a_tool(reading, outcome)
         own.report(own_permit, reading, now, client)
@@ -140,9 +142,12 @@ class Breaker:
             self._last_end = outcome
         return sign
 
-    def _tool(self, call: Call) -> Circuit | None:
+    def _tool(self, call: Call, now: float) -> Circuit | None:
         """The circuit of the tool that is called, if it has one."""
         settings, name = self._settings, call.message.name
+        if self._shut and call.is_ambiguous:
+            # the server may read the name of a tool that is not to be called; it probes none
+            return next((circuit for circuit in self._shut.values() if circuit.wait(now)), None)
         if settings.scope is Scope.UPSTREAM or call.message.method != "tools/call" or name in settings.apart:
             return None
         scope = f"tool:{name}"
@@ -170,6 +175,10 @@ class Breaker:
         def told(move: Move) -> None:
             upstream, is_shadow = self._upstream, self._is_shadow
             self._since[scope] = self._clock()
+            if scope != UPSTREAM and circuit.state == "open":
+                self._shut[scope] = circuit
+            else:
+                self._shut.pop(scope, None)
             self._emit(BreakerMoved(upstream, scope, *move, is_shadow))
             self._emit(LevelChanged("breaker", upstream, scope, _LEVELS[move.after]))
 
