@@ -17,6 +17,7 @@ from weir.config.fields import (
     default_duration,
 )
 from weir.config.problems import Path
+from weir.protocol.error_codes import INTERNAL_ERROR
 
 MAX_FAULTS = 100
 """At once: each is looked at for every attempt."""
@@ -54,7 +55,7 @@ class Fault(Section):
         default=None, description="An HTTP error instead of an answer."
     )
     error: Annotated[int, WholeNumber] | None = Field(
-        default=None, description="The code of a JSON-RPC error as the answer.", examples=[-32603]
+        default=None, description="The code of a JSON-RPC error as the answer.", examples=[INTERNAL_ERROR]
     )
     is_error: Switch = Field(default=False, description="A tool answers that it failed.")
     garbage: Switch = Field(default=False, description="What comes is no JSON.")

@@ -8,6 +8,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final, Protocol
 
+from weir.protocol.correlation import is_same
 from weir.protocol.envelope import NOTHING, Kind, Message, is_ambiguous
 from weir.protocol.methods import LONG_LIVED, facts
 from weir.protocol.tracecontext import TraceContext
@@ -246,7 +247,7 @@ class Call:
         if self.answer is None:
             self.answer = verdict
         for member in self.members:
-            if member.message.id == raw_id:
+            if is_same(member.message.id, raw_id):
                 member.answer = verdict
 
     def forget(self) -> None:
@@ -338,13 +339,11 @@ def is_exempt(message: Message) -> bool:
 def withdraws(cancelling: Call, call: Call) -> bool:
     """Whether a `notifications/cancelled` is about this call.
 
-    It names a session and an id. Without a session many clients use the same ids, and nobody can tell whose it is;
-    on a pipe there is one client.
+    Without a session many clients use the same ids, and nobody can tell whose it is; on a pipe there is one client.
     """
-    if cancelling.session != call.session or cancelling.message.request_id != call.message.id:
+    if cancelling.session != call.session or not is_same(cancelling.message.request_id, call.message.id):
         return False
-    is_pipe = cancelling.peer.transport is Transport.STDIO and call.peer.transport is Transport.STDIO
-    return bool(call.session) or is_pipe
+    return bool(call.session) or (cancelling.peer.transport is call.peer.transport is Transport.STDIO)
 
 
 class Attempt:

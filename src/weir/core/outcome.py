@@ -10,6 +10,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from weir.core.call import Headers
+from weir.protocol.verdicts import NO_ANSWER as NO_ANSWER
+from weir.protocol.verdicts import PLAIN as PLAIN
+from weir.protocol.verdicts import Verdict as Verdict
 
 
 class Blame(enum.Enum):
@@ -61,21 +64,6 @@ class Mode(enum.Enum):
     ENFORCE = "enforce"
     SHADOW = "shadow"
     OFF = "off"
-
-
-@dataclass(slots=True, frozen=True)
-class Verdict:
-    """What the answer says about the call: taken from the reply's own bytes."""
-
-    error_code: int | None = None
-    error_message: str = ""
-    is_tool_error: bool = False
-    answered: bool = True
-    """False: the exchange ended with no JSON-RPC answer (202, a 401 page, a stream to be polled)."""
-
-
-PLAIN: Final = Verdict()
-NO_ANSWER: Final = Verdict(answered=False)
 
 
 @dataclass(slots=True)

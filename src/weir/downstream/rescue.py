@@ -13,12 +13,11 @@ import msgspec
 from weir.core.call import Call, Headers
 from weir.core.outcome import Failed, FailureKind, RefusalKind, Refused, Replied, Sent
 from weir.protocol.envelope import BATCH_LIMIT, Kind, Message
+from weir.protocol.error_codes import PARSE_ERROR, WEIR_BASE
 from weir.protocol.media_types import JSON
 from weir.telemetry import redact
 
 _JSON = (b"content-type", JSON)
-_CODE_BASE = -33000  # minus the HTTP status: readable, and outside -32768..-32000
-_PARSE_ERROR = -32700
 
 _FAILED_STATUS = {FailureKind.TIMEOUT: 504, FailureKind.INTERNAL: 500}
 _REFUSED_STATUS = {
@@ -86,7 +85,7 @@ def _refusal(refused: Refused, call: Call) -> dict[str, Any]:
         data["scope"] = redact.printable(refused.scope)
     text += _note_wait(refused.retry_after_seconds, data)
     is_nonsense = refused.kind is RefusalKind.BAD_MESSAGE and call.message.kind is Kind.OPAQUE
-    code = _PARSE_ERROR if is_nonsense else _CODE_BASE - _REFUSED_STATUS[refused.kind]
+    code = PARSE_ERROR if is_nonsense else WEIR_BASE - _REFUSED_STATUS[refused.kind]
     return {"code": code, "message": redact.printable(text), "data": data}
 
 
@@ -115,4 +114,4 @@ def _failure(failed: Failed, call: Call) -> dict[str, Any]:
         # when, is said below
         advice = advice.replace("; it can be tried again", "")
     text = f"MCP server '{call.upstream}': {detail}. {advice}" + _note_wait(failed.retry_after_seconds, data)
-    return {"code": _CODE_BASE - _status(failed), "message": redact.printable(text), "data": data}
+    return {"code": WEIR_BASE - _status(failed), "message": redact.printable(text), "data": data}

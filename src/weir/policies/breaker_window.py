@@ -6,6 +6,7 @@ from typing import Final, NamedTuple
 
 from weir.core.call import Attempt, Call
 from weir.core.outcome import Blame, Failed, FailureKind, Outcome, Refused, Replied, Sent
+from weir.protocol.error_codes import INTERNAL_ERRORS
 
 TRACES_KEPT: Final = 5
 """Of the calls that trip a circuit the last few are named: enough to look at, few enough for a log line."""
@@ -29,8 +30,6 @@ class Sign(enum.Enum):
 _UNREACHED: Final = frozenset({FailureKind.CONNECT, FailureKind.TLS})
 _SERVER_FAULTS: Final = frozenset({500, 502, 503, 504})
 _TOO_MANY_REQUESTS: Final = 429
-# -32603 internal error, and 0, by which the SDK reports a crashed handler
-_INTERNAL_ERRORS: Final = frozenset({-32603, 0})
 
 
 def sign_of(attempt: Attempt, outcome: Outcome) -> Sign:
@@ -58,7 +57,7 @@ def _sign_of_reply(call: Call, reply: Replied) -> Sign:
     if not verdict.answered:
         return _sign_of_status(call, reply.status)
     if verdict.error_code is not None:
-        return Sign.FAILURE if verdict.error_code in _INTERNAL_ERRORS else Sign.NOTHING
+        return Sign.FAILURE if verdict.error_code in INTERNAL_ERRORS else Sign.NOTHING
     return Sign.TOOL_ERROR if verdict.is_tool_error else Sign.SUCCESS
 
 

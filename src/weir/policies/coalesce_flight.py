@@ -7,17 +7,18 @@ from typing import Final, NamedTuple
 
 from weir.core.budget import Account, Held
 from weir.core.call import FIELDS, NOWHERE, Attempt, Call, Headers, Slot, header
-from weir.core.outcome import PLAIN, Blame, Failed, FailureKind, Outcome, Replied, Verdict
+from weir.core.outcome import Blame, Failed, FailureKind, Outcome, Replied, Verdict
 from weir.protocol import edit, sse
+from weir.protocol.correlation import NO_ID, answers, is_same
 from weir.protocol.envelope import Kind, Message, peek
 from weir.protocol.headers import SEALS
 from weir.protocol.media_types import is_event_stream
 from weir.protocol.question import is_conclusive
+from weir.protocol.verdicts import verdict_of
 
 AHEAD_LIMIT_BYTES: Final = 1024 * 1024
 """What a stream may be ahead of its leader: a client that reads slowly keeps no follower waiting before that."""
 
-_NO_ID: Final = (b"", b"null")
 # an encoded body cannot be given another id, so it is shared only as it is
 _OF_THE_BYTES: Final = SEALS - {b"content-encoding"}
 
@@ -43,28 +44,12 @@ def _shareable(headers: Headers) -> Headers | None:
 def _with_id(body: bytes, message: Message, raw_id: bytes) -> bytes | None:
     if message.kind is not Kind.RESPONSE or not is_conclusive(body):
         return None
-    if message.id in _NO_ID:
+    if message.id in NO_ID:
         return body
     try:
         return edit.set_id(body, raw_id)
     except ValueError:
         return None
-
-
-def _answers(message: Message, raw_id: bytes) -> bool:
-    """As the upstream edges read it: the id in either JSON type, or no id on an error."""
-    if message.kind is not Kind.RESPONSE:
-        return False
-    if message.id in _NO_ID:
-        return message.error is not None
-    return message.id.strip(b'"') == raw_id.strip(b'"')
-
-
-def _verdict(message: Message) -> Verdict:
-    if message.error is not None:
-        return Verdict(message.error.code, message.error.message)
-    is_tool_error = message.result is not None and message.result.is_error
-    return Verdict(is_tool_error=True) if is_tool_error else PLAIN
 
 
 def _nothing() -> None: ...
@@ -244,9 +229,9 @@ class Flight:
             if not event.is_message or event.data is None:
                 continue
             message = peek(event.data)
-            if _answers(message, self.call.message.id):
+            if answers(message, self.call.message.id):
                 self._answer = message, event.data
-                self.call.answered(message.id, _verdict(message))
+                self.call.answered(message.id, verdict_of(message))
                 self.settled.set()
                 self._close()
                 return
@@ -297,7 +282,9 @@ class Flight:
         return not self._withdrawn.issuperset(self.call.callers)
 
     def _caller(self, session: str, raw_id: bytes) -> Call | None:
-        return next((each for each in self.call.callers if each.session == session and each.message.id == raw_id), None)
+        return next(
+            (each for each in self.call.callers if each.session == session and is_same(each.message.id, raw_id)), None
+        )
 
     async def lead(self, call: Call) -> Outcome:
         """Relay the reply to the first caller as it arrives; returns the outcome."""
@@ -342,7 +329,7 @@ class Flight:
         headers, body = _shareable(received), _with_id(data, message, call.message.id)
         if headers is None or body is None:
             return None
-        verdict = _verdict(message)
+        verdict = verdict_of(message)
         call.answered(call.message.id, verdict)
         await call.sink.open(status, headers)
         call.head_sent = call.committed = True

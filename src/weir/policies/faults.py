@@ -24,6 +24,7 @@ from weir.protocol import sse
 from weir.protocol.envelope import Kind, peek
 from weir.protocol.media_types import EVENT_STREAM, JSON, PLAIN_TEXT, accepts, is_event_stream
 from weir.protocol.methods import is_modern
+from weir.protocol.verdicts import TOOL_ERROR
 
 FAULTS_LIMIT = 100
 """Faults at once: each is looked at for every attempt."""
@@ -177,7 +178,7 @@ def stand_in(instead: Instead, code: int, call: Call) -> Outcome:
             kind = b'"resultType":"complete",' if is_modern(call.revision) else b""
             content = b'"content":[{"type":"text","text":"%b"}],"isError":true' % _SAYS.encode()
             body = b'{"jsonrpc":"2.0","id":%b,"result":{%b%b}}' % (raw_id, kind, content)
-            return Replied(200, [_JSON], body, Verdict(is_tool_error=True))
+            return Replied(200, [_JSON], body, TOOL_ERROR)
         case Instead.GARBAGE:
             return Failed(FailureKind.PROTOCOL, f"{_SAYS}: answered with garbage instead of JSON", sent=Sent.ANSWERED)
         case Instead.RESET:

@@ -26,6 +26,7 @@ from weir.core.layer import AttemptHandler
 from weir.core.outcome import PLAIN, Failed, FailureKind, Mode, Outcome, Refused, Replied, Sent
 from weir.policies.retry_rules import LOST, Again, allowed_again, needs, reason_of
 from weir.protocol import edit
+from weir.protocol.correlation import key_of
 from weir.protocol.http_dates import retry_after
 from weir.protocol.methods import facts
 
@@ -239,7 +240,7 @@ class Retry:
             return
         if not call.session and call.peer.transport is not Transport.STDIO:
             return
-        key = (call.session, call.message.request_id)
+        key = (call.session, key_of(call.message.request_id))
         self._withdrawn[key] = self._clock()
         self._withdrawn.move_to_end(key)
         if len(self._withdrawn) > WITHDRAWN_LIMIT:
@@ -307,7 +308,7 @@ class Retry:
         try:
             has_slot = await self._pause(call, seconds)
             obstacle = "" if has_slot else "no_slot"
-            if self._withdrawn.get((call.session, call.message.id), -math.inf) >= call.received_at:
+            if self._withdrawn.get((call.session, key_of(call.message.id)), -math.inf) >= call.received_at:
                 obstacle = "withdrawn"
         finally:
             if _is_unreached(last):

@@ -13,6 +13,7 @@ from typing import Final, NamedTuple
 
 from weir.core.call import Call
 from weir.core.outcome import Blame, Failed, FailureKind, Outcome, Refused, Replied, Sent
+from weir.protocol.error_codes import INTERNAL_ERRORS
 from weir.protocol.http_dates import retry_after
 from weir.protocol.methods import Repeat, facts
 from weir.protocol.question import asks_for_task
@@ -38,8 +39,6 @@ LOST: Final = frozenset(
 """Nobody knows what became of it, if it was sent."""
 
 _SERVER_FAULTS: Final = frozenset({500, 502, 503, 504})
-# -32603 internal error, and 0, by which the SDK reports a crashed handler
-_INTERNAL_ERRORS: Final = frozenset({-32603, 0})
 
 
 class Proof(NamedTuple):
@@ -101,7 +100,7 @@ def _allowed_after_reply(reply: Replied) -> Again:
     is_asked_back = reply.status == 503 and retry_after(reply.headers) is not None
     if is_asked_back or (reply.status in _SERVER_FAULTS and not reply.verdict.answered):
         return Again.REPEATABLE
-    return Again.READ if reply.verdict.error_code in _INTERNAL_ERRORS else Again.NEVER
+    return Again.READ if reply.verdict.error_code in INTERNAL_ERRORS else Again.NEVER
 
 
 def needs(call: Call, tools: Mapping[str, str], is_hinted: Callable[[Call], bool]) -> Again:

@@ -10,7 +10,9 @@ from typing import Final, Protocol
 from weir.core.call import Call, Transport, header
 from weir.core.events import Ask, AskFinished, AskStarted, Emit, LimitReached, ServerNotified
 from weir.core.outcome import Verdict
+from weir.protocol.correlation import key_of
 from weir.protocol.envelope import Message
+from weir.protocol.verdicts import verdict_of
 
 # a question waits for a person at worst; ten thousand waiting people is an attack or a leak
 OPEN_ASKS_LIMIT: Final = 10_000
@@ -51,7 +53,7 @@ class Backchannel:
         now = self._clock()
         ask = Ask(self._upstream, message, now, call)
         relayed = self._tracing.begin_ask(ask, body)
-        key = (_caller_of(call), message.id)
+        key = (_caller_of(call), key_of(message.id))
         self._end(self._open.pop(key, None), None)
         if len(self._open) >= OPEN_ASKS_LIMIT:
             self._emit(LimitReached(self._upstream, "open_asks"))
@@ -71,11 +73,10 @@ class Backchannel:
         """The client answered: a JSON-RPC response that is on its way to the server, as `call` or in its batch."""
         if not self._open:
             return
-        ask = self._open.pop((_caller_of(call), message.id), None)
+        ask = self._open.pop((_caller_of(call), key_of(message.id)), None)
         if ask is None:
             return
-        error = message.error
-        self._end(ask, Verdict(error.code, error.message) if error is not None else Verdict())
+        self._end(ask, verdict_of(message))
 
     def finished(self, call: Call) -> None:
         """The stream that carried questions ended: those still open will not be answered on it."""

@@ -15,14 +15,14 @@ from weir.core.call import Call, Headers
 from weir.core.events import Emit, LimitReached, Notice
 from weir.core.layer import CallHandler
 from weir.core.outcome import STOPPED, Blame, Failed, FailureKind, Outcome, Refused, Replied, Sent
-from weir.protocol import edit
+from weir.protocol.correlation import key_of
 from weir.protocol.envelope import Kind, Message, peek
 from weir.protocol.methods import is_modern
 from weir.protocol.salvage import salvage
 from weir.protocol.statuses import NO_STREAM, ends_session
 from weir.relay.backchannel import Backchannel
 from weir.relay.http_session import HttpSession
-from weir.relay.posting import Posting, plain
+from weir.relay.posting import Posting, with_id
 from weir.relay.reconnect import ReconnectSettings, Streak, is_passing, is_stream
 from weir.relay.tool_headers import list_request
 from weir.relay.unwrap import Unwrap
@@ -97,8 +97,8 @@ class HttpClient:
         return self._session.is_modern
 
     def in_flight(self, raw_id: bytes) -> Posting | None:
-        """The request with this id, type included, that has no answer yet."""
-        return self._in_flight.get(raw_id)
+        """The request with this id that has no answer yet."""
+        return self._in_flight.get(key_of(raw_id))
 
     def begin(self, posting: Posting) -> None:
         """Note a message in the order of the pipe: what comes behind it may be about it."""
@@ -108,7 +108,7 @@ class HttpClient:
             self.is_listening.clear()
         posting.may_hold = message.method == "tools/call" and is_modern(message.revision)
         for each in posting.unanswered.values():
-            self._in_flight[each.id] = posting
+            self._in_flight[key_of(each.id)] = posting
 
     def end(self, posting: Posting) -> None:
         """Nothing more comes for this message."""
@@ -288,7 +288,7 @@ class HttpClient:
 
     async def _take_answer(self, posting: Posting, reply: Replied, body: bytes, message: Message) -> None:
         """A whole body for a request. Over HTTP the exchange says whose answer it is, on a pipe only the id does."""
-        if message.error is not None and plain(message.id) not in posting.unanswered:
+        if message.error is not None and key_of(message.id) not in posting.unanswered:
             for each in list(posting.unanswered.values()):
                 await self._take(posting, with_id(body, message, each.id))
         elif message.kind in (Kind.RESPONSE, Kind.BATCH) or 200 <= reply.status < 300:
@@ -298,7 +298,7 @@ class HttpClient:
         """A message on the GET stream: for no request of the client's, unless the server answers there."""
         message = peek(data)
         if await self._pass_on(data, message) and message.kind is Kind.RESPONSE:
-            posting = self._in_flight.get(message.id)
+            posting = self._in_flight.get(key_of(message.id))
             if posting is not None and posting.note(message, data):
                 posting.cut(self._settings.linger_seconds)
 
@@ -375,17 +375,6 @@ class HttpClient:
 
     def _notice(self, text: str) -> None:
         self._wiring.emit(Notice("warning", text, {"upstream": self._settings.upstream}))
-
-
-def with_id(body: bytes, message: Message, raw_id: bytes) -> bytes:
-    """An error under the id of the request it answers: servers send null or a word where they read no id."""
-    if message.id:
-        try:
-            return edit.set_id(body, raw_id)
-        except ValueError:
-            return body
-    brace = body.index(b"{") + 1
-    return body[:brace] + b'"id":' + raw_id + b"," + body[brace:]
 
 
 def _ignore_head(status: int, headers: Headers) -> None:

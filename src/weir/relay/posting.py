@@ -4,12 +4,12 @@ from collections.abc import Callable
 
 from weir.core.call import Call, Headers
 from weir.core.outcome import Outcome
+from weir.protocol import edit
+from weir.protocol.correlation import key_of
 from weir.protocol.envelope import Kind, Message, peek
+from weir.protocol.error_codes import HEADER_MISMATCH
 from weir.protocol.salvage import salvage
 from weir.relay.unwrap import Unwrap
-
-HEADER_MISMATCH = -32020
-"""MCP 2026-07-28, basic/index, error codes: a header is missing or differs from the body."""
 
 
 class Posting:
@@ -38,7 +38,7 @@ class Posting:
     def __init__(self, body: bytes, message: Message) -> None:
         self.body = body
         self.message = message
-        self.unanswered = {plain(each.id): each for each in _parts(message, body) if each.kind is Kind.REQUEST}
+        self.unanswered = {key_of(each.id): each for each in _parts(message, body) if each.kind is Kind.REQUEST}
         self.is_settled = False
         self.is_accepted = False
         """The server has taken a message that has no answer; its reply may go on."""
@@ -91,7 +91,7 @@ class Posting:
             return False
         for each in _parts(message, data):
             if each.kind is Kind.RESPONSE:
-                self.unanswered.pop(plain(each.id), None)
+                self.unanswered.pop(key_of(each.id), None)
         if not self.unanswered:
             self.settle()
         return not self.unanswered
@@ -102,9 +102,15 @@ def posting_of(line: bytes) -> Posting:
     return Posting(line, peek(line))
 
 
-def plain(raw_id: bytes) -> bytes:
-    """An id without its JSON type: some servers answer "7" to 7, and SDK clients take that as the answer."""
-    return raw_id.strip(b'"')
+def with_id(body: bytes, message: Message, raw_id: bytes) -> bytes:
+    """An error under the id of the request it answers: servers send null or a word where they read no id."""
+    if message.id:
+        try:
+            return edit.set_id(body, raw_id)
+        except ValueError:
+            return body
+    brace = body.index(b"{") + 1
+    return body[:brace] + b'"id":' + raw_id + b"," + body[brace:]
 
 
 def _parts(message: Message, body: bytes) -> tuple[Message, ...]:

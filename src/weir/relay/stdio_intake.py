@@ -4,6 +4,7 @@ from weir.core.call import Call, header
 from weir.core.outcome import Replied
 from weir.protocol import scan
 from weir.protocol.envelope import Kind, has_escaped_letters, is_ambiguous
+from weir.protocol.error_codes import HEADER_MISMATCH, INVALID_REQUEST
 from weir.protocol.headers import decode_value, mcp_headers, unlike
 from weir.relay.stdio_reply import refused_as_server
 from weir.relay.tool_headers import ToolHeaders
@@ -11,7 +12,6 @@ from weir.relay.tool_headers import ToolHeaders
 _TOKEN = b"progresstoken"
 # letters that are no ASCII and become one of the token's where case is folded (the Kelvin sign and the long s)
 _FOLDING = (b"\xe2\x84\xaa", b"\xc5\xbf")
-INVALID_REQUEST, HEADER_MISMATCH = -32600, -32020
 ADDRESSED = frozenset({"notifications/cancelled", "notifications/progress"})
 """Notifications that name a request by an id which another caller may have chosen too.
 

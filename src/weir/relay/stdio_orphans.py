@@ -3,12 +3,13 @@
 from collections import deque
 
 from weir.protocol.envelope import Kind, Message
+from weir.protocol.error_codes import METHOD_NOT_FOUND
 from weir.relay.stdio_mailbox import Bounds, Letter
 
 # a longer id is not echoed in an error: the answer would cost as much as the question
 ECHOED_ID_BYTES = 1024
 # the code of an unknown method: what a client without that capability says itself
-_NOBODY = b'{"code":-32601,"message":"No client can be asked this: nobody is certain to be meant"}'
+_NOBODY = b'{"code":%d,"message":"No client can be asked this: nobody is certain to be meant"}' % METHOD_NOT_FOUND
 
 
 class Orphans:

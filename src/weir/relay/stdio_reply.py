@@ -6,10 +6,12 @@ from collections.abc import Awaitable, Callable
 import msgspec
 
 from weir.core.call import Attempt, Headers
-from weir.core.outcome import NO_ANSWER, PLAIN, Outcome, Replied, Verdict
+from weir.core.outcome import NO_ANSWER, Outcome, Replied, Verdict
 from weir.protocol import sse
 from weir.protocol.envelope import NOTHING, Kind, Message
+from weir.protocol.error_codes import MODERN_STATUS
 from weir.protocol.media_types import EVENT_STREAM, JSON
+from weir.protocol.verdicts import verdict_of
 from weir.relay.stdio_mailbox import Exchange, Letter, Mailbox
 from weir.relay.stdio_routing import Router
 
@@ -20,9 +22,6 @@ _STREAM: Headers = [
     (b"cache-control", b"no-cache, no-transform"),
     (b"x-accel-buffering", b"no"),
 ]
-_TOOL_ERROR = Verdict(is_tool_error=True)
-# 2026-07-28, basic/index and streamable-http: these errors have HTTP statuses of their own
-_MODERN_STATUS = {-32700: 400, -32600: 400, -32602: 400, -32020: 400, -32021: 400, -32022: 400, -32601: 404}
 
 KEEPALIVE = Letter(NOTHING, b"")
 """Says nothing: a comment for intermediaries that close silent streams, and to notice a client that has gone."""
@@ -57,7 +56,7 @@ async def reply(
     if letter is None:
         return exchange.over or accepted()
     if letter.is_last:
-        return Replied(_status(exchange, letter.message), head.json(), letter.body, verdict(letter.message))
+        return Replied(_status(exchange, letter.message), head.json(), letter.body, verdict_of(letter.message))
     return await stream(exchange, router, head, clock, letter)
 
 
@@ -73,7 +72,7 @@ async def stream(
         await _write(box, letter)
         box.written_at = clock()
         if letter.is_last:
-            return Replied(200, headers, None, verdict(letter.message))
+            return Replied(200, headers, None, verdict_of(letter.message))
         router.taken(box)
         letter = await box.take()
     return box.over or Replied(200, headers, None, NO_ANSWER)
@@ -103,18 +102,9 @@ async def _write(box: Mailbox, letter: Letter) -> None:
         elif message.kind is Kind.NOTIFICATION:
             call.asker.told(call, message)
     if message.kind is Kind.RESPONSE:
-        call.answered(message.id, verdict(message))
+        call.answered(message.id, verdict_of(message))
     await box.sink.write(sse.encode(body))
     call.committed = True
-
-
-def verdict(message: Message) -> Verdict:
-    """What an answer says about its call."""
-    if message.error is not None:
-        return Verdict(message.error.code, message.error.message)
-    if message.result is not None and message.result.is_error:
-        return _TOOL_ERROR
-    return PLAIN if message.kind in (Kind.RESPONSE, Kind.BATCH) else NO_ANSWER
 
 
 def accepted() -> Replied:
@@ -132,4 +122,4 @@ def refused_as_server(status: int, code: int, text: str, raw_id: bytes = b"null"
 def _status(exchange: Exchange, message: Message) -> int:
     if message.error is None or not exchange.call.message.revision:
         return 200
-    return _MODERN_STATUS.get(message.error.code, 200)
+    return MODERN_STATUS.get(message.error.code, 200)

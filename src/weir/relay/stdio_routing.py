@@ -13,10 +13,10 @@ from weir.core.call import Call
 from weir.core.events import Emit, LimitReached, LineSkipped, Listed
 from weir.core.outcome import Blame, Failed, FailureKind, Sent
 from weir.protocol import edit, scan
+from weir.protocol.correlation import key_of
 from weir.protocol.envelope import Kind, Message
 from weir.protocol.methods import LISTS
 from weir.relay.stdio_asks import Asks
-from weir.relay.stdio_ids import key_of
 from weir.relay.stdio_mailbox import Exchange, Letter, Mailbox
 from weir.relay.stdio_mailbox import RoutingSettings as RoutingSettings
 from weir.relay.stdio_orphans import Orphans, refusal

@@ -15,6 +15,7 @@ from weir.core.origin import network_of
 from weir.core.outcome import NO_ANSWER, Blame, Failed, FailureKind, Outcome, RefusalKind, Refused, Replied, Sent
 from weir.core.shortage import SHORTAGE_RETRY_SECONDS
 from weir.protocol.envelope import Kind
+from weir.protocol.error_codes import INVALID_PARAMS, INVALID_REQUEST
 from weir.protocol.methods import is_modern
 from weir.relay.stdio_children import Children
 from weir.relay.stdio_intake import ADDRESSED, mismatch, unfit
@@ -28,7 +29,6 @@ from weir.relay.stdio_sweep import WaitSettings
 from weir.relay.tool_headers import ToolHeaders
 
 _PEER = Peer(Transport.STDIO)
-_INVALID_REQUEST, _INVALID_PARAMS = -32600, -32602
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,7 +193,7 @@ class StdioUpstream:
 
     async def _get(self, session: Session, attempt: Attempt) -> Outcome:
         if session.router.listener is not None:
-            return refused_as_server(409, _INVALID_REQUEST, "Conflict: this session has its GET stream open already")
+            return refused_as_server(409, INVALID_REQUEST, "Conflict: this session has its GET stream open already")
         return await session.listen(attempt)
 
     def _delete(self, session: Session) -> Outcome:
@@ -215,7 +215,7 @@ class StdioUpstream:
         if not message.revision:
             # a server that sees no envelope in its first request takes itself for a legacy one, for all callers
             text = "params._meta lacks io.modelcontextprotocol/protocolVersion"
-            return refused_as_server(400, _INVALID_PARAMS, text, message.id)
+            return refused_as_server(400, INVALID_PARAMS, text, message.id)
         problem = mismatch(attempt.call, self._tools)
         if problem is not None:
             return problem
@@ -302,6 +302,6 @@ _GONE = Refused(RefusalKind.UNKNOWN_SESSION, "This session has ended; send `init
 
 
 def _not_allowed(allow: bytes) -> Replied:
-    reply = refused_as_server(405, _INVALID_REQUEST, "Method Not Allowed")
+    reply = refused_as_server(405, INVALID_REQUEST, "Method Not Allowed")
     reply.headers.append((b"allow", allow))
     return reply

@@ -11,11 +11,11 @@ from weir.core.events import Emit, LineSkipped
 from weir.core.outcome import Blame, Failed, FailureKind, RefusalKind, Refused
 from weir.core.shortage import SHORTAGE_RETRY_SECONDS
 from weir.protocol import edit
+from weir.protocol.correlation import key_of
 from weir.protocol.envelope import Message
 from weir.protocol.numbers import whole_number
 from weir.protocol.shapes import SUBSCRIPTION_KEY
 from weir.relay.stdio_audience import Audience
-from weir.relay.stdio_ids import key_of
 from weir.relay.stdio_mailbox import Exchange, Letter, Mailbox
 from weir.relay.stdio_pipe import Pipe
 from weir.relay.stdio_routing import AMBIGUOUS_ANSWER, Router, RoutingSettings

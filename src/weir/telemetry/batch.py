@@ -8,7 +8,9 @@ from typing import Final
 from weir.core.call import Attempt, Call
 from weir.core.outcome import NO_ANSWER, Outcome, Replied, Verdict
 from weir.protocol import envelope
+from weir.protocol.correlation import key_of
 from weir.protocol.envelope import Kind, Message
+from weir.protocol.verdicts import verdict_of
 
 WATCHED: Final = (Kind.REQUEST, Kind.NOTIFICATION)
 """What is counted as an operation and gets spans."""
@@ -77,16 +79,12 @@ def outcome_of(member: Call, outcome: Outcome) -> Outcome:
 def _hand_out(call: Call, outcome: Replied) -> None:
     """Find each member's own answer: the edge has seen it pass, or it is in a complete body."""
     reply = envelope.peek(outcome.body) if outcome.body else envelope.NOTHING
-    answers = {answer.id: answer for answer in (reply.members or (reply,)) if answer.kind is Kind.RESPONSE}
+    answers = {key_of(answer.id): answer for answer in (reply.members or (reply,)) if answer.kind is Kind.RESPONSE}
     for member in call.members:
         if member.attempts:
-            verdict = member.answer or (_verdict(answers.get(member.message.id)) if member.message.id else NO_ANSWER)
+            verdict = member.answer or _verdict_for(member.message.id, answers)
             member.attempts[-1].outcome = Replied(outcome.status, outcome.headers, None, verdict)
 
 
-def _verdict(answer: Message | None) -> Verdict:
-    if answer is None:
-        return NO_ANSWER
-    if answer.error is not None:
-        return Verdict(answer.error.code, answer.error.message)
-    return Verdict(is_tool_error=answer.result is not None and answer.result.is_error)
+def _verdict_for(raw_id: bytes, answers: dict[bytes, Message]) -> Verdict:
+    return verdict_of(answers.get(key_of(raw_id))) if raw_id else NO_ANSWER

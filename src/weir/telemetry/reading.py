@@ -9,8 +9,9 @@ from weir.core.events import CallFinished
 from weir.core.outcome import PLAIN, Failed, Outcome, Replied, Verdict
 from weir.core.phases import Phases
 from weir.protocol.envelope import Kind
+from weir.protocol.error_codes import CALLER_FAULTS
 from weir.telemetry import batch
-from weir.telemetry.semconv import CALLER_FAULTS, TOOL_ERROR
+from weir.telemetry.semconv import TOOL_ERROR
 
 
 class Judgement(NamedTuple):

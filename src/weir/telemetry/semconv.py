@@ -48,6 +48,3 @@ OTHER = "_OTHER"
 
 # advised for all four MCP histograms; seconds
 OPERATION_BUCKETS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
-
-CALLER_FAULTS = frozenset({-32700, -32600, -32601, -32602, -32002})
-"""JSON-RPC codes that are no error of the server's (genai PR 404): its span's status stays unset."""

@@ -5,13 +5,14 @@ from typing import Final
 from weir.core.budget import Held
 from weir.core.call import Attempt, Call, Headers
 from weir.core.outcome import NO_ANSWER, PLAIN, Failed, FailureKind, Outcome, Replied, Sent, Verdict
-from weir.protocol import edit, media_types, scan
-from weir.protocol.decoding import any_of
+from weir.protocol import correlation, edit, media_types, scan
+from weir.protocol.correlation import NO_ID
 from weir.protocol.envelope import Kind, Message, peek
 from weir.protocol.headers import SEALS
 from weir.protocol.media_types import EVENT_STREAM, accepts
 from weir.protocol.methods import LISTS
 from weir.protocol.sse import MAX_EVENT_BYTES, Event, Splitter, replace_data
+from weir.protocol.verdicts import verdict_of
 
 FIRST_STATELESS: Final = "2026-07-28"
 """From this revision on no stream is resumed: one that ended without its answer is lost."""
@@ -105,7 +106,7 @@ def _renamed(attempt: Attempt, reply: Replied, text: bytes) -> Replied:
 
 
 def _under_own_id(attempt: Attempt, text: bytes) -> bytes:
-    if not attempt.is_renamed or peek(text).id in (b"", b"null"):
+    if not attempt.is_renamed or peek(text).id in NO_ID:
         # an error that names no call says so to the caller too
         return text
     try:
@@ -178,31 +179,7 @@ def answers(attempt: Attempt, message: Message) -> bool:
     asked = attempt.call.message.kind
     if asked is not Kind.REQUEST:
         return asked is Kind.BATCH or asked is Kind.OPAQUE
-    if message.id == attempt.wire_id:
-        return True
-    if message.id in (b"", b"null"):
-        return message.error is not None
-    named = _plain(message.id)
-    return named is not None and named == _plain(attempt.wire_id)
-
-
-def _plain(raw_id: bytes) -> str | None:
-    """An id without its JSON type: 7, 7.0 and "7" are one."""
-    value = any_of(raw_id)
-    if value is None:
-        return None
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    return str(value)
-
-
-def verdict_of(message: Message) -> Verdict:
-    """What a response says."""
-    if message.error is not None:
-        return Verdict(message.error.code, message.error.message)
-    if message.result is not None and message.result.is_error:
-        return Verdict(is_tool_error=True)
-    return PLAIN
+    return correlation.answers(message, attempt.wire_id)
 
 
 class StreamJudge:
