@@ -145,6 +145,7 @@ NUMBERS_OF_OURS = {
     "policies/": "counts and shares of weir's own",
     "config/": "quantities that a regular expression of bounded length has checked",
     "app/": "arguments and replies of weir's own programs",
+    "protocol/correlation.py": "digits that stay a text, a float that the decoder has read",
     "protocol/numbers.py": "the reader itself",
     "protocol/paths.py": "two hexadecimal digits that a regular expression has checked",
     "protocol/tracecontext.py": "two hexadecimal digits that a regular expression has checked",
@@ -155,7 +156,6 @@ NUMBERS_OF_OURS = {
     "downstream/pace.py": "settings",
     "downstream/unread.py": "settings",
     "upstream/guardian.py": "what weir and the kernel wrote",
-    "relay/stdio_ids.py": "a float that the decoder has read",
     "upstream/judging.py": "a float that the decoder has read",
 }
 """Where `int`, `float` and `isdigit` may stand, and why what they read is no foreign text."""
