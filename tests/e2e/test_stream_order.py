@@ -82,12 +82,14 @@ class Server:
         self.may_answer = asyncio.Event()
         self.has_slow = asyncio.Event()
         self.has_listener = asyncio.Event()
+        self.has_head = True
 
     async def __call__(self, exchange: Exchange) -> None:
         """As a server with a stream."""
         if exchange.request.verb == b"GET":
             self.has_listener.set()
-            await exchange.open()
+            if self.has_head:
+                await exchange.open()
             await exchange.gone()
             return
         if b"slow" in exchange.request.body:
@@ -156,6 +158,16 @@ async def test_what_is_of_no_such_session_waits_for_nothing(tmp_path: Path, head
         scene.front.released.set()
         await scene.scripted.has_listener.wait()
         assert [b"POST", b"POST", b"GET"] == [request.verb for request in scene.server.got]
+
+
+async def test_a_stream_whose_head_does_not_come_holds_nothing_up(tmp_path: Path) -> None:
+    """Some servers write it with the first event only."""
+    async with connecting(tmp_path) as scene, asyncio.TaskGroup() as group:
+        scene.scripted.has_head = False
+        behind = group.create_task(post(scene.weir.port, CALL, MINE))
+        scene.front.released.set()
+        assert 200 == (await behind).status
+        assert [b"POST", b"GET", b"POST"] == [request.verb for request in scene.server.got]
 
 
 async def test_a_stream_that_cannot_be_connected_frees_what_is_behind_it(tmp_path: Path) -> None:

@@ -205,9 +205,11 @@ class HttpUpstream:
             exchange = await self._client.connect_and_send(request, left)
             # up to the sending: what comes after is the server's time
             until = exchange.sent_at
+            if request.opening is not None:
+                self._order.sent(call.session, exchange.arrived)
             return exchange
         finally:
-            if request.opening is not None:
+            if not until and request.opening is not None:
                 self._order.end(call.session)
             attempt.connect_seconds = (until or self._clock()) - began
             call.connect_left_seconds -= attempt.connect_seconds

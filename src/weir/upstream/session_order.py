@@ -5,6 +5,14 @@ then answer before there is a stream for what it says besides.
 """
 
 import asyncio
+from typing import Any, Final
+
+HEAD_SECONDS: Final = 0.25
+"""How long the request behind waits for the head of the stream, once that was asked for.
+
+On a new connection a server may read the request later than what was written after it. It answers at once, with a
+stream or without; some write the head with the first event only.
+"""
 
 
 class SessionOrder:
@@ -21,14 +29,26 @@ class SessionOrder:
         if session not in self.opening:
             self.opening[session] = asyncio.get_running_loop().create_future()
 
+    def sent(self, session: str, arrived: "asyncio.Future[None]") -> None:
+        """The stream was asked for; `arrived` is done when its head is there, or it has failed."""
+        if session not in self.opening:
+            return
+        timer = asyncio.get_running_loop().call_later(HEAD_SECONDS, self.end, session)
+
+        def has_arrived(_: Any) -> None:
+            timer.cancel()
+            self.end(session)
+
+        arrived.add_done_callback(has_arrived)
+
     def end(self, session: str) -> None:
-        """The stream has been asked for, or there is no connection for it."""
+        """Nothing waits for the session's stream any more."""
         opening = self.opening.pop(session, None)
         if opening is not None:
             opening.set_result(None)
 
     async def behind(self, session: str) -> None:
-        """Wait until the session's stream has been asked for. Its connect limit bounds the wait."""
+        """Wait for the session's stream. Its connect limit bounds the wait."""
         opening = self.opening.get(session)
         if opening is not None:
             # not awaited itself: a request that is cancelled would cancel it for all
