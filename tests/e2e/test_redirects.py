@@ -131,6 +131,21 @@ async def test_a_circle_of_redirects_ends(server: ScriptedServer, tmp_path: Path
     assert 6 == len(server.got)
 
 
+async def test_a_redirect_that_leads_to_nobody_was_sent_and_not_carried_out(
+    server: ScriptedServer, tmp_path: Path
+) -> None:
+    async def script(exchange: Exchange) -> None:
+        server.stop_listening()
+        await exchange.reply(307, [(b"Location", b"/mcp/"), (b"Connection", b"close")])
+
+    server.script = script
+    with weir_stdio(tmp_path, {"url": server.url}) as weir:
+        error = (await ask(weir, CALL))["error"]
+        await leave(weir)
+    assert ("upstream_connect_error", True) == (error["data"]["reason"], error["data"]["sent"])
+    assert "was sent, and was not carried out" in error["message"]
+
+
 @pytest.mark.parametrize("location", ["{origin}/mcp/?a=1#x", "/mcp/?a=1"])
 async def test_a_client_over_http_that_follows_stays_with_weir(
     server: ScriptedServer, tmp_path: Path, location: str

@@ -203,6 +203,11 @@ class ScriptedServer:
         """Its MCP address."""
         return f"http://127.0.0.1:{self.port}/mcp"
 
+    def stop_listening(self) -> None:
+        """Refuse new connections; those that are open go on."""
+        assert self._server is not None
+        self._server.close()
+
     def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if self._is_closing:
             # accepted while the server was closing

@@ -172,9 +172,13 @@ class HttpUpstream:
         # the hops belong to the server's time
         sent_at, connect_seconds = attempt.sent_at, attempt.connect_seconds
         try:
-            return await self._ask(attempt, self._composer.compose(attempt), is_first=True, hops=hops)
+            outcome = await self._ask(attempt, self._composer.compose(attempt), is_first=True, hops=hops)
         finally:
             attempt.sent_at, attempt.connect_seconds = sent_at, connect_seconds
+        if isinstance(outcome, Failed) and outcome.sent is Sent.NO:
+            # it was sent, and the redirect proves that nothing was done
+            outcome.sent, outcome.is_undone = Sent.YES, True
+        return outcome
 
     async def aclose(self) -> None:
         """Close every connection to the server; exchanges under way fail."""
