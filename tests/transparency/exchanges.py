@@ -61,6 +61,16 @@ def nested(depth: int) -> bytes:
     return CALL.replace(b'"t"', b'"t","arguments":' + b'{"a":[' * depth + b"0" + b"]}" * depth)
 
 
+PLACES: dict[str, Said] = {
+    "a server behind a slash": Said(
+        status=307, reply_headers=[(b"Location", b"http://{host}/mcp/"), (b"Content-Type", b"text/plain")], chunks=()
+    ),
+    "a reply that names its place": Said(
+        reply_headers=[*JSON, (b"Content-Location", b"http://{host}/mcp"), (b"Location", b"http://{host}/jobs/1")]
+    ),
+}
+"""Replies that name an address of the server, which becomes weir's."""
+
 REQUESTS: dict[str, Said] = {
     "a session opens": Said(
         b'{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"protocolVersion":"2025-06-18","capabilities":{}}}',
@@ -83,16 +93,10 @@ REQUESTS: dict[str, Said] = {
         ],
         chunks=(b"no",),
     ),
-    "a server behind a slash": Said(
-        status=307, reply_headers=[(b"Location", b"http://{host}/mcp/"), (b"Content-Type", b"text/plain")], chunks=()
-    ),
     "a redirect to another server": Said(
         status=302, reply_headers=[(b"Location", b"https://login.example/start?x=1")], chunks=()
     ),
     "a redirect without a host": Said(status=308, reply_headers=[(b"Location", b"/mcp/?a=1")], chunks=()),
-    "a reply that names its place": Said(
-        reply_headers=[*JSON, (b"Content-Location", b"http://{host}/mcp"), (b"Location", b"http://{host}/jobs/1")]
-    ),
     "a cookie": Said(reply_headers=[*JSON, (b"Set-Cookie", b"lb=node7; Path=/; HttpOnly"), (b"Set-Cookie", b"a=b")]),
     "slow down": Said(status=429, reply_headers=[(b"Retry-After", b"3"), *JSON], chunks=(b"{}",)),
     "the server's own overload": Said(status=503, reply_headers=[(b"Content-Type", b"text/html")], chunks=(b"<b>503",)),

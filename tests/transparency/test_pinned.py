@@ -23,7 +23,7 @@ from support.rawhttp import ScriptedServer, fetch
 from support.weirs import weir_argv
 from transparency.conversation import Conversation, Names, Says
 from transparency.ends import HttpClient, HttpServer, events
-from transparency.exchanges import BODIES, REPLIES, REQUESTS, Said
+from transparency.exchanges import BODIES, PLACES, REPLIES, REQUESTS, Said
 from transparency.pinned import ALLOWED, differences
 from transparency.tap import Message, Pair, Tap, tapping
 from transparency.transcripts import TRANSCRIPTS
@@ -47,6 +47,7 @@ SCENARIOS = (
 )
 SCRIPTED = {
     **REQUESTS,
+    **PLACES,
     **{
         f"body: {name}": Said(body, chunks=(b'{"jsonrpc":"2.0","id":null,"error":{}}',))
         for name, body in BODIES.items()
