@@ -74,6 +74,7 @@ class Backlog:
         if not self._waiting:
             return None
         if self._gate is None or self._gate.is_settled:
+            self._gate = None
             return self._waiting.popleft()
         for posting in self._waiting:
             if posting.message.kind is Kind.RESPONSE:

@@ -153,11 +153,19 @@ class StdioDownstream:
     # one message
 
     async def _dispatch_all(self) -> None:
-        while posting := await self._backlog.take():
-            if await self._is_done_by_cancelling(posting):
-                self._backlog.free(posting)
-            else:
-                await self._dispatch(posting)
+        # in a frame of its own: this one would keep the last message, and its body, until the next one comes
+        while await self._dispatch_next():
+            pass
+
+    async def _dispatch_next(self) -> bool:
+        posting = await self._backlog.take()
+        if posting is None:
+            return False
+        if await self._is_done_by_cancelling(posting):
+            self._backlog.free(posting)
+        else:
+            await self._dispatch(posting)
+        return True
 
     async def _is_done_by_cancelling(self, posting: Posting) -> bool:
         """A stateless request is cancelled by closing its POST (2026-07-28, streamable-http), not by a message."""

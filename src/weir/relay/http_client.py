@@ -113,6 +113,7 @@ class HttpClient:
     def end(self, posting: Posting) -> None:
         """Nothing more comes for this message."""
         posting.settle()
+        posting.let_go()
         for raw in [raw for raw, other in self._in_flight.items() if other is posting]:
             del self._in_flight[raw]
 

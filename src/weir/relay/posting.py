@@ -69,6 +69,10 @@ class Posting:
         if then is not None:
             then()
 
+    def let_go(self) -> None:
+        """It is over: let go of what points back at it, which only the garbage collector would free."""
+        self.call = self.stream = None
+
     def on_settled(self, then: Callable[[], None]) -> None:
         """Have `then` called when this is settled, at once when it is."""
         if self.is_settled:
