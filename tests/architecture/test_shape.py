@@ -172,7 +172,6 @@ NUMBERS_OF_OURS = {
     "downstream/pace.py": "settings",
     "downstream/unread.py": "settings",
     "upstream/guardian.py": "what weir and the kernel wrote",
-    "upstream/judging.py": "a float that the decoder has read",
 }
 """Where `int`, `float` and `isdigit` may stand, and why what they read is no foreign text."""
 
