@@ -27,6 +27,15 @@ def key_of(raw: bytes) -> bytes:
     return b"\0" + raw
 
 
+def typed_key_of(raw: bytes) -> bytes:
+    """Returns one key for all spellings of an id in its own JSON type: 7 and 7.0, but not "7".
+
+    For what a client says of its own requests: it may use both, and knows which one it means (JSON-RPC 2.0, section 4).
+    """
+    key = key_of(raw)
+    return b'"' + key if raw[:1] == b'"' else key
+
+
 def is_same(one: bytes, other: bytes) -> bool:
     """Whether two ids, or two progress tokens, are the same. Equal texts are the common case."""
     return one == other or key_of(one) == key_of(other)

@@ -15,7 +15,7 @@ from weir.core.call import Call, Headers
 from weir.core.events import Emit, LimitReached, Notice
 from weir.core.layer import CallHandler
 from weir.core.outcome import STOPPED, Blame, Failed, FailureKind, Outcome, Refused, Replied, Sent
-from weir.protocol.correlation import key_of
+from weir.protocol.correlation import key_of, typed_key_of
 from weir.protocol.envelope import Kind, Message, peek
 from weir.protocol.methods import is_modern
 from weir.protocol.salvage import salvage
@@ -98,7 +98,7 @@ class HttpClient:
 
     def in_flight(self, raw_id: bytes) -> Posting | None:
         """The request with this id that has no answer yet."""
-        return self._in_flight.get(key_of(raw_id))
+        return self._in_flight.get(typed_key_of(raw_id))
 
     def begin(self, posting: Posting) -> None:
         """Note a message in the order of the pipe: what comes behind it may be about it."""
@@ -108,7 +108,7 @@ class HttpClient:
             self.is_listening.clear()
         posting.may_hold = message.method == "tools/call" and is_modern(message.revision)
         for each in posting.unanswered.values():
-            self._in_flight[key_of(each.id)] = posting
+            self._in_flight[typed_key_of(each.id)] = posting
 
     def end(self, posting: Posting) -> None:
         """Nothing more comes for this message."""
@@ -299,7 +299,8 @@ class HttpClient:
         """A message on the GET stream: for no request of the client's, unless the server answers there."""
         message = peek(data)
         if await self._pass_on(data, message) and message.kind is Kind.RESPONSE:
-            posting = self._in_flight.get(key_of(message.id))
+            key = key_of(message.id)
+            posting = next((each for each in self._in_flight.values() if key in each.unanswered), None)
             if posting is not None and posting.note(message, data):
                 posting.cut(self._settings.linger_seconds)
 
