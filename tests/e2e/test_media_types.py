@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from support.processes import free_port
-from support.rawhttp import LIMIT_SECONDS, Exchange, ScriptedServer, fetch, post
+from support.rawhttp import LIMIT_SECONDS, Exchange, ScriptedServer, post
+from support.seen import shown
 from support.talking import CALL, INITIALIZE, ask
 from support.weirs import UNTRACED, Config, weir_http, weir_stdio
 from weir.protocol import sse
@@ -40,14 +40,17 @@ class Streaming:
 async def test_a_shared_event_stream_gives_each_caller_its_own_id(
     server: ScriptedServer, tmp_path: Path, spelling: str
 ) -> None:
-    streaming, diagnostics = Streaming(server, spelling), free_port()
-    listen = {"diagnostics": f"127.0.0.1:{diagnostics}"}
-    config: Config = {**UNTRACED, "listen": listen, "policies": {"coalesce": {"mode": "enforce"}}}
+    streaming = Streaming(server, spelling)
+    config: Config = {
+        **UNTRACED,
+        "listen": {"diagnostics": "127.0.0.1:0"},
+        "policies": {"coalesce": {"mode": "enforce"}},
+    }
     with weir_http(tmp_path, {"url": server.url}, config) as weir:
         async with asyncio.TaskGroup() as group:
             calls = [group.create_task(post(weir.port, LIST % number)) for number in (b"1", b"2")]
             async with asyncio.timeout(LIMIT_SECONDS):
-                while json.loads((await fetch(diagnostics, "GET", "/status")).body)["in_flight"] != 2:
+                while json.loads(await shown(weir, "/status"))["in_flight"] != 2:
                     pass
             streaming.may_answer.set()
         bodies = [(await call).body for call in calls]

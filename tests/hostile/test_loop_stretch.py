@@ -6,6 +6,7 @@ server run in threads of their own.
 
 import asyncio
 import contextlib
+import gc
 import socket
 import threading
 import time
@@ -27,6 +28,15 @@ LONGEST_SECONDS = 0.3
 MEASUREMENTS = 3
 """A neighbour that takes the caches for a moment spoils one of them."""
 MIB = 1024 * 1024
+
+
+@pytest.fixture(autouse=True)
+def only_own_objects() -> Iterator[None]:
+    """A collection looks at what this test makes, and not at what a thousand tests have left in the process."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 def call(arguments: bytes) -> bytes:
