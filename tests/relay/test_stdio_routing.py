@@ -3,104 +3,27 @@
 import asyncio
 import json
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from support.bridges import Events, RecordingSink, modern, notification, request
-from weir.core.budget import Account, Budget
-from weir.core.call import Attempt, Call, Peer, Transport
+from support.bridges import modern, notification, request
+from support.routed import Stage, bodies, call_of, shared
+from weir.core.budget import Budget
+from weir.core.call import Attempt
 from weir.core.events import LimitReached, LineSkipped
 from weir.core.outcome import Blame, Failed, FailureKind
 from weir.protocol.envelope import peek
 from weir.relay.stdio_asks import ASKS_LIMIT
 from weir.relay.stdio_audience import DEPARTED_LIMIT
+from weir.relay.stdio_exchanges import ABANDONED_LIMIT
 from weir.relay.stdio_mailbox import Bounds, Exchange, Letter, Mailbox
-from weir.relay.stdio_pipe import Receiver
-from weir.relay.stdio_routing import ABANDONED_LIMIT, Router, RoutingSettings
-from weir.relay.stdio_shared import SharedRouter
-from weir.relay.tool_headers import ToolHeaders
+from weir.relay.stdio_routing import Router
 
 Ids = st.one_of(st.integers(-(2**53), 2**53), st.text(max_size=8))
 EXITED = Failed(FailureKind.EXITED, "exited with code 1")
-
-
-class PlayedPipe:
-    """A pipe that only remembers whether it is paused."""
-
-    is_ending = False
-
-    def __init__(self) -> None:
-        self.is_paused = False
-
-    async def run(self, receiver: Receiver) -> None:
-        """Nothing runs."""
-
-    async def started(self) -> Failed | None:
-        """At once."""
-        return None
-
-    async def send(self, message: bytes, account: Account | None = None) -> Failed | None:
-        """Goes nowhere."""
-        return None
-
-    def pause(self) -> None:
-        """Remember."""
-        self.is_paused = True
-
-    def resume(self) -> None:
-        """Remember."""
-        self.is_paused = False
-
-    def stop(self) -> None:
-        """Nothing runs."""
-
-    def unwanted(self, size: int) -> None:
-        """Not counted."""
-
-
-shared = partial(SharedRouter, tools=ToolHeaders())
-
-
-class Stage:
-    """A router with its pipe, its events and a clock that stands still."""
-
-    def __init__(
-        self, kind: Callable[..., Router] = Router, bounds: Bounds | None = None, *, keeps_strays: bool = False
-    ) -> None:
-        self.pipe = PlayedPipe()
-        self.events = Events()
-        settings = RoutingSettings(bounds, bounds) if bounds is not None else RoutingSettings()
-        self.router = kind("script", self.pipe, settings, self.events, lambda: 1.0)
-
-    def post(self, body: bytes) -> tuple[Exchange, bytes | None]:
-        """A POST that waits, and what the server is sent."""
-        exchange = Exchange(Attempt(call_of(body), 1, 0.0), self.router.bounds, 1.0)
-        return exchange, self.router.expect(exchange, body)
-
-    def say(self, body: bytes) -> None:
-        """The server says something."""
-        self.router.message(peek(body), body)
-
-
-def call_of(body: bytes) -> Call:
-    """A call with this body."""
-    return Call(
-        upstream="script",
-        peer=Peer(Transport.HTTP),
-        sink=RecordingSink(),
-        received_at=0.0,
-        body=body,
-        message=peek(body),
-    )
-
-
-def bodies(box: Mailbox) -> list[bytes]:
-    """What waits in a mailbox."""
-    return [letter.body for letter in box.leftovers()]
 
 
 def renamed(sent: bytes | None) -> str:
@@ -151,9 +74,9 @@ def test_shared_callers_never_meet(callers: list[tuple[Any, Any, bool]], order: 
     assert [] == list(stage.events)
 
 
-@given(st.lists(Ids, min_size=1, max_size=12), st.randoms(use_true_random=False))
-def test_a_single_client_s_answers_find_their_requests(ids: list[Any], order: Any) -> None:
-    """Byte for byte; of two requests under one id each gets one answer."""
+@given(st.lists(Ids, min_size=1, max_size=12, unique_by=str), st.randoms(use_true_random=False))
+def test_requests_with_ids_of_their_own_pass_byte_for_byte(ids: list[Any], order: Any) -> None:
+    """Nothing is renamed, and every answer finds its request."""
     stage = Stage()
     waiting = []
     for raw_id in ids:

@@ -307,9 +307,9 @@ async def test_an_id_of_another_type_is_still_the_answer() -> None:
         )
         number = tasks.create_task(client.post(tool("never", 8)))
         await asyncio.sleep(0)
-        text = await client.post(tool("say", "8", lines=['{"id":"8","result":{"s":1}}', '{"id":8,"result":{}}']))
+        text = await client.post(tool("say", "8", lines=['{"id":$ID,"result":{"s":1}}', '{"id":"8","result":{}}']))
         assert b'{"id":"8","result":{"s":1}}' == reply(text).body
-        assert b'{"id":8,"result":{}}' == reply(await number).body
+        assert b'{"id":"8","result":{}}' == reply(await number).body
 
 
 async def test_an_error_with_a_null_id_answers_what_waits_alone() -> None:

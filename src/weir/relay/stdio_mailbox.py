@@ -169,8 +169,9 @@ class Exchange(Mailbox):
     def __init__(self, attempt: Attempt, limit: Bounds, now: float) -> None:
         super().__init__(attempt, limit, now)
         self.pending: dict[bytes, bytes] = {}
-        """The ids still unanswered: key → raw id as the client wrote it."""
-        self.tokens: list[bytes] = []
+        """The ids still unanswered: the key of the id that the server knows → the client's own."""
+        self.tokens: dict[bytes, bytes] = {}
+        """Likewise of progress tokens."""
         self.renamed = b""
         """The id under which the server knows it, where that is not the client's own."""
         self.answer: Message | None = None

@@ -9,21 +9,20 @@ newest POST still waiting, else it waits for one of them.
 import math
 from collections.abc import Callable
 
-from weir.core.call import Call
+from weir.core.call import Attempt
 from weir.core.events import Emit, LimitReached, LineSkipped, Listed
 from weir.core.outcome import Blame, Failed, FailureKind, Sent
 from weir.protocol import edit, scan
-from weir.protocol.correlation import key_of
-from weir.protocol.envelope import Kind, Message
+from weir.protocol.correlation import is_same, key_of
+from weir.protocol.envelope import Kind, Message, peek
 from weir.protocol.methods import LISTS
 from weir.relay.stdio_asks import Asks
+from weir.relay.stdio_exchanges import Abandoned, Exchanges, answer_restored, subscription_restored
 from weir.relay.stdio_mailbox import Exchange, Letter, Mailbox
 from weir.relay.stdio_mailbox import RoutingSettings as RoutingSettings
 from weir.relay.stdio_orphans import Orphans, refusal
 from weir.relay.stdio_pipe import Pipe
 
-# a client that left owes nothing; without a bound a server that answers none of its requests would grow this
-ABANDONED_LIMIT = 1024
 AMBIGUOUS_ANSWER = Failed(
     FailureKind.PROTOCOL, "its answer can be read in two ways: it has a member twice", sent=Sent.ANSWERED
 )
@@ -32,7 +31,7 @@ LOST = Failed(FailureKind.INTERNAL, "weir could not read this answer; its log ha
 
 
 class Router:
-    """The open replies of one server with one client. Nothing is renamed, every byte stays."""
+    """The open replies of one server with one client. Every byte stays, but for an id that is taken."""
 
     def __init__(
         self,
@@ -51,19 +50,15 @@ class Router:
         self._clock = clock
         self._keeps_strays = keeps_strays
         self.bounds = settings.reply
-        self.open: dict[Exchange, None] = {}
-        """The POSTs still waiting, oldest first."""
+        self._exchanges = Exchanges()
+        self.open = self._exchanges.open
         self.listener: Mailbox | None = None
         """The GET stream."""
         self.ended_by: Failed | None = None
         self.has_answered = False
-        self._waiting: dict[bytes, list[Exchange]] = {}
-        self._tokens: dict[bytes, Exchange] = {}
         self.resumed_at = 0.0
         """When the server last had no more to wait for a client: to answer, or to read."""
         self._asks = Asks(lambda: emit(LimitReached(upstream, "open_asks")))
-        self._abandoned: dict[bytes, int] = {}
-        self._abandoned_tokens: dict[bytes, None] = {}
         self._full: set[Mailbox] = set()
         self._orphans = Orphans(settings.orphans)
         self.answer: Callable[[bytes], None] = lambda body: None
@@ -73,22 +68,15 @@ class Router:
 
     def expect(self, exchange: Exchange, body: bytes) -> bytes | None:
         """A POST with requests begins to wait. Returns the bytes to write, None when its ids are not clear."""
-        message = exchange.call.message
-        for member in message.members or (message,):
-            if member.kind is Kind.REQUEST:
-                raw = member.id if message.members else exchange.wire_id
-                self._register(exchange, key_of(raw), raw)
-                if member.progress_token:
-                    self._register_token(exchange, key_of(member.progress_token))
-        self._begin(exchange)
-        return body
+        expected = self._exchanges.expect(exchange, body)
+        if expected is not None:
+            self._begin(exchange)
+        return expected
 
     def forget(self, exchange: Exchange) -> bytes | None:
         """A POST waits no more. Returns what the server is to be told of that, if anything."""
         if exchange in self.open:
-            if not (self._keeps_strays and exchange.is_cancelled):
-                self._abandon(exchange)
-            self._close(exchange)
+            self._exchanges.abandon(exchange, passes=self._keeps_strays and exchange.is_cancelled)
         self._reroute(exchange)
         return None
 
@@ -103,19 +91,30 @@ class Router:
             self.listener = None
         self._reroute(box)
 
-    def outgoing(self, call: Call, body: bytes, cancelled: Exchange | None) -> bytes | None:
-        """What the server is to get of a message that has no answer; `cancelled` is the request it ends, if any."""
-        for member in call.message.members or (call.message,):
-            if member.kind is Kind.RESPONSE:
-                self._answered(member.id)
-        return body
+    def outgoing(self, message: Message, body: bytes) -> bytes:
+        """Returns what the server gets of a message that has no answer: an answer of its client under its own id."""
+        if message.kind is Kind.BATCH:
+            parts = [body[start:end] for start, end in scan.elements(body)]
+            sent = [self.outgoing(member, part) for member, part in zip(message.members, parts, strict=True)]
+            return body if sent == parts else edit.set_elements(body, sent)
+        if message.kind is not Kind.RESPONSE:
+            return body
+        box, own = self._asks.answered(message.id)
+        self._note_answered(box)
+        return _with_id(body, own) if own is not message.id else body
 
-    def cancelled(self, call: Call) -> Exchange | None:
-        """The request that a client's `notifications/cancelled` names, while it waits."""
-        raw = call.message.request_id
-        self._abandoned.pop(key_of(raw), None)
-        exchange = self._find(raw) if raw else None
-        return exchange if exchange is not None and exchange.call.message.method != "initialize" else None
+    def cancelled(self, attempt: Attempt) -> tuple[Exchange | None, bytes]:
+        """Returns the waiting request that a `notifications/cancelled` names, and the bytes that say so to the server.
+
+        A client means the newest request with its id; weir names the attempt that it gave up.
+        """
+        raw, body = attempt.call.message.request_id, attempt.body
+        if not raw or attempt.wire_id:
+            return None, body
+        exchange, wire = self._exchanges.named(raw)
+        body = body if wire is raw else _with_param(body, b"requestId", wire)
+        is_handshake = exchange is not None and exchange.call.message.method == "initialize"
+        return (None if is_handshake else exchange), body
 
     @property
     def _has_departed(self) -> bool:
@@ -167,9 +166,9 @@ class Router:
 
     def spoiled(self, message: Message) -> None:
         """A bug of weir's cost one line. What waited for it must not wait any longer."""
-        exchange = self._find(message.id) if message.kind is Kind.RESPONSE else None
+        exchange = self._exchanges.find(message.id) if message.kind is Kind.RESPONSE else None
         if exchange is not None:
-            self._close(exchange)
+            self._exchanges.close(exchange)
             exchange.finish(LOST)
 
     def overflowed(self) -> None:
@@ -177,7 +176,7 @@ class Router:
         waiting = [each for each in self.open if each.call.message.method != "subscriptions/listen"]
         if len(waiting) == 1 and not self._has_departed:
             text = "the reply is over the limit for one line"
-            self._close(waiting[0])
+            self._exchanges.close(waiting[0])
             waiting[0].finish(Failed(FailureKind.TOO_LARGE, text, sent=Sent.ANSWERED))
 
     def ended(self, why: Failed) -> None:
@@ -186,24 +185,22 @@ class Router:
         if self.listener is not None:
             self.listener.finish(None)
         for exchange in list(self.open):
-            self._close(exchange)
+            self._exchanges.close(exchange)
             is_subscription = exchange.call.message.method == "subscriptions/listen" and exchange.is_streaming
             exchange.finish(None if is_subscription else why)
 
     def _answer(self, message: Message, body: bytes) -> None:
-        key = key_of(message.id)
-        if self._abandoned and self._is_late(key):
-            return
-        exchange = self._find(message.id)
+        exchange = self._exchanges.find(message.id)
         if exchange is None:
             self._unclaimed(message, body)
             return
-        self._settle(exchange, key)
+        key = key_of(message.id)
+        own = exchange.pending[key]
+        self._exchanges.settle(exchange, key)
         self._note_answer(exchange, message, body)
-        own = exchange.call.message.id
-        if exchange.call.is_request and exchange.wire_id != own:
+        if not is_same(own, message.id):
             try:
-                body = edit.set_id(body, own)
+                body = answer_restored(message, body, own)
             except ValueError:
                 exchange.finish(AMBIGUOUS_ANSWER)
                 return
@@ -217,10 +214,13 @@ class Router:
 
     def _unclaimed(self, message: Message, body: bytes) -> None:
         """An answer to nothing that waits. One with a null id can only be meant for what waits alone."""
+        if (late := self._exchanges.late(message.id)) is not None:
+            self._answered_late(late, message, body)
+            return
         alone = len(self.open) == 1 and not self._has_departed
         if alone and message.id in (b"null", b"") and message.error is not None:
             exchange = next(iter(self.open))
-            self._close(exchange)
+            self._exchanges.close(exchange)
             exchange.answer = message
             self._deliver(exchange, Letter(message, body, is_last=True))
         elif self._keeps_strays:
@@ -228,41 +228,65 @@ class Router:
         else:
             self._emit(LineSkipped(self._upstream, len(body)))
 
+    def _answered_late(self, late: Abandoned, message: Message, body: bytes) -> None:
+        """Its client has it, if it may, unless it would take it for the answer to a newer request."""
+        own = late.own
+        if late.passes and self._exchanges.named(own)[0] is None:
+            self._unowned(Letter(message, body if is_same(own, message.id) else _with_id(body, own)))
+        else:
+            self._emit(LimitReached(self._upstream, "late_answer"))
+
     def _notified(self, message: Message, body: bytes) -> None:
         owner: Mailbox | None = None
         is_last = False
         if message.method == "notifications/progress":
-            key = key_of(message.progress_token)
-            if key in self._abandoned_tokens:
+            owner = self._exchanges.with_token(message.progress_token)
+            if owner is None and self._exchanges.has_left(message.progress_token):
                 return
-            owner = self._tokens.get(key)
+            body = self._progress(owner, message, body)
         elif message.method == "notifications/cancelled":
-            owner, is_last = self._withdrawn(message)
+            owner, is_last, body = self._withdrawn(message, body)
         elif message.subscription_id:
-            owner = self._find(message.subscription_id)
+            owner, body = self._subscribed(message, body)
         if owner is None:
             self._unowned(Letter(message, body))
         else:
             self._deliver(owner, Letter(message, body, is_last))
 
-    def _withdrawn(self, message: Message) -> tuple[Mailbox | None, bool]:
+    def _progress(self, owner: Exchange | None, message: Message, body: bytes) -> bytes:
+        token = message.progress_token
+        own = owner.tokens[key_of(token)] if owner is not None else token
+        return body if is_same(own, token) else _with_param(body, b"progressToken", own)
+
+    def _subscribed(self, message: Message, body: bytes) -> tuple[Exchange | None, bytes]:
+        exchange = self._exchanges.find(message.subscription_id)
+        own = exchange.call.message.id if exchange is not None else message.subscription_id
+        return exchange, body if is_same(own, message.subscription_id) else subscription_restored(message, body, own)
+
+    def _withdrawn(self, message: Message, body: bytes) -> tuple[Mailbox | None, bool, bytes]:
         """Whose the server's `notifications/cancelled` is: where it asked that, or the subscription it ends."""
-        box = self._answered(message.request_id)
+        raw = message.request_id
+        box, told = self._asks.withdrawn(raw)
         if box is not None:
-            return (box if self._is_open(box) else None), False
-        exchange = self._find(message.request_id)
+            self._note_answered(box)
+            body = body if told is raw else _with_param(body, b"requestId", told)
+            return (box if self._is_open(box) else None), False, body
+        exchange = self._exchanges.find(raw)
         if exchange is None or exchange.call.message.method != "subscriptions/listen":
-            return None, False
-        self._close(exchange)
-        return exchange, True
+            return None, False, body
+        self._exchanges.close(exchange)
+        own = exchange.call.message.id
+        return exchange, True, body if is_same(own, raw) else _with_param(body, b"requestId", own)
 
     def _batch(self, message: Message, body: bytes) -> None:
         """An array of answers to one POST stays whole; any other is taken apart."""
-        owners = [self._find(member.id) if member.kind is Kind.RESPONSE else None for member in message.members]
+        owners = [
+            self._exchanges.find(member.id) if member.kind is Kind.RESPONSE else None for member in message.members
+        ]
         first = owners[0]
-        if first is not None and all(owner is first for owner in owners):
+        if first is not None and all(owner is first for owner in owners) and _has_own_ids(first, message):
             for member in message.members:
-                self._settle(first, key_of(member.id))
+                self._exchanges.settle(first, key_of(member.id))
             first.answer = message
             self._deliver(first, Letter(message, body, not first.pending))
         else:
@@ -284,71 +308,10 @@ class Router:
 
     # the books
 
-    def _register(self, exchange: Exchange, key: bytes, raw: bytes) -> None:
-        exchange.pending[key] = raw
-        self._waiting.setdefault(key, []).append(exchange)
-
-    def _register_token(self, exchange: Exchange, key: bytes) -> None:
-        self._tokens[key] = exchange
-        self._abandoned_tokens.pop(key, None)
-        exchange.tokens.append(key)
-
     def _begin(self, exchange: Exchange) -> None:
         self.open[exchange] = None
         if self._orphans and self.listener is None:
             self._deliver_orphans(exchange)
-
-    def _find(self, raw: bytes) -> Exchange | None:
-        """The request that waits under this id; of two under one key, the one with the same JSON text."""
-        found = self._waiting.get(key_of(raw))
-        if found is None:
-            return None
-        if len(found) > 1:
-            key = key_of(raw)
-            for exchange in found:
-                if exchange.pending.get(key) == raw:
-                    return exchange
-        return found[0]
-
-    def _settle(self, exchange: Exchange, key: bytes) -> None:
-        """One id of a POST has its answer; with its last one the POST is no longer open."""
-        exchange.pending.pop(key, None)
-        self._unwait(exchange, key)
-        if not exchange.pending:
-            self._close(exchange)
-
-    def _unwait(self, exchange: Exchange, key: bytes) -> None:
-        found = self._waiting.get(key, [])
-        if exchange in found:
-            found.remove(exchange)
-        if not found:
-            self._waiting.pop(key, None)
-
-    def _close(self, exchange: Exchange) -> None:
-        self.open.pop(exchange, None)
-        for key in exchange.pending:
-            self._unwait(exchange, key)
-        exchange.pending.clear()
-        for key in exchange.tokens:
-            if self._tokens.get(key) is exchange:
-                del self._tokens[key]
-
-    def _abandon(self, exchange: Exchange) -> None:
-        for key in exchange.pending:
-            self._abandoned[key] = self._abandoned.get(key, 0) + 1
-        self._abandoned_tokens.update(dict.fromkeys(exchange.tokens))
-        for known in (self._abandoned, self._abandoned_tokens):
-            while len(known) > ABANDONED_LIMIT:
-                del known[next(iter(known))]
-
-    def _is_late(self, key: bytes) -> bool:
-        """Whether this answers a request whose client has gone (its answer comes first when an id is used again)."""
-        count = self._abandoned.get(key, 0)
-        if count > 1:
-            self._abandoned[key] = count - 1
-        elif count:
-            del self._abandoned[key]
-        return count > 0
 
     def _is_open(self, box: Mailbox) -> bool:
         return box is self.listener or box in self.open
@@ -356,7 +319,10 @@ class Router:
     def _deliver(self, box: Mailbox, letter: Letter) -> None:
         box.active_at = self._clock()
         if letter.message.kind is Kind.REQUEST:
-            self._asks.note(key_of(letter.message.id), box, box.active_at)
+            told = self._asks.note(letter.message.id, box, box.active_at)
+            if told is not letter.message.id:
+                body = _with_id(letter.body, told)
+                letter = Letter(peek(body), body)
         box.put(letter)
         if box.is_full and not letter.is_last and box not in self._full:
             box.full_since = box.active_at
@@ -367,20 +333,26 @@ class Router:
         """A reply is full: its server waits for the client to read."""
         self._pipe.pause()
 
-    def _answered(self, raw: bytes) -> Mailbox | None:
-        """A question of the server is answered or withdrawn: where it was asked."""
-        box = self._asks.pop(key_of(raw))
+    def _note_answered(self, box: Mailbox | None) -> None:
+        """A question of the server, which was asked there, is answered or withdrawn."""
         if box is not None:
             self.resumed_at = self._clock()
-        return box
 
     def _reroute(self, box: Mailbox) -> None:
         """What a reply did not write and does not own finds another one. A full reply that ended holds nobody up."""
         letters = box.leftovers()
         self.taken(box)
         for letter in letters:
-            if letter.message.kind is Kind.REQUEST or _is_announcement(letter.message):
+            if letter.message.kind is Kind.REQUEST:
+                self._unowned(self._unasked(letter))
+            elif _is_announcement(letter.message):
                 self._unowned(letter)
+
+    def _unasked(self, letter: Letter) -> Letter:
+        """A question that its client has not got, under its server's own id again."""
+        _, own = self._asks.answered(letter.message.id)
+        body = letter.body if own is letter.message.id else _with_id(letter.body, own)
+        return letter if body is letter.body else Letter(peek(body), body)
 
     def _drop(self, letter: Letter) -> None:
         """Count a message that reaches nobody; the server must not wait for the answer to a question among them."""
@@ -397,3 +369,22 @@ class Router:
 
 def _is_announcement(message: Message) -> bool:
     return message.kind is Kind.NOTIFICATION and message.method != "notifications/progress"
+
+
+def _has_own_ids(exchange: Exchange, batch: Message) -> bool:
+    return all(is_same(exchange.pending[key_of(member.id)], member.id) for member in batch.members)
+
+
+def _with_id(body: bytes, raw: bytes) -> bytes:
+    """A message under another id, or as it is where it names two."""
+    try:
+        return edit.set_id(body, raw)
+    except ValueError:
+        return body
+
+
+def _with_param(body: bytes, name: bytes, value: bytes) -> bytes:
+    try:
+        return edit.set_param(body, name, value)
+    except ValueError:
+        return body

@@ -79,6 +79,7 @@ class Session:
         body = self.router.expect(exchange, attempt.body)
         if body is None:
             return Refused(RefusalKind.BAD_MESSAGE, "The message can be read in two ways: it has a member twice.")
+        attempt.wire_id = exchange.wire_id
         try:
             return await unless_aborted(exchange, self._exchange(exchange, body, attempt))
         finally:
@@ -106,8 +107,9 @@ class Session:
 
     async def _tell(self, attempt: Attempt) -> Outcome:
         call = attempt.call
-        cancelled = self.router.cancelled(call) if call.message.method == "notifications/cancelled" else None
-        body = self.router.outgoing(call, attempt.body, cancelled)
+        cancelled, body = None, self.router.outgoing(call.message, attempt.body)
+        if call.message.method == "notifications/cancelled":
+            cancelled, body = self.router.cancelled(attempt)
         failed = await self._send_within(body, call.account) if body is not None else None
         if failed is not None:
             return failed

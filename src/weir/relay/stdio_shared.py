@@ -7,22 +7,20 @@ subscription. What comes back gets the caller's own texts again, JSON type inclu
 import math
 from collections.abc import Callable
 
-from weir.core.events import Emit, LineSkipped
+from weir.core.events import Emit, LimitReached, LineSkipped
 from weir.core.outcome import Blame, Failed, FailureKind, RefusalKind, Refused
 from weir.core.shortage import SHORTAGE_RETRY_SECONDS
 from weir.protocol import edit
 from weir.protocol.correlation import key_of
 from weir.protocol.envelope import Message
 from weir.protocol.numbers import whole_number
-from weir.protocol.shapes import SUBSCRIPTION_KEY
 from weir.relay.stdio_audience import Audience
+from weir.relay.stdio_exchanges import answer_restored, subscription_restored
 from weir.relay.stdio_mailbox import Exchange, Letter, Mailbox
 from weir.relay.stdio_pipe import Pipe
 from weir.relay.stdio_routing import AMBIGUOUS_ANSWER, Router, RoutingSettings
 from weir.relay.tool_headers import ToolHeaders
 
-# below 2^31, as some servers read ids as 32-bit numbers, and ten digits, as a text so long stands in few messages
-FIRST_ID = 1_000_000_001
 OVERFULL = 16.0
 """Of the limit of a reply (4 MiB, 256 messages): what a client that reads slowly may leave waiting beside others."""
 TOO_SLOW = Failed(
@@ -37,13 +35,10 @@ NO_ROOM = Refused(
     "",
     SHORTAGE_RETRY_SECONDS,
 )
-_SUBSCRIPTION = SUBSCRIPTION_KEY.encode()
 
 
 class SharedRouter(Router):
     """The open replies of one server with many clients."""
-
-    _next = FIRST_ID
 
     def __init__(
         self,
@@ -64,31 +59,19 @@ class SharedRouter(Router):
         return self._audience.has_departed
 
     def expect(self, exchange: Exchange, body: bytes) -> bytes | None:
-        message = exchange.call.message
-        raw = b"%d" % self._next
         try:
-            body = edit.set_id(body, raw)
-            if message.progress_token:
-                renamed = edit.set_meta(body, message, {b"progressToken": raw})
-                if renamed is None:
-                    return None
-                body = renamed
+            body = self._exchanges.rename(exchange, body)
         except ValueError:
             return None
-        self._next += 1
         if self._full:
             # from now on the server has another caller, which must not wait for those that read slowly
             self._pipe.resume()
-        self._register(exchange, raw, raw)
-        if message.progress_token:
-            self._register_token(exchange, raw)
-        exchange.renamed = raw
         self._begin(exchange)
         return body
 
     def forget(self, exchange: Exchange) -> bytes | None:
         is_open = exchange in self.open
-        self._close(exchange)
+        self._exchanges.close(exchange)
         exchange.leftovers()
         self.taken(exchange)
         if not is_open or self.ended_by is not None:
@@ -120,14 +103,14 @@ class SharedRouter(Router):
             self.taken(box)
 
     def _answer(self, message: Message, body: bytes) -> None:
-        exchange = self._find(message.id)
+        exchange = self._exchanges.find(message.id)
         if exchange is None:
             self._unclaimed(message, body)
             return
-        self._settle(exchange, exchange.renamed)
+        self._exchanges.settle(exchange, exchange.renamed)
         self._note_answer(exchange, message, body)
         try:
-            body = _answer_restored(exchange, message, body)
+            body = answer_restored(message, body, exchange.call.message.id)
         except ValueError:
             exchange.finish(AMBIGUOUS_ANSWER)
             return
@@ -141,8 +124,9 @@ class SharedRouter(Router):
     def _unclaimed(self, message: Message, body: bytes) -> None:
         key = key_of(message.id)
         number = whole_number(key)
-        if number is not None and FIRST_ID <= number < self._next:
+        if number is not None and self._exchanges.was_minted(number):
             self._audience.answered(key)
+            self._emit(LimitReached(self._upstream, "late_answer"))
         else:
             super()._unclaimed(message, body)
 
@@ -154,7 +138,7 @@ class SharedRouter(Router):
 
     def _deliver_renamed(self, message: Message, body: bytes) -> None:
         owner, member, own = self._named(message)
-        subscribed = self._find(message.subscription_id) if message.subscription_id else None
+        subscribed = self._exchanges.find(message.subscription_id) if message.subscription_id else None
         owner = owner or subscribed or self._audience.meant(message)
         if owner is None:
             self._drop(Letter(message, body))
@@ -162,20 +146,20 @@ class SharedRouter(Router):
         if member:
             body = edit.set_param(body, member, own)
         if subscribed is not None:
-            body = edit.set_meta(body, message, {_SUBSCRIPTION: owner.call.message.id}) or body
+            body = subscription_restored(message, body, owner.call.message.id)
         is_last = member == b"requestId"
         if is_last:
-            self._close(owner)
+            self._exchanges.close(owner)
         self._deliver(owner, Letter(message, body, is_last))
 
     def _named(self, message: Message) -> tuple[Exchange | None, bytes, bytes]:
         """The request that a notification names, the member that names it, and the caller's own text for that."""
         if message.method == "notifications/progress":
-            owner = self._tokens.get(key_of(message.progress_token))
+            owner = self._exchanges.with_token(message.progress_token)
             if owner is not None:
                 return owner, b"progressToken", owner.call.message.progress_token
         elif message.method == "notifications/cancelled":
-            owner = self._find(message.request_id)
+            owner = self._exchanges.find(message.request_id)
             if owner is not None and owner.call.message.method == "subscriptions/listen":
                 return owner, b"requestId", owner.call.message.id
         return None, b"", b""
@@ -187,15 +171,3 @@ class SharedRouter(Router):
     def _unowned(self, letter: Letter) -> None:
         """A question: 2026-07-28 has none, and over HTTP no caller could answer it."""
         self._drop(letter)
-
-
-def _answer_restored(exchange: Exchange, message: Message, body: bytes) -> bytes:
-    """`body` with the caller's id. The decoder saw the renamed id: where its text stands once, that is the place."""
-    own = exchange.call.message.id
-    at = body.find(message.id)
-    if at >= 0 and at == body.rfind(message.id):
-        return b"".join((body[:at], own, body[at + len(message.id) :]))
-    body = edit.set_id(body, own)
-    if key_of(message.subscription_id) == exchange.renamed:
-        body = edit.set_result_meta(body, _SUBSCRIPTION, own)
-    return body

@@ -55,7 +55,10 @@ class Withdrawal:
         self._under_way += 1
         try:
             async with asyncio.timeout(WITHDRAW_SECONDS):
-                await self._upstream(Attempt(_notification(attempt, self._clock()), 1, self._clock()))
+                telling = Attempt(_notification(attempt, self._clock()), 1, self._clock())
+                # which request it is, whatever other ones have the same id
+                telling.wire_id = attempt.wire_id
+                await self._upstream(telling)
         except TimeoutError:
             # the server does not listen; the exchange itself is closed already
             pass
