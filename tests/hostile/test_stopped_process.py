@@ -4,6 +4,7 @@ import asyncio
 import os
 import re
 import signal
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 
 from support.processes import free_port
 from support.rawhttp import LIMIT_SECONDS, Exchange, ScriptedServer, fetch, post
-from support.weirs import UNTRACED, Config, weir_http
+from support.weirs import UNTRACED, Config, command, weir_http
 
 pytestmark = [pytest.mark.anyio, pytest.mark.e2e]
 
@@ -93,3 +94,49 @@ async def test_a_limit_that_runs_out_after_a_stop_is_the_servers(server: Scripte
             os.kill(weir.pid, signal.SIGCONT)
         held.may_answer.set()
         assert 504 == call.result().status
+
+
+IN_HALVES = """
+import json, os, sys, time
+for text in sys.stdin:
+    asked = json.loads(text)
+    if "id" not in asked:
+        continue
+    answer = json.dumps({"jsonrpc": "2.0", "id": asked["id"], "result": {"x": "y" * 1000}})
+    if asked["method"] == "tools/call":
+        sys.stdout.write(answer[:500]); sys.stdout.flush()
+        open(sys.argv[1] + "/half", "w").close()
+        while not os.path.exists(sys.argv[1] + "/rest"):
+            time.sleep(0.01)
+        answer = answer[500:]
+    sys.stdout.write(answer + "\\n"); sys.stdout.flush()
+"""
+INITIALIZE = b'{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"protocolVersion":"2025-06-18"}}'
+
+
+@pytest.mark.parametrize("who", ["weir", "weir and its server"])
+async def test_a_stop_in_the_middle_of_a_stdio_servers_answer_costs_nothing(tmp_path: Path, who: str) -> None:
+    """Half of the answer came before. Nobody is blamed, and no circuit opens."""
+    config: Config = {
+        **UNTRACED,
+        "policies": {
+            "timeout": {"connect": "1s", "attempt": LIMIT, "total": LIMIT, "idle": LIMIT},
+            "breaker": {"consecutive_failures": 1, "slow_call": {"over": LIMIT}, "min_calls": 1},
+        },
+    }
+    with weir_http(tmp_path, command([sys.executable, "-c", IN_HALVES, str(tmp_path)]), config) as weir:
+        session = [(b"Mcp-Session-Id", (await post(weir.port, INITIALIZE)).get(b"mcp-session-id"))]
+        stopped = [weir.pid, *(each.pid for each in weir.children() if who != "weir")]
+        async with asyncio.timeout(LIMIT_SECONDS), asyncio.TaskGroup() as group:
+            call = group.create_task(post(weir.port, CALL, session))
+            while not (tmp_path / "half").exists():  # noqa: ASYNC110 - a file that another process writes
+                await asyncio.sleep(0.01)
+            for pid in stopped:
+                os.kill(pid, signal.SIGSTOP)
+            if who == "weir":
+                (tmp_path / "rest").touch()
+            await asyncio.sleep(STOP_SECONDS)
+            for pid in stopped:
+                os.kill(pid, signal.SIGCONT)
+            (tmp_path / "rest").touch()
+        assert [200, 200] == [call.result().status, (await post(weir.port, CALL, session)).status]
