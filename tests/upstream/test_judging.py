@@ -230,6 +230,15 @@ def test_a_body_that_could_not_be_read_gets_whatever_answer_comes() -> None:
     assert PLAIN == verdict(judged(b'[{"jsonrpc":"2.0","id":7,"result":NaN}]', request=batch))
 
 
+def test_the_answer_to_a_request_with_two_ids_is_its_answer_under_either() -> None:
+    """The server read the other one: it is not to blame, in a body or in an event."""
+    asked = REQUEST.replace(b'"id":7', b'"id":7,"id":8')
+    assert PLAIN == verdict(judged(RESULT, request=asked))
+    stream = StreamJudge(attempt_of(asked))
+    stream.feed(encode(RESULT))
+    assert isinstance(stream.outcome(200, [], None), Replied)
+
+
 @pytest.mark.parametrize("body", [b"<html>", NOTIFICATION, b'"no"'])
 def test_a_batch_that_asks_gets_answers(body: bytes) -> None:
     """A page is none, whatever there was to ask; of one that asks nothing nothing is expected."""

@@ -171,15 +171,15 @@ def _answer_in(attempt: Attempt, message: Message) -> Message | None:
 def answers(attempt: Attempt, message: Message) -> bool:
     """Whether a message is the response to the call.
 
-    For a request: the same id in whatever JSON type, or no id on an error. For a batch, or a body that could not
-    be read, any response.
+    For a request: the same id in whatever JSON type, or no id on an error. For a batch, a body that could not be read,
+    or one that the server may have read under another id, any response.
     """
     if message.kind is not Kind.RESPONSE:
         return False
     asked = attempt.call.message.kind
     if asked is not Kind.REQUEST:
         return asked is Kind.BATCH or asked is Kind.OPAQUE
-    return correlation.answers(message, attempt.wire_id)
+    return correlation.answers(message, attempt.wire_id) or attempt.call.is_ambiguous
 
 
 class StreamJudge:
