@@ -60,7 +60,7 @@ def test_what_the_upstream_did_wrong_is_a_failure(outcome: Outcome) -> None:
             rpc_error(code)
             for code in (-32601, -32602, -32600, -32700, -32020, -32021, -32022, -32002, -32042, -32800, -32000, 1)
         ),
-        rpc_error(-32603, http=429),
+        *(rpc_error(-32603, http=code) for code in (401, 403, 404, 429)),
         rpc_error(-32000, http=503),
     ],
 )

@@ -133,7 +133,8 @@ def verdict(outcome: Outcome) -> Verdict:
         (b'[{"jsonrpc":"2.0","id":7,"error":{"code":1,"message":"in a batch"}}]', Verdict(1, "in a batch")),
         (b'{"jsonrpc":"2.0","id":7,"result":{"x":NaN}}', PLAIN),
         (b' \r\n{"jsonrpc":"2.0","id":7,"result":{"x":\xff}} ', PLAIN),
-        (b'{"jsonrpc":"2.0","id":7}', PLAIN),
+        (b'{"jsonrpc":"2.0","id":7}', NO_ANSWER),
+        (b'{"error":"maintenance"}', NO_ANSWER),
     ],
 )
 def test_an_answer_is_read_and_passes_unchanged(body: bytes, expected: Verdict) -> None:

@@ -29,7 +29,8 @@ class Sign(enum.Enum):
 
 _UNREACHED: Final = frozenset({FailureKind.CONNECT, FailureKind.TLS})
 _SERVER_FAULTS: Final = frozenset({500, 502, 503, 504})
-_TOO_MANY_REQUESTS: Final = 429
+_ABOUT_THE_CALLER: Final = frozenset({401, 403, 404, 429})
+"""Its credential, its session or its rate: what one caller's do says nothing about the server."""
 
 
 def sign_of(attempt: Attempt, outcome: Outcome) -> Sign:
@@ -52,7 +53,7 @@ def sign_of(attempt: Attempt, outcome: Outcome) -> Sign:
 
 def _sign_of_reply(call: Call, reply: Replied) -> Sign:
     verdict = reply.verdict
-    if reply.status == _TOO_MANY_REQUESTS:
+    if reply.status in _ABOUT_THE_CALLER:
         return Sign.NOTHING
     if not verdict.answered:
         return _sign_of_status(call, reply.status)

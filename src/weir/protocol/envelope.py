@@ -40,7 +40,7 @@ class Message:
     """What weir knows of one body. Cheap to make: everything here comes from a single pass over the bytes.
 
     `id` is the id's raw JSON text (b"" when there is none), so that "7" and 7 stay different. `result`
-    is there for every JSON value a result can be, `error` for every one but null.
+    is there for every JSON value a result can be, `error` for an object with an integer `code`.
     """
 
     __slots__ = ("error", "id", "kind", "members", "meta", "method", "params", "result")
@@ -60,7 +60,7 @@ class Message:
         params = self.params = envelope.params or None
         self.meta = None if params is None else params.meta or None
         self.result = envelope.result or None
-        self.error = envelope.error or None
+        self.error = envelope.error if envelope.error is not UNSET and envelope.error.code is not None else None
 
     @property
     def name(self) -> str:
@@ -132,7 +132,7 @@ def peek(body: bytes) -> Message:
 def _kind(envelope: Envelope) -> Kind:
     if envelope.method is not UNSET:
         return Kind.NOTIFICATION if envelope.id is UNSET else Kind.REQUEST
-    if envelope.result is not UNSET or envelope.error is not UNSET:
+    if envelope.result is not UNSET or (envelope.error is not UNSET and envelope.error.code is not None):
         return Kind.RESPONSE
     return Kind.OPAQUE
 
@@ -149,7 +149,7 @@ def _peek_surprising(body: bytes) -> Message:
 
 
 def _read_surprising(loose: Loose) -> Envelope:
-    """Any JSON value is a result; any but null is an error; a method that is no text makes it no message at all."""
+    """Any JSON value is a result, an object with a code an error; a method that is no text makes it no message."""
     found = Envelope(id=loose.id)
     if loose.method is not UNSET:
         found.method = msgspec.json.decode(loose.method, type=str)

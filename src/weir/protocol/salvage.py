@@ -8,7 +8,7 @@ decoder tells where its members stand; what they hold is read from the text as i
 import json
 import re
 
-from msgspec import Raw
+from msgspec import UNSET, Raw
 
 from weir.protocol import scan
 from weir.protocol.decoding import any_of, decoded
@@ -69,11 +69,10 @@ def _message(found: dict[str, bytes]) -> Message:
         return Message(Kind.REQUEST if "id" in found else Kind.NOTIFICATION, envelope)
     if "error" in found:
         envelope.error = _error(found["error"])
-    elif "result" in found:
+    if "result" in found:
         envelope.result = _result(found["result"])
-    else:
-        return Message(Kind.OPAQUE)
-    return Message(Kind.RESPONSE, envelope)
+    is_answer = "result" in found or (envelope.error is not UNSET and envelope.error.code is not None)
+    return Message(Kind.RESPONSE if is_answer else Kind.OPAQUE, envelope)
 
 
 def _shallow(text: bytes) -> bytes:
@@ -120,7 +119,7 @@ def _loads(raw: bytes | Raw) -> object:
 
 def _error(raw: bytes) -> Error:
     code = any_of((_members(raw) or {}).get("code", b"null"))
-    return Error(code=code) if isinstance(code, int) else Error()
+    return Error(code=code) if type(code) is int else Error()
 
 
 def _result(raw: bytes) -> Result:

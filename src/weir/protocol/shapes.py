@@ -59,7 +59,8 @@ class Result(Struct, gc=False):
 class Error(Struct, gc=False):
     """The members of `error` that weir reads."""
 
-    code: int = 0
+    code: int | None = None
+    """None: there is no integer, so this is no error of JSON-RPC's."""
     message: str = ""
 
 

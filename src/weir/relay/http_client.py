@@ -269,7 +269,8 @@ class HttpClient:
 
     async def _pass_on(self, data: bytes, message: Message) -> bool:
         """Deliver a message; anything else would break the client's pipe, and is counted."""
-        if message.kind is Kind.OPAQUE and salvage(data) is None:
+        found = salvage(data) if message.kind is Kind.OPAQUE else message
+        if found is None or found.kind is Kind.OPAQUE:
             self._wiring.emit(LimitReached(self._settings.upstream, "not_a_message"))
             return False
         await self._deliver(data)

@@ -122,4 +122,4 @@ def refused_as_server(status: int, code: int, text: str, raw_id: bytes = b"null"
 def _status(exchange: Exchange, message: Message) -> int:
     if message.error is None or not exchange.call.message.revision:
         return 200
-    return MODERN_STATUS.get(message.error.code, 200)
+    return MODERN_STATUS.get(message.error.code or 0, 200)

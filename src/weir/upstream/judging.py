@@ -7,6 +7,7 @@ from weir.core.call import Attempt, Call, Headers
 from weir.core.outcome import NO_ANSWER, PLAIN, Failed, FailureKind, Outcome, Replied, Sent, Verdict
 from weir.protocol import correlation, edit, media_types, scan
 from weir.protocol.correlation import NO_ID
+from weir.protocol.decoding import any_of
 from weir.protocol.envelope import Kind, Message, peek
 from weir.protocol.headers import SEALS
 from weir.protocol.media_types import EVENT_STREAM, accepts
@@ -82,6 +83,8 @@ def _judge_answer(attempt: Attempt, reply: Replied, text: bytes, message: Messag
     if message.kind is not Kind.OPAQUE:
         return Failed(FailureKind.PROTOCOL, "the reply is not the answer to this request", sent=Sent.ANSWERED)
     if _looks_like_json(text):
+        # what can be read and is no message is told by its status alone
+        reply.verdict = PLAIN if any_of(text) is None else NO_ANSWER
         return reply
     if _is_answered_elsewhere(attempt, reply):
         reply.verdict = NO_ANSWER
@@ -263,8 +266,8 @@ class StreamJudge:
             return event.raw
         message = peek(data)
         if message.kind is Kind.OPAQUE and _looks_like_json(data):
-            # NaN and the like, which some clients read
-            self._saw_unread = True
+            # NaN and the like, which some clients read; what can be read and is no message is no answer
+            self._saw_unread |= any_of(data) is None
             return event.raw
         edited = self._take_batch(message, data) if message.members else self._take(message, data)
         return event.raw if edited == data else replace_data(event, edited)
