@@ -2,7 +2,8 @@
 
 import pytest
 
-from weir.core.outcome import Blame, RefusalKind, Refused
+from weir.core.call import NOWHERE, Attempt, Call, Peer, Transport
+from weir.core.outcome import Blame, RefusalKind, Refused, Sent, bug_in
 
 
 @pytest.mark.parametrize(
@@ -31,3 +32,13 @@ def test_a_client_that_used_up_its_own_share_is_blamed() -> None:
 def test_every_kind_of_refusal_has_a_blame() -> None:
     """A new kind without one would fail where a client is answered."""
     assert all(isinstance(Refused(kind, "no").blame, Blame) for kind in RefusalKind)
+
+
+@pytest.mark.parametrize(("sent_at", "expected"), [(0.0, Sent.NO), (5.0, Sent.YES)])
+def test_a_bug_says_not_sent_only_when_nothing_was_sent(sent_at: float, expected: Sent) -> None:
+    """A client that hears "not sent" may try a write again."""
+    call = Call(upstream="u", peer=Peer(Transport.HTTP), sink=NOWHERE, received_at=1.0)
+    attempt = Attempt(call, 1, 1.0)
+    attempt.sent_at = sent_at
+    call.attempts.append(attempt)
+    assert expected is bug_in(call).sent

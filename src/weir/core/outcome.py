@@ -9,7 +9,7 @@ import enum
 from dataclasses import dataclass
 from typing import Final
 
-from weir.core.call import Headers
+from weir.core.call import Call, Headers
 from weir.protocol.verdicts import NO_ANSWER as NO_ANSWER
 from weir.protocol.verdicts import PLAIN as PLAIN
 from weir.protocol.verdicts import Verdict as Verdict
@@ -92,6 +92,13 @@ class Failed:
     after_seconds: float = 0.0
     is_undone: bool = False
     retry_after_seconds: float | None = None
+
+
+def bug_in(call: Call | None) -> Failed:
+    """Returns how a call ended that met a bug of weir's: "not sent" is only said when no attempt was."""
+    is_sent = call is not None and any(attempt.sent_at for attempt in call.attempts)
+    text = "weir failed to handle this; its log has the reason"
+    return Failed(FailureKind.INTERNAL, text, Blame.WEIR, Sent.YES if is_sent else Sent.NO)
 
 
 STOPPED: Final = Failed(FailureKind.CANCELLED, "weir was stopped before the answer came", Blame.WEIR)

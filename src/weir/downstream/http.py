@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple, Protocol
 from weir.core.call import Call, Headers, Peer, Transport
 from weir.core.events import Emit, LimitReached, Notice, RequestRefused
 from weir.core.layer import CallHandler
-from weir.core.outcome import STOPPED, Blame, Failed, FailureKind, Outcome, RefusalKind, Refused, Replied, Sent
+from weir.core.outcome import STOPPED, Blame, Failed, FailureKind, Outcome, RefusalKind, Refused, Replied, bug_in
 from weir.core.shortage import SHORTAGE_RETRY_SECONDS
 from weir.downstream.body_errors import BodyTooLargeError, ClientGoneError, MalformedBodyError, OverloadedError
 from weir.downstream.exchange import Exchange
@@ -23,7 +23,6 @@ from weir.protocol.paths import is_document, is_plain_document, is_unsafe
 from weir.relay.routes import MCP_VERBS
 
 _GONE: Final = Failed(FailureKind.CANCELLED, "the client disconnected", Blame.DOWNSTREAM)
-_BUG: Final = Failed(FailureKind.INTERNAL, "weir failed to handle this; its log has the reason", Blame.WEIR, Sent.NO)
 
 _FULL: Final = "weir holds as many bytes of requests and replies as it may (listen.max_buffered)."
 _CLIENT_FULL: Final = "This client's requests and replies under way take all the room that one client may have."
@@ -245,7 +244,7 @@ class HttpDownstream:
         kind = call.message.kind
         if kind is Kind.RESPONSE or kind is Kind.BATCH:
             self._note_answers(call)
-        outcome: Outcome = _BUG
+        outcome: Outcome = _GONE
         stream = self._began_stream() if call.is_stream else None
         try:
             outcome = TOO_LONG_BATCH if call.message is OVERLONG_BATCH else await handler(call)
@@ -254,6 +253,7 @@ class HttpDownstream:
             raise
         except Exception as error:  # noqa: BLE001 - the connection's last resort: a bug must still be one clear answer
             self._emit(Notice("error", "a bug in weir", {"error": repr(error), "upstream": call.upstream}))
+            outcome = bug_in(call)
         finally:
             self._streams.discard(stream)
             try:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from weir.core.call import Call, Peer, Transport
 from weir.core.events import LimitReached, Notice
-from weir.core.outcome import STOPPED, Blame, Failed, FailureKind, Outcome, RefusalKind, Refused, Replied, Sent
+from weir.core.outcome import STOPPED, Failed, Outcome, RefusalKind, Refused, Replied, bug_in
 from weir.downstream.backlog import Backlog, BacklogLimits
 from weir.downstream.descriptors import Input, Output
 from weir.downstream.rescue import TOO_LONG_BATCH, error_body
@@ -25,8 +25,6 @@ from weir.relay.unwrap import Unwrap
 
 SENT_POLL_SECONDS = 0.01
 """How often a cancellation looks whether its request has been sent; it rarely has to look twice."""
-
-_BUG = Failed(FailureKind.INTERNAL, "weir failed to handle this; its log has the reason", Blame.WEIR, Sent.NO)
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,7 +232,7 @@ class StdioDownstream:
             raise
         except Exception as error:  # noqa: BLE001 - a bug costs this message its answer, and no other client's message
             self._emit(Notice("error", "a bug in weir", {"error": repr(error), "upstream": self._upstream}))
-            posting.outcome = _BUG
+            posting.outcome = bug_in(posting.call)
         is_accepted = isinstance(posting.outcome, Replied) and 200 <= posting.outcome.status < 300
         if posting.unanswered:
             await self._answer_instead(posting)

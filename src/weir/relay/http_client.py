@@ -14,7 +14,7 @@ from functools import partial
 from weir.core.call import Call, Headers
 from weir.core.events import Emit, LimitReached, Notice
 from weir.core.layer import CallHandler
-from weir.core.outcome import STOPPED, Blame, Failed, FailureKind, Outcome, Refused, Replied, Sent
+from weir.core.outcome import STOPPED, Blame, Failed, FailureKind, Outcome, Refused, Replied, Sent, bug_in
 from weir.protocol.correlation import key_of, typed_key_of
 from weir.protocol.envelope import Kind, Message, peek
 from weir.protocol.methods import is_modern
@@ -37,7 +37,6 @@ TOOL_PAGES_LIMIT = 50
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _WITHDRAWN = Failed(FailureKind.CANCELLED, "the client withdrew the request or left", Blame.DOWNSTREAM)
-_BUG = Failed(FailureKind.INTERNAL, "weir failed to handle this; its log has the reason", Blame.WEIR)
 _TOO_LARGE = Failed(FailureKind.TOO_LARGE, "a message of the reply is over weir's limit", sent=Sent.ANSWERED)
 
 
@@ -214,7 +213,7 @@ class HttpClient:
             raise
         except Exception as error:  # noqa: BLE001 - one call's bug must be one clear answer, not the conversation's end
             self._wiring.emit(Notice("error", "a bug in weir", {"error": repr(error), "upstream": call.upstream}))
-            outcome = _BUG
+            outcome = bug_in(call)
         finally:
             call.bytes_sent += stream.received_bytes
             if backchannel is not None:
