@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import socket
 from pathlib import Path
 
 import pytest
@@ -184,3 +185,43 @@ async def test_an_event_that_finds_no_room_is_relayed_unread(tmp_path: Path) -> 
                 while b'"held": 0,' not in await shown(weir, "/status"):  # noqa: ASYNC110 - a page
                     await asyncio.sleep(0.01)
             await counted(weir, b'weir_limit_reached_total{upstream="one",limit="sse_event"} 1')
+
+
+@pytest.mark.parametrize("has_ended", [True, False], ids=["ended", "still sent"])
+async def test_a_shared_reply_that_its_first_caller_did_not_read_leaves_nothing_behind(
+    tmp_path: Path, *, has_ended: bool
+) -> None:
+    """Before and after the server has ended the reply: what waited for the caller counts no more."""
+    waits = asyncio.Event()
+
+    async def stream(exchange: Exchange) -> None:
+        note = b'data: {"jsonrpc":"2.0","method":"x","params":"' + b"x" * 16_000 + b'"}\n\n'
+        await exchange.open(200, [(b"content-type", b"text/event-stream"), (b"connection", b"close")])
+        while not await is_held(await shown(weir, "/status"), 300_000):
+            await exchange.write(note)
+        if has_ended:
+            await exchange.write(b"data: " + RESULT + b"\n\n")
+            await exchange.end()
+            await exchange.gone()
+        waits.set()
+        await exchange.gone()
+
+    config: Config = {
+        **UNTRACED,
+        "listen": {"diagnostics": "127.0.0.1:0"},
+        "policies": {"coalesce": {"mode": "enforce"}},
+    }
+    async with ScriptedServer(stream) as upstream, contextlib.AsyncExitStack() as stack:
+        with weir_http(tmp_path, {"url": upstream.url}, config) as weir:
+            async with asyncio.timeout(HANG_SECONDS):
+                unread = stack.enter_context(socket.socket())
+                unread.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+                unread.setblocking(False)
+                loop = asyncio.get_running_loop()
+                await loop.sock_connect(unread, ("127.0.0.1", weir.port))
+                body = b'{"jsonrpc":"2.0","id":7,"method":"tools/list"}'
+                await loop.sock_sendall(unread, request_bytes("POST", "/mcp", JSON_POST, body))
+                await waits.wait()
+                unread.close()
+                while b'"held": 0,' not in await shown(weir, "/status"):  # noqa: ASYNC110 - a page
+                    await asyncio.sleep(0.01)

@@ -252,13 +252,15 @@ class Flight:
         shared.callers.remove(call)
         for _ in range(shared.pending_asks):
             call.ask_ended(now)
+        if call is self._leader:
+            # also when the shared call has ended: what the leader did not take would count for ever
+            self._ahead.end()
+            self._ahead.let_go()
         if self.task is None:
             return None
         if call is self._leader:
             shared.attempts = list(call.attempts)
             self._told_of = list(call.attempts)
-            self._ahead.end()
-            self._ahead.let_go()
         if call is self._lender and isinstance(shared.slot, _LentSlot):
             heir = next((each for each in shared.callers if each.slot is not None), None)
             shared.slot.lender_leaves(heir.slot if heir is not None else None)
