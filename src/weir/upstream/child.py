@@ -144,12 +144,11 @@ class Child:
 
     async def send(self, message: bytes, account: Account | None = None) -> Failed | None:
         """Write one message, whole and in turn; waits while the child does not read. See relay/stdio_pipe."""
-        line = encode(message)
         if self._writable.is_set() and not self._turn.locked():
-            return self._write(line, account)
+            return self._write(message, account)
         async with self._turn:
             await self._writable.wait()
-            return self._write(line, account)
+            return self._write(message, account)
 
     def pause(self) -> None:
         """Read no more of what the child says, until `resume`: it will block when the pipe is full."""
@@ -278,12 +277,13 @@ class Child:
         if receiver is not None:
             receiver.ended(self._ended)
 
-    def _write(self, line: bytes, account: Account | None) -> Failed | None:
+    def _write(self, message: bytes, account: Account | None) -> Failed | None:
         if self._ended is not None:
             return Failed(self._ended.kind, self._ended.detail, sent=Sent.NO)
         if self._process is None or self._process.stdin.is_closing():
             return Failed(FailureKind.EXITED, "no longer reads its input", sent=Sent.NO)
-        self._process.stdin.write(line)
+        # encoded here: a message that waits for its turn must not wait as two copies
+        self._process.stdin.write(encode(message))
         if account is not None and not self._writable.is_set():
             # one line at most: the next one waits until the child has read it
             self._unread.hold(account, self._process.stdin.get_write_buffer_size())
