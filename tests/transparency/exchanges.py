@@ -287,7 +287,9 @@ REPLIES: dict[str, bytes] = {
     "a null result": b'{"jsonrpc":"2.0","id":7,"result":null}',
     "a result that is no object": b'{"jsonrpc":"2.0","id":7,"result":[1,2.0]}',
     "result and error": RESULT[:-1] + b',"error":null}',
-    "an error without a code": b'{"jsonrpc":"2.0","id":7,"error":{"message":"?"}}',
     "a huge error code": b'{"jsonrpc":"2.0","id":7,"error":{"code":123456789012345678901234567890,"message":"?"}}',
 }
 """Reply bodies that some servers send and some clients accept."""
+
+NO_ANSWER = b'{"jsonrpc":"2.0","id":7,"error":{"message":"?"}}'
+"""An error without a code: no JSON-RPC answer."""

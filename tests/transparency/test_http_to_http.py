@@ -6,8 +6,10 @@ with deadlines, one of each; with retries, a read that failed is asked again.
 """
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 import pytest
 
@@ -15,7 +17,7 @@ from support.limits import HANG_SECONDS
 from support.processes import Running
 from support.rawhttp import Headers, Reply, Request, ScriptedServer, fetch
 from support.weirs import GENEROUS, UNTRACED, Config, weir_http
-from transparency.exchanges import BODIES, REPLIES, REQUESTS, Said
+from transparency.exchanges import BODIES, NO_ANSWER, REPLIES, REQUESTS, Said
 from transparency.headers import end_to_end
 from transparency.spans import TRACE_KEYS, without_keys, without_meta
 
@@ -132,6 +134,23 @@ async def test_a_reply_body_arrives_as_it_was_sent(
     event = b"".join(b"data: %b\n" % line for line in body.splitlines()) + b"\n"
     streamed = replace(REQUESTS["a stream"], chunks=(event,))
     await assert_same(server, weir, tracing, streamed)
+
+
+async def test_what_is_no_answer_passes_as_a_body_and_in_an_event_with_an_error_behind_it(
+    server: ScriptedServer, weir: Running, tracing: str
+) -> None:
+    """A body ends the exchange by itself; at a stream's end the client would wait for the answer for ever."""
+    await assert_same(server, weir, tracing, Said(chunks=(NO_ANSWER,)))
+    event = b"data: %b\n\n" % NO_ANSWER
+    got = await observe(server, weir.port, replace(REQUESTS["a stream"], chunks=(event,)))
+    assert got.reply.body.startswith(event)
+    behind = error_behind(got.reply.body, event)
+    assert (7, int) == (behind["id"], type(behind["error"]["code"]))
+
+
+def error_behind(body: bytes, event: bytes) -> Any:
+    """The message of the event that follows."""
+    return json.loads(body.removeprefix(event).partition(b"data: ")[2])
 
 
 async def test_two_trace_headers_name_weirs_own_span(server: ScriptedServer, weir: Running, tracing: str) -> None:
